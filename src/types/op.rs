@@ -1,0 +1,297 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Acl, AclId, Code, Event, Origin, Owner, SessionId, Stat, ZnodePath, Zxid};
+
+/// The bytes of a znode. A clone is O(1). Absent data (`Option::<Data>::None`) and empty data are different things and
+/// both survive.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Data(Arc<[u8]>);
+
+impl Data {
+    /// Copies the bytes.
+    pub fn new(bytes: &[u8]) -> Data {
+        Data(Arc::from(bytes))
+    }
+}
+
+impl Deref for Data {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Data, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Data;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Data, E> {
+                Ok(Data::new(bytes))
+            }
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Data, E> {
+                Ok(Data(Arc::from(bytes)))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// The secret that proves a session is one's own.
+pub type Password = [u8; 16];
+
+/// How long a znode lives and whether its name gets a sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CreateMode {
+    /// Until it is deleted.
+    Persistent,
+    /// As above, the name followed by ten digits that grow with each child of the parent.
+    PersistentSequential,
+    /// Until the session of the transaction ends.
+    Ephemeral,
+    /// As above, with a sequence number.
+    EphemeralSequential,
+    /// Until its last child is deleted.
+    Container,
+    /// Until it has had no children and no change of data for so many ms. Range: 1..=2^40-1.
+    Ttl(u64),
+    /// As above, with a sequence number.
+    TtlSequential(u64),
+}
+
+impl CreateMode {
+    /// Returns whether the name gets a sequence number.
+    pub fn is_sequential(self) -> bool {
+        matches!(
+            self,
+            CreateMode::PersistentSequential
+                | CreateMode::EphemeralSequential
+                | CreateMode::TtlSequential(_)
+        )
+    }
+
+    /// Returns whether the znode belongs to the session.
+    pub fn is_ephemeral(self) -> bool {
+        matches!(self, CreateMode::Ephemeral | CreateMode::EphemeralSequential)
+    }
+
+    /// Returns the TTL in ms of the two TTL modes.
+    pub fn ttl_ms(self) -> Option<u64> {
+        match self {
+            CreateMode::Ttl(ms) | CreateMode::TtlSequential(ms) => Some(ms),
+            _ => None,
+        }
+    }
+}
+
+/// A wish to change the replicated state. The doors check all that can be checked without the state before an op is
+/// proposed; [`Tree::apply`](crate::tree::Tree::apply) is total over whatever it is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Creates a znode.
+    Create {
+        /// The parent.
+        parent: ZnodePath,
+        /// The name, or its prefix for sequential modes (then it may be empty).
+        name: String,
+        /// The data.
+        data: Option<Data>,
+        /// The rules; empty for open to everyone.
+        acl: Vec<Acl>,
+        /// The lifetime.
+        mode: CreateMode,
+    },
+    /// Deletes a znode that has no children.
+    Delete {
+        /// Which.
+        path: ZnodePath,
+        /// Only if the version is this.
+        version: Option<i32>,
+    },
+    /// Replaces the data.
+    SetData {
+        /// Of which znode.
+        path: ZnodePath,
+        /// The new data.
+        data: Option<Data>,
+        /// Only if the version is this.
+        version: Option<i32>,
+    },
+    /// Replaces the access control list.
+    SetAcl {
+        /// Of which znode.
+        path: ZnodePath,
+        /// The new rules; empty for open to everyone.
+        acl: Vec<Acl>,
+        /// Only if the aversion is this.
+        aversion: Option<i32>,
+    },
+    /// Checks that a znode exists, and its version.
+    Check {
+        /// Which.
+        path: ZnodePath,
+        /// Only if the version is this.
+        version: Option<i32>,
+    },
+    /// Does all of the ops or none: `Create`, `Delete`, `SetData`, `SetAcl` and `Check` only.
+    Multi(Vec<Op>),
+    /// Opens a session; the tree chooses its id.
+    OpenSession {
+        /// The negotiated timeout.
+        timeout_ms: u32,
+        /// The secret, chosen at random by the origin.
+        password: Password,
+        /// The connection it belongs to; `None` for a session that any node may act for.
+        owner: Option<Owner>,
+    },
+    /// Gives a session to another connection.
+    AttachSession {
+        /// Which.
+        session: SessionId,
+        /// Its secret.
+        password: Password,
+        /// Its new owner.
+        owner: Option<Owner>,
+        /// Its new timeout.
+        timeout_ms: u32,
+    },
+    /// Ends a session and deletes its ephemerals. Also what expiry proposes, with no session in the transaction.
+    CloseSession {
+        /// Which.
+        session: SessionId,
+        /// Only if nothing has attached to it since: the owner that the expirer saw. `None` closes in any case.
+        unless_moved_from: Option<Option<Owner>>,
+    },
+    /// Deletes container and TTL znodes that are due; those that are not (any more) are left alone. Proposed by the leader.
+    Reap {
+        /// The candidates, in path order.
+        paths: Vec<ZnodePath>,
+    },
+}
+
+/// An op with everything that decides its outcome: no clock, session or identity is looked up while it is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn {
+    /// Where it entered the cluster.
+    pub origin: Origin,
+    /// On whose behalf; [`SessionId::NONE`] for requests without a session.
+    pub session: SessionId,
+    /// Through which connection the session speaks.
+    pub owner: Option<Owner>,
+    /// Whom the client has proved to be. `super` bypasses access control.
+    pub authority: Vec<AclId>,
+    /// A client's own name for this request: a second transaction with the same session and key gets the first one's
+    /// result and changes nothing.
+    pub idempotency_key: Option<String>,
+    /// The wish.
+    pub op: Op,
+}
+
+/// The leader's clocks, as carried by a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxnTime {
+    /// Wall clock, ms since 1970: only for people to read, in `ctime` and `mtime`.
+    pub wall_ms: u64,
+    /// The cluster's own clock, ms: advances with the leader's monotonic clock, never goes back, decides TTLs.
+    pub cluster_ms: u64,
+}
+
+/// What a transaction that was carried out answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Of `Create`.
+    Created {
+        /// The real path, with the sequence number.
+        path: ZnodePath,
+        /// The new znode's stat.
+        stat: Stat,
+    },
+    /// Of `Delete`.
+    Deleted,
+    /// Of `SetData`.
+    DataSet {
+        /// The stat after it.
+        stat: Stat,
+    },
+    /// Of `SetAcl`.
+    AclSet {
+        /// The stat after it.
+        stat: Stat,
+    },
+    /// Of `Check`.
+    Checked,
+    /// Of `Multi`: one per op, in order.
+    Multi(Vec<Reply>),
+    /// Of `OpenSession` and `AttachSession`.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// Its timeout.
+        timeout_ms: u32,
+    },
+    /// Of `CloseSession`, and of `Reap`.
+    Removed {
+        /// How many znodes went.
+        znodes: u32,
+    },
+}
+
+/// Why a transaction was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The reason.
+    pub code: Code,
+    /// Which op of a multi, from 0.
+    pub multi_index: Option<u32>,
+}
+
+impl From<Code> for Failure {
+    fn from(code: Code) -> Failure {
+        Failure { code, multi_index: None }
+    }
+}
+
+/// What applying one transaction did. A refused one changes nothing but takes a zxid too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its place in the order of all transactions. For a transaction whose idempotency key was seen before: the zxid of
+    /// the first.
+    pub zxid: Zxid,
+    /// The client's answer.
+    pub result: Result<Reply, Failure>,
+    /// What watchers have to hear, in order.
+    pub events: Vec<Event>,
+}
+
+/// What the tree did with a transaction of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Took it up, as carried out or as refused.
+    Applied(Applied),
+    /// Ignored it: this origin's sequence is past it, or the origin has since restarted.
+    Duplicate,
+    /// Ignored it: this origin's next transaction is `expected`. The origin has to resend from there.
+    Gap {
+        /// The seq that would have been taken.
+        expected: u64,
+    },
+}
