@@ -38,6 +38,22 @@ pub const BATCH_TXNS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 40 << 10;
 /// Raft entries that the leader's batcher keeps in flight: more means smaller batches, fewer means waiting for the disk.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// Chunks of transactions that wait for the leader's batcher, over all origins. Beyond: the origin's stream is not read.
+pub const LANE_CHUNKS_MAX: usize = 256;
+/// Transactions in one chunk from an origin.
+pub const CHUNK_TXNS_MAX: usize = 256;
+/// Bytes in one chunk from an origin; a single larger transaction goes alone.
+pub const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Linearizable reads that wait for a read index. Beyond: 429.
+pub const READ_WAITERS_MAX: usize = 65_536;
+/// Renewals that wait for the leader's answer on one node. Beyond: 429.
+pub const RENEWALS_MAX: usize = 262_144;
+/// Sessions in one report to the leader; more go in several.
+pub const TOUCHES_PER_REPORT_MAX: usize = 100_000;
+/// Sessions that the leader closes in one tick; the rest follow at the next.
+pub const CLOSES_PER_TICK_MAX: usize = 4_096;
+/// Container and TTL znodes that the leader deletes in one tick; the rest follow at the next.
+pub const REAPS_PER_TICK_MAX: usize = 1_000;
 
 /// One frame between nodes, bytes. Beyond: the connection is closed.
 pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
@@ -54,12 +70,17 @@ pub const RING_BYTES_MAX: usize = 64 << 20;
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// Paths watched by one subscription. Beyond: 400.
 pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 1024;
+/// Messages that a subscriber is given at once; the rest follow at once.
+pub const MESSAGES_PER_DELIVERY_MAX: usize = 256;
 /// Subscriptions of one node. Beyond: 429.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// Children in one page of a list.
 pub const PAGE_CHILDREN_MAX: usize = 10_000;
 /// HTTP requests that one node works on at once. Beyond: 429.
 pub const HTTP_REQUESTS_MAX: usize = 16_384;
+
+/// Log entries sent to a follower, or read for apply, at once, bytes; a single larger entry goes alone.
+pub const APPEND_BYTES_MAX: usize = 4 << 20;
 
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;

@@ -1,0 +1,60 @@
+//! The only place that asks what time it is.
+//!
+//! Monotonic time decides everything (expiry, deadlines, TTLs); the wall clock is read only to be shown in `ctime` and
+//! `mtime`. Both come from tokio's clock underneath, so a test that pauses tokio's time controls the whole node.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+/// A source of time, cheap to clone. All clones count from the same origin.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    origin: Instant,
+    wall: Wall,
+}
+
+#[derive(Clone, Debug)]
+enum Wall {
+    System,
+    /// ms since 1970 at `origin`; advances with the monotonic clock.
+    Simulated(u64),
+}
+
+impl Clock {
+    /// Returns the machine's clock.
+    #[allow(clippy::disallowed_methods)]
+    pub fn system() -> Clock {
+        Clock { origin: Instant::now(), wall: Wall::System }
+    }
+
+    /// Returns a clock whose wall time starts at `wall_ms` and advances with tokio's clock alone.
+    #[allow(clippy::disallowed_methods)]
+    pub fn simulated(wall_ms: u64) -> Clock {
+        Clock { origin: Instant::now(), wall: Wall::Simulated(wall_ms) }
+    }
+
+    /// Returns the monotonic time in ms since this clock was made.
+    pub fn now_ms(&self) -> u64 {
+        self.elapsed().as_millis() as u64
+    }
+
+    /// Returns the monotonic time in µs since this clock was made.
+    pub fn now_micros(&self) -> u64 {
+        self.elapsed().as_micros() as u64
+    }
+
+    /// Returns the wall clock, ms since 1970. It may jump; nothing may be decided by it.
+    #[allow(clippy::disallowed_methods)]
+    pub fn wall_ms(&self) -> u64 {
+        match self.wall {
+            Wall::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            Wall::Simulated(at_origin) => at_origin + self.now_ms(),
+        }
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn elapsed(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.origin)
+    }
+}

@@ -1,0 +1,237 @@
+//! The configuration of one node: a TOML file, checked as a whole before anything starts.
+//!
+//! Unknown keys are refused by name. Nothing below `server` reads this; values are passed in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::limits::{SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN};
+use crate::types::NodeId;
+
+/// The whole file. `config/` holds commented examples of every key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// The HTTP door.
+    pub http: ListenConfig,
+    /// The door for other nodes.
+    pub peer: ListenConfig,
+    /// What all nodes of the cluster share.
+    pub cluster: ClusterConfig,
+    /// Timing of consensus.
+    #[serde(default)]
+    pub raft: RaftConfig,
+    /// Sessions.
+    #[serde(default)]
+    pub sessions: SessionsConfig,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// 1..=255, unique in the cluster for ever.
+    pub id: NodeId,
+    /// Where log and snapshots live; created when missing. Relative to the working directory.
+    pub data_dir: PathBuf,
+}
+
+/// `[http]` and `[peer]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// `host:port` that others should use to reach it, where that differs.
+    pub advertise: Option<String>,
+}
+
+impl ListenConfig {
+    /// Returns the address to tell others.
+    pub fn advertised(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+}
+
+/// `[cluster]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// The secret by which nodes know each other; the same on all of them, at least 16 characters.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterConfig").field("secret", &"(hidden)").finish()
+    }
+}
+
+/// `[raft]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RaftConfig {
+    /// How often the leader shows that it lives, ms.
+    pub heartbeat_ms: u64,
+    /// Shortest time without a leader before a node stands for election, ms.
+    pub election_ms_min: u64,
+    /// Longest, ms; also the length of the leader's lease. Failover takes between this and twice this.
+    pub election_ms_max: u64,
+    /// Bytes of log after which a snapshot is taken (or twice the size of the last snapshot, if that is more).
+    pub snapshot_log_bytes: u64,
+    /// Log entries kept behind a snapshot for followers that are a little behind.
+    pub log_entries_kept: u64,
+}
+
+impl Default for RaftConfig {
+    fn default() -> RaftConfig {
+        let raft = crate::raft::Options::default();
+        RaftConfig {
+            heartbeat_ms: raft.heartbeat_ms,
+            election_ms_min: raft.election_ms_min,
+            election_ms_max: raft.election_ms_max,
+            snapshot_log_bytes: 64 << 20,
+            log_entries_kept: raft.log_entries_kept,
+        }
+    }
+}
+
+/// `[sessions]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsConfig {
+    /// Granularity of expiry, ms: a session ends at most this much late.
+    pub tick_ms: u64,
+    /// Shortest timeout a client can get, ms.
+    pub timeout_ms_min: u32,
+    /// Longest, ms.
+    pub timeout_ms_max: u32,
+}
+
+impl Default for SessionsConfig {
+    fn default() -> SessionsConfig {
+        SessionsConfig {
+            tick_ms: 200,
+            timeout_ms_min: SESSION_TIMEOUT_MS_MIN,
+            timeout_ms_max: SESSION_TIMEOUT_MS_MAX,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// What to log, as in `RUST_LOG`: `info`, `roost=debug`, …
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig { filter: "info,openraft=warn,sled=warn".into() }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file. The error is one line that names the file, the place and what is wrong.
+    pub fn load(path: &Path) -> Result<Config, String> {
+        let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
+        Config::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    /// Checks the text of a configuration file.
+    pub fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|err| one_line(text, &err))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let refuse = |key: &str, why: String| Err(format!("{key}: {why}"));
+        if !(1..=255).contains(&self.node.id) {
+            return refuse("node.id", format!("{} is not within 1 to 255", self.node.id));
+        }
+        if self.cluster.secret.len() < 16 {
+            return refuse("cluster.secret", "must have at least 16 characters".into());
+        }
+        let raft = &self.raft;
+        if raft.heartbeat_ms < 10 || raft.heartbeat_ms * 3 > raft.election_ms_min {
+            return refuse("raft.heartbeat_ms", "must be at least 10 and at most a third of election_ms_min".into());
+        }
+        if raft.election_ms_min >= raft.election_ms_max {
+            return refuse("raft.election_ms_max", "must be greater than election_ms_min".into());
+        }
+        if raft.snapshot_log_bytes < 1 << 20 {
+            return refuse("raft.snapshot_log_bytes", "must be at least 1 MiB (1048576)".into());
+        }
+        let sessions = &self.sessions;
+        if !(20..=10_000).contains(&sessions.tick_ms) {
+            return refuse("sessions.tick_ms", format!("{} is not within 20 to 10000", sessions.tick_ms));
+        }
+        if u64::from(sessions.timeout_ms_min) < 2 * sessions.tick_ms || sessions.timeout_ms_min > sessions.timeout_ms_max
+        {
+            return refuse("sessions.timeout_ms_min", "must be at least two ticks and at most timeout_ms_max".into());
+        }
+        for (key, listen) in [("http", &self.http), ("peer", &self.peer)] {
+            if listen.advertise.is_none() && listen.listen.ip().is_unspecified() {
+                return refuse(&format!("{key}.advertise"), "is needed when listening on all addresses".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Folds toml's message, which draws the place over several lines, into one.
+fn one_line(text: &str, err: &toml::de::Error) -> String {
+    let line = err.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = err.message().replace('\n', "; ");
+    line.map_or_else(|| message.clone(), |line| format!("line {line}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    const GOOD: &str = r#"
+        [node]
+        id = 1
+        data_dir = "d"
+        [http]
+        listen = "127.0.0.1:8081"
+        [peer]
+        listen = "0.0.0.0:7081"
+        advertise = "roost-1:7081"
+        [cluster]
+        secret = "0123456789abcdef"
+    "#;
+
+    #[test]
+    fn the_least_configuration_is_enough() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!((config.peer.advertised().as_str(), config.sessions.tick_ms), ("roost-1:7081", 200));
+        assert!(!format!("{config:?}").contains("0123456789abcdef"), "the secret must not reach a log");
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place_in_one_line() {
+        for (from, to, named) in [
+            ("id = 1", "id = 0", "node.id"),
+            ("id = 1", "id = \"x\"", "line 3"),
+            ("data_dir", "data_dri", "data_dri"),
+            ("0123456789abcdef", "short", "cluster.secret"),
+            ("advertise = \"roost-1:7081\"", "", "peer.advertise"),
+            ("[cluster]", "[raft]\nheartbeat_ms = 300\n[cluster]", "raft.heartbeat_ms"),
+            ("[cluster]", "[sessions]\ntick_ms = 5\n[cluster]", "sessions.tick_ms"),
+        ] {
+            let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
+            assert!(error.contains(named) && !error.contains('\n'), "{named}: {error}");
+        }
+    }
+}

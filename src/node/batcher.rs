@@ -1,0 +1,218 @@
+//! The leader's side of writing: puts everything that waits into one Raft entry as soon as there is room for one more entry
+//! in flight.
+//!
+//! There is no timer. An idle leader proposes a lone transaction at once; under load the entries in flight take their time,
+//! the queue grows meanwhile, and the next entry carries all of it. [`BATCHES_IN_FLIGHT_MAX`] is what makes batches large.
+//!
+//! Transactions arrive in lanes, one per origin's stream (and one for the node's own). Order within a lane is kept. When an
+//! entry is refused, all its lanes are broken: nothing more is taken from them, and each origin opens a new lane and sends
+//! again from what it knows to be applied. What a broken lane has in flight behind the refused entry meets a gap in the
+//! tree and is ignored there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_TXNS_MAX, BATCHES_IN_FLIGHT_MAX, LANE_CHUNKS_MAX};
+use crate::raft::Consensus;
+
+use super::time::ClusterTime;
+
+/// One ordered stream of transactions into the batcher.
+#[derive(Clone)]
+pub(super) struct Lane {
+    broken: CancellationToken,
+}
+
+impl Lane {
+    pub(super) fn new() -> Lane {
+        Lane { broken: CancellationToken::new() }
+    }
+
+    /// Resolves once a transaction of this lane may have been lost.
+    pub(super) async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    /// Returns whether nothing more is taken from this lane.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_cancelled()
+    }
+}
+
+struct Chunk {
+    lane: Lane,
+    txns: Vec<Bytes>,
+}
+
+/// The way in. A clone is cheap.
+#[derive(Clone)]
+pub(super) struct BatcherHandle {
+    queue: mpsc::Sender<Chunk>,
+}
+
+impl BatcherHandle {
+    /// Hands over transactions of a lane, waiting while the queue of [`LANE_CHUNKS_MAX`] chunks is full. Returns false when
+    /// the node is stopping.
+    pub(super) async fn push(&self, lane: &Lane, txns: Vec<Bytes>) -> bool {
+        self.queue.send(Chunk { lane: lane.clone(), txns }).await.is_ok()
+    }
+}
+
+/// Starts the batcher.
+pub(super) fn start(
+    consensus: Consensus,
+    time: Arc<ClusterTime>,
+    stop: CancellationToken,
+) -> (BatcherHandle, impl Future<Output = ()>) {
+    let (queue, chunks) = mpsc::channel(LANE_CHUNKS_MAX);
+    (BatcherHandle { queue }, run(consensus, chunks, time, stop))
+}
+
+async fn run(
+    consensus: Consensus,
+    mut chunks: mpsc::Receiver<Chunk>,
+    time: Arc<ClusterTime>,
+    stop: CancellationToken,
+) {
+    let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+    let mut pending = Pending::default();
+    loop {
+        if pending.is_empty() {
+            tokio::select! {
+                chunk = chunks.recv() => match chunk {
+                    Some(chunk) => pending.add(chunk),
+                    None => return,
+                },
+                () = stop.cancelled() => return,
+            }
+        }
+        let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
+        // Taken only now: what arrived while the permit was awaited goes along.
+        while pending.txns < BATCH_TXNS_MAX && pending.bytes < BATCH_BYTES_MAX {
+            match chunks.try_recv() {
+                Ok(chunk) => pending.add(chunk),
+                Err(_) => break,
+            }
+        }
+        let (txns, lanes) = pending.take_batch();
+        if txns.is_empty() {
+            continue;
+        }
+        let proposal = consensus.propose(batch::encode(time.now(), &txns)).await;
+        tokio::spawn(async move {
+            let accepted = match proposal {
+                Ok(outcome) => outcome.await.is_ok(),
+                Err(_) => false,
+            };
+            if !accepted {
+                for lane in lanes {
+                    lane.broken.cancel();
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Transactions taken from the queue and not proposed yet, in order.
+#[derive(Default)]
+struct Pending {
+    chunks: std::collections::VecDeque<Chunk>,
+    txns: usize,
+    bytes: usize,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    fn add(&mut self, chunk: Chunk) {
+        if chunk.lane.is_broken() {
+            return;
+        }
+        self.txns += chunk.txns.len();
+        self.bytes += chunk.txns.iter().map(Bytes::len).sum::<usize>();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Takes the first transactions up to the bounds of one entry, at least one, leaving out lanes that broke meanwhile.
+    fn take_batch(&mut self) -> (Vec<Bytes>, Vec<Lane>) {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut lanes = Vec::new();
+        while let Some(chunk) = self.chunks.front_mut() {
+            let dropped = chunk.lane.is_broken();
+            let room = |bytes: usize, txn: &Bytes| bytes == 0 || bytes + txn.len() <= BATCH_BYTES_MAX;
+            let mut taken = 0;
+            for txn in &chunk.txns {
+                if !dropped && (batch.len() == BATCH_TXNS_MAX || !room(bytes, txn)) {
+                    break;
+                }
+                self.txns -= 1;
+                self.bytes -= txn.len();
+                taken += 1;
+                if !dropped {
+                    bytes += txn.len();
+                    batch.push(txn.clone());
+                }
+            }
+            if taken > 0 && !dropped {
+                lanes.push(chunk.lane.clone());
+            }
+            if taken < chunk.txns.len() {
+                chunk.txns.drain(..taken);
+                break;
+            }
+            self.chunks.pop_front();
+        }
+        (batch, lanes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(lane: &Lane, sizes: &[usize]) -> Chunk {
+        Chunk { lane: lane.clone(), txns: sizes.iter().map(|size| Bytes::from(vec![0; *size])).collect() }
+    }
+
+    #[test]
+    fn a_batch_stops_at_its_bounds_and_the_rest_follows_in_order() {
+        let lane = Lane::new();
+        let mut pending = Pending::default();
+        pending.add(chunk(&lane, &vec![1; BATCH_TXNS_MAX - 1]));
+        pending.add(chunk(&lane, &[2, 3, 4]));
+        assert_eq!(pending.take_batch().0.len(), BATCH_TXNS_MAX);
+        let rest: Vec<usize> = pending.take_batch().0.iter().map(Bytes::len).collect();
+        assert_eq!(rest, [3, 4]);
+        assert!(pending.is_empty() && pending.txns == 0 && pending.bytes == 0);
+    }
+
+    #[test]
+    fn a_transaction_larger_than_a_batch_goes_alone() {
+        let lane = Lane::new();
+        let mut pending = Pending::default();
+        pending.add(chunk(&lane, &[1, BATCH_BYTES_MAX + 1, 1]));
+        let sizes: Vec<usize> = (0..3).map(|_| pending.take_batch().0.len()).collect();
+        assert_eq!(sizes, [1, 1, 1]);
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_broken_lane() {
+        let (broken, whole) = (Lane::new(), Lane::new());
+        let mut pending = Pending::default();
+        pending.add(chunk(&broken, &[1, 1]));
+        pending.add(chunk(&whole, &[7]));
+        broken.broken.cancel();
+        pending.add(chunk(&broken, &[1]));
+        let (txns, lanes) = pending.take_batch();
+        assert_eq!((txns.len(), txns[0].len(), lanes.len()), (1, 7, 1));
+        assert!(pending.is_empty() && pending.txns == 0 && pending.bytes == 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! The leader's housekeeping: closes sessions whose time is up, and deletes container and TTL znodes that are due.
+//!
+//! Every node runs this loop; [`ExpiryGate`] lets only a leader with a quorum act, and makes it start all timeouts over when
+//! the deadlines cannot be trusted (a new leadership, a pause of the process, a quorum that was lost and came back).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Node, Request};
+use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
+use crate::raft::{Consensus, Leadership};
+use crate::session::{Decision, ExpiryGate, Observation};
+use crate::types::{Op, SessionId};
+
+/// Granularity of housekeeping.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Time between two looks at the queue, and the most by which a session ends late.
+    pub(super) tick: Duration,
+    /// The oldest acknowledgement by a quorum with which a leader still trusts its deadlines.
+    pub(super) quorum_ack_age_ms_max: u64,
+}
+
+/// Runs until the node stops.
+pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: CancellationToken) {
+    let tick_ms = pace.tick.as_millis() as u64;
+    // A tick that comes a whole tick late means that this process stood still.
+    let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
+    let mut ticks = tokio::time::interval(pace.tick);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let leadership = consensus.leadership();
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let now_ms = node.stage.clock.now_ms();
+        let seen = Observation {
+            now_ms,
+            leading_term: leading_term(&node, *leadership.borrow()),
+            quorum_ack_age_ms: consensus.quorum_ack_age_ms(),
+        };
+        match gate.tick(seen) {
+            Decision::Hold => {}
+            Decision::Restart => {
+                tracing::info!(term = seen.leading_term, "every session has its full timeout again");
+                node.stage.expiry.lock().restart_all(now_ms);
+            }
+            Decision::Expire => {
+                close_expired(&node, now_ms);
+                reap(&node);
+            }
+        }
+    }
+}
+
+/// Returns the term in which this node leads, once it has applied everything of earlier terms: only then are its sessions
+/// the cluster's.
+fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
+    (leadership.leader == Some(node.stage.node) && node.consensus().applied_term() == Some(leadership.term))
+        .then_some(leadership.term)
+}
+
+fn close_expired(node: &Node, now_ms: u64) {
+    let expired = node.stage.expiry.lock().expired(now_ms, CLOSES_PER_TICK_MAX);
+    if expired.is_empty() {
+        return;
+    }
+    tracing::info!(sessions = expired.len(), "closing sessions that were not heard from");
+    let root = node.stage.root();
+    for session in expired {
+        // The owner is named so that a session which re-attaches elsewhere before this is applied stays.
+        match root.session(session).map(|record| record.owner) {
+            Some(owner) => propose(node, Op::CloseSession { session, unless_moved_from: Some(owner) }),
+            None => drop(node.stage.expiry.lock().remove(session)),
+        }
+    }
+}
+
+fn reap(node: &Node) {
+    let root = node.stage.root();
+    let paths = root.reapable(node.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
+    if !paths.is_empty() {
+        propose(node, Op::Reap { paths });
+    }
+}
+
+/// Proposes without waiting: what is lost or refused is found again at a later tick.
+fn propose(node: &Node, op: Op) {
+    let request = Request { session: SessionId::NONE, owner: None, authority: Vec::new(), idempotency_key: None, op };
+    if let Err(err) = node.enqueue(&request) {
+        tracing::debug!(%err, "housekeeping has to wait");
+    }
+}

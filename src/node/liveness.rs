@@ -1,0 +1,152 @@
+//! Which sessions live: nodes report to the leader whom they heard from, the leader closes those that nobody heard from.
+//!
+//! None of this is in the log except its result, a `CloseSession`. A report that is lost costs nothing but that report: the
+//! next one follows within half a tick, and after a leader change every session has its full timeout again.
+//!
+//! A *touch* is fire and forget; a *renewal* is answered once the leader has noted it, so that a client which got the answer
+//! knows that its session lives for another timeout from the moment it asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::peers::Peers;
+use super::stage::Stage;
+use crate::codec;
+use crate::limits::{PEER_PAYLOAD_BYTES_MAX, RENEWALS_MAX, TOUCHES_PER_REPORT_MAX};
+use crate::peer::Kind;
+use crate::raft::Leadership;
+use crate::types::{Error, SessionId};
+
+/// How long one report may take.
+const ATTEMPT: Duration = Duration::from_millis(500);
+
+/// Whether the leader knows a session that it was told about.
+pub(super) type Known = bool;
+
+#[derive(Default)]
+struct Heard {
+    touched: BTreeSet<SessionId>,
+    renewals: Vec<(SessionId, oneshot::Sender<Known>)>,
+}
+
+/// What this node has heard since its last report.
+#[derive(Default)]
+pub(super) struct Reports {
+    heard: Mutex<Heard>,
+    urgent: Notify,
+}
+
+impl Reports {
+    /// Notes that a session was heard from.
+    pub(super) fn touch(&self, session: SessionId) {
+        self.heard.lock().touched.insert(session);
+    }
+
+    /// Reports a session at once and returns whether the leader knows it. Waits for as long as there is no leader; the caller
+    /// bounds the time.
+    pub(super) async fn renew(&self, session: SessionId) -> Result<Known, Error> {
+        let (waiter, known) = oneshot::channel();
+        {
+            let mut heard = self.heard.lock();
+            if heard.renewals.len() >= RENEWALS_MAX {
+                return Err(Error::Busy { what: "the node's queue of renewals", retry_after_ms: 100 });
+            }
+            heard.renewals.push((session, waiter));
+        }
+        self.urgent.notify_one();
+        known.await.map_err(|_| Error::Stopping)
+    }
+}
+
+/// Takes a report on the leader: gives each session its full timeout from now. Returns those it does not know.
+pub(super) fn take_report(stage: &Stage, sessions: &[SessionId]) -> Vec<SessionId> {
+    let now_ms = stage.clock.now_ms();
+    let root = stage.root();
+    let mut expiry = stage.expiry.lock();
+    let mut unknown = Vec::new();
+    for session in sessions {
+        let timeout_ms = root.session(*session).map(|record| record.timeout_ms);
+        let known = timeout_ms.is_some_and(|timeout_ms| expiry.touch(*session, timeout_ms, now_ms));
+        if !known {
+            unknown.push(*session);
+        }
+    }
+    unknown
+}
+
+/// Sends reports until the node stops: every `interval`, and at once when somebody waits for a renewal. There is one report on
+/// its way at a time, so renewals that come meanwhile share the next.
+pub(super) async fn report(
+    stage: Arc<Stage>,
+    reports: Arc<Reports>,
+    peers: Arc<Peers>,
+    leadership: watch::Receiver<Leadership>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = reports.urgent.notified() => {}
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+        let Heard { touched, renewals } = std::mem::take(&mut *reports.heard.lock());
+        let mut sessions = touched.clone();
+        sessions.extend(renewals.iter().map(|(session, _)| *session));
+        if sessions.is_empty() {
+            continue;
+        }
+        let sessions: Vec<SessionId> = sessions.into_iter().collect();
+        match deliver(&stage, &peers, &leadership, &sessions).await {
+            Some(unknown) => {
+                for (session, waiter) in renewals {
+                    // A client that has gone away does not want its answer.
+                    let _ = waiter.send(unknown.binary_search(&session).is_err());
+                }
+            }
+            None => {
+                let mut heard = reports.heard.lock();
+                heard.touched.extend(touched);
+                heard.renewals.extend(renewals.into_iter().filter(|(_, waiter)| !waiter.is_closed()));
+                let somebody_waits = !heard.renewals.is_empty();
+                drop(heard);
+                if somebody_waits {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    reports.urgent.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// Tells the leader; returns the sessions that it does not know, sorted, or `None` if it could not be told.
+async fn deliver(
+    stage: &Stage,
+    peers: &Peers,
+    leadership: &watch::Receiver<Leadership>,
+    sessions: &[SessionId],
+) -> Option<Vec<SessionId>> {
+    let leader = leadership.borrow().leader?;
+    if leader == stage.node {
+        return Some(take_report(stage, sessions));
+    }
+    let mut unknown = Vec::new();
+    for part in sessions.chunks(TOUCHES_PER_REPORT_MAX) {
+        let payload: Bytes = codec::encode(&part).into();
+        let answer = peers.call(leader, Kind::Touch, payload, ATTEMPT).await.ok()?;
+        unknown.extend(codec::decode::<Vec<SessionId>>(&answer, PEER_PAYLOAD_BYTES_MAX).ok()?);
+    }
+    Some(unknown)
+}
+
+/// The peer's side of [`deliver`]: decodes a report, takes it, and encodes the answer.
+pub(super) fn serve_report(stage: &Stage, payload: &[u8]) -> Result<Bytes, String> {
+    let sessions: Vec<SessionId> = codec::decode(payload, PEER_PAYLOAD_BYTES_MAX)?;
+    Ok(codec::encode(&take_report(stage, &sessions)).into())
+}

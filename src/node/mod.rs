@@ -1,0 +1,315 @@
+//! The node: the one handle that the doors use. It knows how a request becomes part of the log and how an applied entry
+//! becomes answers and news; it knows no protocol of a door, no openraft and no sled.
+//!
+//! # A write
+//!
+//! ```text
+//! submit ─▶ Outbox (seq given) ─▶ forward ─▶ leader's batcher ─▶ Consensus ─▶ every node applies
+//!              ▲                                                                   │
+//!              └────────── answer, from this node's own apply ◀── Stage ◀──────────┘
+//! ```
+//!
+//! The node that a client speaks to keeps the transaction until it sees it applied in its own state, and sends it to whoever
+//! leads for as long as that takes. No answer travels back from the leader. If the leader dies, everything unanswered goes
+//! to the next one, in order; the tree takes each sequence number of an origin once and without a gap. So a client notices
+//! a failover as a pause. Only if its own node dies is the outcome unknown.
+//!
+//! # Order
+//!
+//! - Transactions of one node are applied in the order in which [`Node::submit`] was called.
+//! - Apply publishes the root, then wakes watchers, then completes waiting writes: whoever has an answer reads what it says,
+//!   and has been sent what it implies.
+//!
+//! # Why nothing grows without bound
+//!
+//! The outbox is bounded in count and bytes (then `Busy`). The stream to the leader is read into lanes of bounded length
+//! (then it is not read, and the origin's outbox fills). Entries in flight are bounded (then the lanes fill). Waiting reads,
+//! renewals and subscriptions are bounded (then `Busy`); a slow subscriber's mailbox is bounded (then it is reset).
+//!
+//! # What it deliberately lacks
+//!
+//! Timeouts of its own for writes beyond [`REQUEST_PATIENCE`]; retries on behalf of a client whose node died; any say in what
+//! a transaction means.
+
+mod batcher;
+mod cluster;
+mod expirer;
+mod forward;
+mod identity;
+mod liveness;
+mod outbox;
+mod peers;
+mod read;
+mod serve;
+mod stage;
+mod start;
+mod subscription;
+mod time;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::RngCore;
+use rand::rngs::StdRng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::raft::{Consensus, Leadership};
+use crate::storage::StorageStats;
+use crate::tree::Tree;
+use crate::types::{
+    AclId, ClusterId, Error, Failure, NodeId, Op, Origin, Owner, Password, Reply, SessionId, Txn, Zxid,
+};
+
+pub use identity::Identity;
+pub use start::{NodeOptions, Storage, StoreKind};
+pub use subscription::{Delivery, ResetReason, Subscription};
+
+/// How long a write or a linearizable read may wait for a leader and a majority.
+pub const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a node has to be without a leader before it refuses writes at once instead of keeping them.
+pub const LEADERLESS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client's wish, as a door hands it over.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// On whose behalf; [`SessionId::NONE`] without a session.
+    pub session: SessionId,
+    /// Through which connection the session speaks, for sessions that belong to one.
+    pub owner: Option<Owner>,
+    /// Whom the client has proved to be.
+    pub authority: Vec<AclId>,
+    /// The client's own name for this request.
+    pub idempotency_key: Option<String>,
+    /// The wish.
+    pub op: Op,
+}
+
+/// What became of it, as replicated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The transaction.
+    pub zxid: Zxid,
+    /// Its result.
+    pub result: Result<Reply, Failure>,
+}
+
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Not older than any write acknowledged anywhere before the read began. Needs a majority.
+    Linearizable,
+    /// This node's state, not older than a given zxid.
+    Sequential,
+    /// This node's state, whatever it is.
+    Stale,
+}
+
+/// The state that a read sees: one zxid, whole and unchanging.
+#[derive(Clone)]
+pub struct View {
+    /// The state.
+    pub tree: Arc<Tree>,
+    /// For stale reads, how old it may be, ms; `None` if this node has never heard from a leader since it started.
+    pub age_ms: Option<u64>,
+}
+
+/// A running node. A clone is another handle to it.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    stage: Arc<stage::Stage>,
+    consensus: Consensus,
+    peers: Arc<peers::Peers>,
+    barrier: read::Barrier,
+    reports: Arc<liveness::Reports>,
+    cluster_time: Arc<time::ClusterTime>,
+    membership: cluster::Membership,
+    timeouts_ms: (u32, u32),
+    random: Mutex<StdRng>,
+    storage_stats: Box<dyn Fn() -> StorageStats + Send + Sync>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Node {
+    /// Returns this node's id.
+    pub fn id(&self) -> NodeId {
+        self.stage.node
+    }
+
+    /// Returns this node's cluster, once it belongs to one.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.membership.cluster_id()
+    }
+
+    /// Returns this node's present state. Never waits.
+    pub fn local(&self) -> Arc<Tree> {
+        self.stage.root()
+    }
+
+    /// Returns the wall clock, ms since 1970, for people to read.
+    pub fn wall_ms(&self) -> u64 {
+        self.stage.clock.wall_ms()
+    }
+
+    /// Returns a monotonic time in µs, for measuring.
+    pub fn now_micros(&self) -> u64 {
+        self.stage.clock.now_micros()
+    }
+
+    /// Returns a secret for a new session.
+    pub fn new_password(&self) -> Password {
+        let mut password = Password::default();
+        self.random.lock().fill_bytes(&mut password);
+        password
+    }
+
+    /// Returns a random number, from the node's one seeded source.
+    pub fn random(&self) -> u64 {
+        self.random.lock().next_u64()
+    }
+
+    /// Returns the timeout, ms, that a session gets when its client wishes this one.
+    pub fn negotiate_timeout_ms(&self, wish: u32) -> u32 {
+        wish.clamp(self.timeouts_ms.0, self.timeouts_ms.1)
+    }
+
+    /// Carries out a write: returns when it is committed and applied on this node. Errors: `Busy` and `NoLeader` mean that
+    /// nothing was done; `OutcomeUnknown` that it may still be.
+    pub async fn submit(&self, request: Request) -> Result<Answer, Error> {
+        self.admit_writes()?;
+        let answer = self.enqueue(&request)?;
+        match tokio::time::timeout(REQUEST_PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(Error::OutcomeUnknown),
+        }
+    }
+
+    /// Refuses writes that would only wait: before the cluster exists, while stopping, and after a long time without leader.
+    fn admit_writes(&self) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::Stopping);
+        }
+        if self.cluster_id().is_none() {
+            return Err(Error::NotInitialized);
+        }
+        if self.membership.leaderless_for() > LEADERLESS_PATIENCE {
+            return Err(Error::NoLeader);
+        }
+        Ok(())
+    }
+
+    fn enqueue(&self, request: &Request) -> Result<tokio::sync::oneshot::Receiver<Answer>, Error> {
+        let Request { session, owner, authority, idempotency_key, op } = request.clone();
+        let origin = Origin { node: self.stage.node, incarnation: self.stage.incarnation, seq: 0 };
+        let encoded = outbox::encode(&Txn { origin, session, owner, authority, idempotency_key, op })?;
+        let answer = self.stage.outbox.lock().push(encoded)?;
+        self.stage.outbox_grew.notify_one();
+        Ok(answer)
+    }
+
+    /// Returns a state to read from. `min_zxid` holds for every consistency but `Stale`: the read waits until this node has
+    /// applied it. Errors: `NoLeader` or `Timeout` when that takes too long.
+    pub async fn read(&self, consistency: Consistency, min_zxid: Zxid) -> Result<View, Error> {
+        if consistency == Consistency::Stale {
+            return Ok(View { tree: self.local(), age_ms: self.consensus.age_ms() });
+        }
+        if self.cluster_id().is_none() {
+            return Err(Error::NotInitialized);
+        }
+        let reading = async {
+            let index = match consistency {
+                Consistency::Linearizable => Some(self.barrier.read_index().await?),
+                _ => None,
+            };
+            let mut progress = self.stage.progress();
+            let is_there = |now: &stage::Progress| now.index >= index && now.zxid >= min_zxid;
+            progress.wait_for(is_there).await.map(drop).map_err(|_| Error::Stopping)
+        };
+        match tokio::time::timeout(REQUEST_PATIENCE, reading).await {
+            Ok(Ok(())) => Ok(View { tree: self.local(), age_ms: None }),
+            Ok(Err(err)) => Err(err),
+            Err(_) if self.leadership().leader.is_none() => Err(Error::NoLeader),
+            Err(_) => Err(Error::Timeout("the read")),
+        }
+    }
+
+    /// Notes that a session was heard from; the leader learns of it within half a tick.
+    pub fn touch(&self, session: SessionId) {
+        self.reports.touch(session);
+    }
+
+    /// Renews a session: true means that the leader has noted it, and the session has its full timeout from the moment this
+    /// was called; false that the session has ended and its znodes are gone in this node's state.
+    pub async fn renew(&self, session: SessionId) -> Result<bool, Error> {
+        let renewing = async {
+            loop {
+                if self.reports.renew(session).await? {
+                    return Ok(true);
+                }
+                // The leader may not have applied a session that was opened through this node a moment ago.
+                let view = self.read(Consistency::Linearizable, Zxid(0)).await?;
+                if view.tree.session(session).is_none() {
+                    return Ok(false);
+                }
+            }
+        };
+        match tokio::time::timeout(REQUEST_PATIENCE, renewing).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::NoLeader),
+        }
+    }
+
+    /// Returns who leads, as this node knows it.
+    pub fn leadership(&self) -> Leadership {
+        *self.consensus.leadership().borrow()
+    }
+
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// Returns whether this node can serve: it belongs to a cluster, knows a leader and has caught up with it, or why not.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.cluster_id().is_none() {
+            return Err(Error::NotInitialized.to_string());
+        }
+        if let Some(why) = self.consensus.fatal() {
+            return Err(format!("consensus has stopped: {why}"));
+        }
+        if self.leadership().leader.is_none() {
+            return Err("no leader is known".into());
+        }
+        match self.consensus.age_ms() {
+            Some(age_ms) if age_ms <= 5_000 => Ok(()),
+            Some(age_ms) => Err(format!("this node's state is {age_ms} ms old")),
+            None => Err("this node has not caught up with the leader yet".into()),
+        }
+    }
+
+    /// Returns why the node cannot go on, if consensus or the store has failed.
+    pub fn fatal(&self) -> Option<String> {
+        self.consensus.fatal()
+    }
+
+    /// Stops the node and waits for its tasks. Waiting writes end as `OutcomeUnknown`.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.consensus.shutdown().await;
+        self.stage.outbox.lock().clear();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

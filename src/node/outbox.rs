@@ -1,0 +1,204 @@
+//! The transactions that entered through this node and are not applied here yet, in the order of their sequence numbers.
+//!
+//! The queue is the node's promise to its clients: what is in it is sent to whoever leads, again and again in order, until
+//! this node's own apply has seen it. The tree takes each sequence number once and without gaps, so resending is safe.
+//!
+//! Invariants: sequence numbers in the queue are contiguous; `cursor` (the next one to send) never lies before the queue's
+//! front nor past its end; a slot leaves only from the front, when its transaction is applied.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Answer;
+use crate::batch;
+use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_TXNS_MAX};
+use crate::types::{Error, Txn};
+
+struct Slot {
+    encoded: Bytes,
+    waiter: oneshot::Sender<Answer>,
+}
+
+/// The queue. Not thread-safe by itself: its owner holds it in a mutex.
+pub(super) struct Outbox {
+    slots: VecDeque<Slot>,
+    front_seq: u64,
+    cursor: u64,
+    /// Sequence numbers below this were sent before the last [`Outbox::rewind`]: late news of their gaps is stale.
+    sent_before_rewind: u64,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Returns an empty queue whose first transaction will have sequence number 1.
+    pub(super) fn new() -> Outbox {
+        Outbox { slots: VecDeque::new(), front_seq: 1, cursor: 1, sent_before_rewind: 0, bytes: 0 }
+    }
+
+    /// Takes an encoded transaction (with any sequence number), gives it the next one, and returns where its answer will
+    /// come. Refused with `Busy` when the queue is full.
+    pub(super) fn push(&mut self, mut encoded: Vec<u8>) -> Result<oneshot::Receiver<Answer>, Error> {
+        if self.slots.len() >= OUTBOX_TXNS_MAX || self.bytes + encoded.len() > OUTBOX_BYTES_MAX {
+            return Err(Error::Busy { what: "the node's queue of writes", retry_after_ms: 100 });
+        }
+        batch::set_seq(&mut encoded, self.front_seq + self.slots.len() as u64);
+        let (waiter, answer) = oneshot::channel();
+        self.bytes += encoded.len();
+        self.slots.push_back(Slot { encoded: encoded.into(), waiter });
+        Ok(answer)
+    }
+
+    /// Returns the next unsent transactions, up to a count and a size (at least one if there is any), and moves the cursor
+    /// behind them.
+    pub(super) fn take_unsent(&mut self, txns_max: usize, bytes_max: usize) -> Vec<Bytes> {
+        let from = (self.cursor - self.front_seq) as usize;
+        let mut bytes = 0;
+        let unsent = self.slots.range(from..).take(txns_max).take_while(|slot| {
+            let fits = bytes == 0 || bytes + slot.encoded.len() <= bytes_max;
+            bytes += slot.encoded.len();
+            fits
+        });
+        let taken: Vec<Bytes> = unsent.map(|slot| slot.encoded.clone()).collect();
+        self.cursor += taken.len() as u64;
+        taken
+    }
+
+    /// Starts over: everything that is not applied will be sent again.
+    pub(super) fn rewind(&mut self) {
+        self.sent_before_rewind = self.cursor;
+        self.cursor = self.front_seq;
+    }
+
+    /// Hears that the tree met this sequence number when it expected an earlier one. Returns whether that is news, in
+    /// which case the queue is rewound; reports about what was sent before the last rewind are not.
+    pub(super) fn gap(&mut self, seq: u64) -> bool {
+        let is_news = seq >= self.sent_before_rewind;
+        if is_news {
+            self.rewind();
+        }
+        is_news
+    }
+
+    /// Hears that a transaction was applied, and gives its client the answer.
+    pub(super) fn applied(&mut self, seq: u64, answer: Answer) {
+        assert_eq!(seq, self.front_seq, "the tree applies an origin's transactions in order");
+        if let Some(slot) = self.pop() {
+            // A client that has gone away does not want its answer; the write stands all the same.
+            let _ = slot.waiter.send(answer);
+        }
+    }
+
+    /// Hears that the state was replaced by one in which everything up to `last_seq` is applied. The answers are lost with
+    /// the skipped log: those clients learn that the outcome is unknown.
+    pub(super) fn skipped_to(&mut self, last_seq: u64) {
+        while self.front_seq <= last_seq && self.pop().is_some() {}
+    }
+
+    fn pop(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop_front()?;
+        self.bytes -= slot.encoded.len();
+        self.front_seq += 1;
+        self.cursor = self.cursor.max(self.front_seq);
+        Some(slot)
+    }
+
+    /// Returns how many transactions wait.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Forgets everything; the waiting clients learn that the outcome is unknown.
+    pub(super) fn clear(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+/// Encodes a transaction for the queue, refusing one that is larger than the log takes.
+pub(super) fn encode(txn: &Txn) -> Result<Vec<u8>, Error> {
+    let encoded = batch::encode_txn(txn);
+    if encoded.len() > crate::limits::TXN_BYTES_MAX {
+        return Err(Error::TooLarge { what: "the write (bytes)", limit: crate::limits::TXN_BYTES_MAX as u64 });
+    }
+    Ok(encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Op, Origin, Reply, SessionId, ZnodePath, Zxid};
+
+    fn encoded() -> Vec<u8> {
+        batch::encode_txn(&Txn {
+            origin: Origin { node: 1, incarnation: 1, seq: 0 },
+            session: SessionId::NONE,
+            owner: None,
+            authority: vec![],
+            idempotency_key: None,
+            op: Op::Check { path: ZnodePath::root(), version: None },
+        })
+    }
+
+    fn seqs(taken: &[Bytes]) -> Vec<u64> {
+        taken.iter().map(|txn| batch::origin_of(txn).unwrap().seq).collect()
+    }
+
+    fn answer(zxid: u64) -> Answer {
+        Answer { zxid: Zxid(zxid), result: Ok(Reply::Checked) }
+    }
+
+    #[test]
+    fn numbers_are_contiguous_and_sent_once_in_order() {
+        let mut outbox = Outbox::new();
+        let _answers: Vec<_> = (0..5).map(|_| outbox.push(encoded()).unwrap()).collect();
+        assert_eq!(seqs(&outbox.take_unsent(2, usize::MAX)), [1, 2]);
+        assert_eq!(seqs(&outbox.take_unsent(9, 1)), [3], "one goes even when it is larger than the bound");
+        assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [4, 5]);
+        assert!(outbox.take_unsent(9, usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_rewind_resends_all_that_is_not_applied() {
+        let mut outbox = Outbox::new();
+        let mut answers: Vec<_> = (0..4).map(|_| outbox.push(encoded()).unwrap()).collect();
+        outbox.take_unsent(9, usize::MAX);
+        outbox.applied(1, answer(10));
+        outbox.rewind();
+        assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [2, 3, 4]);
+        assert_eq!(answers[0].try_recv().unwrap().zxid, Zxid(10));
+        assert!(answers[1].try_recv().is_err());
+    }
+
+    #[test]
+    fn each_gap_is_acted_on_once() {
+        let mut outbox = Outbox::new();
+        let _answers: Vec<_> = (0..4).map(|_| outbox.push(encoded()).unwrap()).collect();
+        outbox.take_unsent(9, usize::MAX);
+        assert!(outbox.gap(3));
+        outbox.take_unsent(9, usize::MAX);
+        assert!(!outbox.gap(4), "4 was sent before the rewind that 3 caused");
+        let _later = outbox.push(encoded()).unwrap();
+        outbox.take_unsent(9, usize::MAX);
+        assert!(outbox.gap(5));
+    }
+
+    #[test]
+    fn a_skipped_answer_is_an_unknown_outcome() {
+        let mut outbox = Outbox::new();
+        let mut first = outbox.push(encoded()).unwrap();
+        let mut second = outbox.push(encoded()).unwrap();
+        outbox.skipped_to(1);
+        assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(matches!(second.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [2]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_keeps_what_it_has() {
+        let mut outbox = Outbox::new();
+        let answers: Vec<_> = (0..OUTBOX_TXNS_MAX).map(|_| outbox.push(encoded()).unwrap()).collect();
+        assert!(matches!(outbox.push(encoded()), Err(Error::Busy { .. })));
+        assert_eq!(outbox.len(), answers.len());
+    }
+}

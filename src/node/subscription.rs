@@ -1,0 +1,113 @@
+//! One subscriber of a door: waits for what the hub has for it, and fetches a snapshot when the hub cannot tell it all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Node;
+use super::stage::Stage;
+use crate::limits::MESSAGES_PER_DELIVERY_MAX;
+use crate::tree::Tree;
+use crate::types::{Error, Zxid};
+use crate::watch::{Filter, Message, Since, Start, SubscriberId};
+
+/// Why a subscriber is sent a snapshot although it had been told more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReason {
+    /// It wanted to resume from a zxid whose followers are no longer kept.
+    TooOld,
+    /// It was too slow, or this node took over a snapshot from the leader.
+    Skipped,
+}
+
+/// What a subscriber is told next.
+pub enum Delivery {
+    /// The state to start from: at first, and whenever changes were skipped.
+    Snapshot {
+        /// The state; changes follow from its zxid on.
+        tree: Arc<Tree>,
+        /// Set when something was skipped.
+        reset: Option<ResetReason>,
+    },
+    /// Changes, in order.
+    Messages {
+        /// The changes.
+        messages: Vec<Message>,
+        /// Everything up to here has been told with them.
+        upto: Zxid,
+    },
+    /// Nothing came within the wait.
+    Idle {
+        /// Everything up to here has been told.
+        upto: Zxid,
+    },
+}
+
+/// A subscription; dropping it ends it.
+pub struct Subscription {
+    stage: Arc<Stage>,
+    id: SubscriberId,
+    woken: Arc<Notify>,
+    stop: CancellationToken,
+    /// Has nothing to take until it is woken.
+    drained: bool,
+    /// The first reset of a fresh subscription is its beginning, and of a resumed one the sign that it came too late.
+    reset: Option<ResetReason>,
+}
+
+impl Node {
+    /// Subscribes to paths: from now on, beginning with a snapshot, or after what the client has seen already. Errors: `Busy`
+    /// and `Refused` at the bounds of the hub.
+    pub fn subscribe(&self, filters: Vec<Filter>, since: Option<Zxid>) -> Result<Subscription, Error> {
+        let woken = Arc::new(Notify::new());
+        let wake = {
+            let woken = woken.clone();
+            Box::new(move || woken.notify_one())
+        };
+        let (id, start) = self.stage.hub.lock().subscribe(filters, since.map_or(Since::Now, Since::After), wake)?;
+        Ok(Subscription {
+            stage: self.stage.clone(),
+            id,
+            woken,
+            stop: self.stop.clone(),
+            drained: start == Start::Ahead,
+            reset: since.map(|_| ResetReason::TooOld),
+        })
+    }
+}
+
+impl Subscription {
+    /// Waits for the next delivery, at most `wait`. `None` when the node is stopping. Cancelling loses nothing.
+    pub async fn next(&mut self, wait: Duration) -> Option<Delivery> {
+        if self.drained {
+            let woken = tokio::time::timeout(wait, self.woken.notified());
+            if self.stop.run_until_cancelled(woken).await?.is_err() {
+                let upto = self.stage.hub.lock().take(self.id, 0)?.upto;
+                return Some(Delivery::Idle { upto });
+            }
+        }
+        let mut hub = self.stage.hub.lock();
+        let taken = hub.take(self.id, MESSAGES_PER_DELIVERY_MAX)?;
+        if taken.lost {
+            // Under the hub's lock the root is exactly what has been published.
+            let tree = self.stage.root();
+            hub.restart(self.id, tree.zxid())?;
+            self.drained = false;
+            return Some(Delivery::Snapshot { tree, reset: self.reset.replace(ResetReason::Skipped) });
+        }
+        self.reset = Some(ResetReason::Skipped);
+        self.drained = !taken.more;
+        Some(match taken.messages.is_empty() {
+            false => Delivery::Messages { messages: taken.messages, upto: taken.upto },
+            true => Delivery::Idle { upto: taken.upto },
+        })
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.stage.hub.lock().unsubscribe(self.id);
+    }
+}

@@ -1,0 +1,46 @@
+//! The cluster's clock, as the leader continues it.
+//!
+//! Every batch carries it. It goes on from where the applied state has it, at the pace of the leader's monotonic clock, so it
+//! never goes back and a wall clock that jumps does not touch it. TTLs are decided by it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::stage::Stage;
+use crate::raft::Leadership;
+use crate::types::TxnTime;
+
+/// Gives the time for batches.
+pub(super) struct ClusterTime {
+    stage: Arc<Stage>,
+    leadership: watch::Receiver<Leadership>,
+    anchor: Mutex<Anchor>,
+}
+
+/// Where this term's clock started.
+#[derive(Default)]
+struct Anchor {
+    term: u64,
+    cluster_ms: u64,
+    now_ms: u64,
+}
+
+impl ClusterTime {
+    pub(super) fn new(stage: Arc<Stage>, leadership: watch::Receiver<Leadership>) -> ClusterTime {
+        ClusterTime { stage, leadership, anchor: Mutex::default() }
+    }
+
+    /// Returns the time to put into a batch now.
+    pub(super) fn now(&self) -> TxnTime {
+        let clock = &self.stage.clock;
+        let now_ms = clock.now_ms();
+        let term = self.leadership.borrow().term;
+        let mut anchor = self.anchor.lock();
+        if anchor.term != term {
+            *anchor = Anchor { term, cluster_ms: self.stage.root().cluster_ms(), now_ms };
+        }
+        TxnTime { wall_ms: clock.wall_ms(), cluster_ms: anchor.cluster_ms + now_ms.saturating_sub(anchor.now_ms) }
+    }
+}

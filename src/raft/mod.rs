@@ -1,0 +1,26 @@
+//! Consensus: the only module that knows openraft.
+//!
+//! Downwards it adapts the store ([`log_store`]) and the peer transport ([`network`]); upwards it offers [`Consensus`], whose
+//! methods speak of bytes, log indexes, terms and members. The replicated state ([`state_machine`]) lives here too, since
+//! openraft drives it: it applies batches to the [`Tree`](crate::tree::Tree) and tells an [`ApplySink`] what happened,
+//! synchronously and in log order.
+//!
+//! What is configured, and why:
+//! - *No leader restore*: a restarted leader must win an election (and so commit an entry of its new term) before it serves.
+//!   With restore on, it would answer linearizable reads from a state whose commit index lags (openraft #1511).
+//! - *Pre-vote*: a node that comes back from a partition does not unseat a leader that works.
+//! - *Snapshots by our own trigger* on log bytes, never on a count of entries: an entry may hold one write or a thousand.
+//! - *Heartbeats and snapshots have their own connections*, so that neither waits behind a large append.
+//! - *A member whose disk was wiped is never let in again under its old id*: it would have forgotten its vote and
+//!   acknowledged entries. See `node::identity`.
+
+mod consensus;
+mod log_store;
+mod network;
+mod snapshot;
+mod state_machine;
+mod typ;
+
+pub use consensus::{Consensus, Leadership, Options, Refused};
+pub use state_machine::ApplySink;
+pub use typ::{EncodedBatch, TypeConfig};

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::message::{TransferLeaderRequest, TransferLeaderResponse};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::snapshot::{self, SnapshotData};
+use super::typ::{Snapshot, TypeConfig, Vote};
+use crate::codec;
+use crate::limits::PEER_FRAME_BYTES_MAX;
+use crate::peer::{Kind, Peer};
+use crate::types::{Member, NodeId};
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Makes connections to the other members; each call gives a connection of its own.
+pub type Dial = Arc<dyn Fn(NodeId, &str) -> Peer + Send + Sync>;
+
+/// How consensus reaches its peers.
+pub struct Network {
+    dial: Dial,
+}
+
+impl Network {
+    /// Returns a network that connects by the given function.
+    pub fn new(dial: Dial) -> Network {
+        Network { dial }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: NodeId, member: &Member) -> Link {
+        Link { peer: (self.dial)(target, &member.peer_addr) }
+    }
+}
+
+/// One connection to one peer. openraft asks for separate ones for replication, heartbeats and snapshots.
+pub struct Link {
+    peer: Peer,
+}
+
+impl Link {
+    async fn call<A: DeserializeOwned>(&self, kind: Kind, rpc: &impl Serialize, patience: Duration) -> Rpc<A> {
+        let answer = self.peer.call(kind, codec::encode(rpc).into(), patience).await.map_err(unreachable)?;
+        codec::decode(&answer, PEER_FRAME_BYTES_MAX).map_err(|why| Unreachable::from_string(why).into())
+    }
+}
+
+/// Every failure counts as unreachable, which makes openraft back off: an immediate retry would storm a node that is down.
+fn unreachable(err: crate::peer::PeerError) -> RPCError<TypeConfig> {
+    Unreachable::from_string(err).into()
+}
+
+impl RaftNetworkV2<TypeConfig> for Link {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        self.call(Kind::Append, &rpc, option.hard_ttl()).await
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        self.call(Kind::Vote, &rpc, option.hard_ttl()).await
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        self.call(Kind::PreVote, &rpc, option.hard_ttl()).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        self.call(Kind::TransferLeader, &rpc, option.hard_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let sent = snapshot::send(&self.peer, vote, snapshot);
+        let answer: Bytes = tokio::select! {
+            answer = sent => answer.map_err(|why| StreamingError::Unreachable(Unreachable::from_string(why)))?,
+            closed = cancel => return Err(closed.into()),
+        };
+        codec::decode(&answer, PEER_FRAME_BYTES_MAX)
+            .map_err(|why| StreamingError::Unreachable(Unreachable::from_string(why)))
+    }
+}

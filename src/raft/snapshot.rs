@@ -1,0 +1,233 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::consensus::Consensus;
+use super::typ::{LogId, Snapshot, SnapshotMeta, StoredMembership, Vote};
+use crate::codec;
+use crate::limits::{PEER_FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::peer::{Kind, Peer, StreamReceiver, StreamSender};
+use crate::storage::{SnapshotPointer, SnapshotStore, WalHandle, Write};
+use crate::tree::{Loader, SnapshotWriter, Tree};
+
+/// Marks the end of a snapshot on the wire; a piece of it is never empty.
+const END: Bytes = Bytes::new();
+/// How long a receiver may take to make a snapshot durable and install it.
+const INSTALL_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a snapshot stands for, as stored beside it and as sent in front of it. openraft's own type is not stored: what it
+/// reads and what it writes differ.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Meta {
+    last_log_id: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Meta {
+    fn of(meta: &SnapshotMeta) -> Meta {
+        Meta { last_log_id: meta.last_log_id, membership: meta.last_membership.clone() }
+    }
+
+    fn into_openraft(self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last_log_id, last_membership: self.membership }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    vote: Vote,
+    meta: Meta,
+}
+
+/// A finished snapshot on some node's disk; `tree` is its content where it is at hand.
+#[derive(Clone)]
+pub struct SnapshotData {
+    home: Arc<Snapshots>,
+    pointer: SnapshotPointer,
+    tree: Option<Tree>,
+}
+
+/// The node's snapshots: each in a generation of its own, the current one named by a pointer in the log's store.
+pub struct Snapshots {
+    store: SnapshotStore,
+    wal: WalHandle,
+    next_generation: AtomicU64,
+    current: parking_lot::Mutex<Option<SnapshotPointer>>,
+}
+
+impl Snapshots {
+    /// Returns the snapshots of a store that was just opened, whose pointer was `current`.
+    pub fn new(store: SnapshotStore, wal: WalHandle, current: Option<SnapshotPointer>) -> Arc<Snapshots> {
+        let next = current.as_ref().map_or(1, |pointer| pointer.generation + 1);
+        Arc::new(Snapshots {
+            store,
+            wal,
+            next_generation: AtomicU64::new(next),
+            current: parking_lot::Mutex::new(current),
+        })
+    }
+
+    fn begin(&self) -> io::Result<crate::storage::SnapshotWriter> {
+        let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
+        self.store.begin(generation).map_err(io::Error::from)
+    }
+
+    /// Writes a tree as a new generation. Blocks for seconds on a large tree.
+    fn write(&self, tree: Tree, meta: &Meta) -> io::Result<SnapshotPointer> {
+        let mut writer = self.begin()?;
+        let mut chunks = SnapshotWriter::new(tree);
+        while let Some(chunk) = chunks.next_chunk() {
+            writer.push(&chunk)?;
+        }
+        writer.finish(codec::encode(meta).into())
+    }
+
+    /// Makes a finished generation the current one, durably, and removes the others.
+    fn publish(&self, pointer: &SnapshotPointer) -> io::Result<()> {
+        self.wal.write(vec![Write::Snapshot(pointer.clone())])?;
+        *self.current.lock() = Some(pointer.clone());
+        self.store.remove_except(pointer.generation)
+    }
+
+    fn load(&self, pointer: &SnapshotPointer) -> io::Result<Tree> {
+        let mut reader = self.store.read(pointer).map_err(io::Error::from)?;
+        let mut loader = Loader::new();
+        while let Some(piece) = reader.next_piece().map_err(io::Error::from)? {
+            loader.push(&piece).map_err(invalid)?;
+        }
+        loader.finish().map_err(invalid)
+    }
+
+    /// Returns the current snapshot.
+    pub(super) fn current(self: &Arc<Self>) -> io::Result<Option<Snapshot>> {
+        let Some(pointer) = self.current.lock().clone() else { return Ok(None) };
+        let meta: Meta = codec::decode(&pointer.meta, PEER_FRAME_BYTES_MAX).map_err(invalid)?;
+        let data = SnapshotData { home: self.clone(), pointer, tree: None };
+        Ok(Some(Snapshot { meta: meta.into_openraft(), snapshot: data }))
+    }
+
+    /// Writes and publishes a snapshot of a tree.
+    pub(super) async fn build(self: &Arc<Self>, tree: Tree, meta: SnapshotMeta) -> io::Result<Snapshot> {
+        let home = self.clone();
+        let stored = Meta::of(&meta);
+        let pointer = tokio::task::spawn_blocking(move || {
+            let pointer = home.write(tree, &stored)?;
+            home.publish(&pointer)?;
+            Ok::<_, io::Error>(pointer)
+        });
+        let pointer = pointer.await.map_err(io::Error::other)??;
+        Ok(Snapshot { meta, snapshot: SnapshotData { home: self.clone(), pointer, tree: None } })
+    }
+
+    /// Takes over a snapshot as the current one and returns its content. One that lies elsewhere is copied first.
+    pub(super) async fn adopt(self: &Arc<Self>, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<Tree> {
+        let home = self.clone();
+        let meta = Meta::of(meta);
+        let adopted = tokio::task::spawn_blocking(move || {
+            let tree = match data.tree {
+                Some(tree) => tree,
+                None => data.home.load(&data.pointer)?,
+            };
+            let is_current = home.current.lock().as_ref() == Some(&data.pointer);
+            if Arc::ptr_eq(&home, &data.home) {
+                if !is_current {
+                    home.publish(&data.pointer)?;
+                }
+            } else {
+                let pointer = home.write(tree.clone(), &meta)?;
+                home.publish(&pointer)?;
+            }
+            Ok(tree)
+        });
+        adopted.await.map_err(io::Error::other)?
+    }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Sends a snapshot to a peer and returns its encoded answer: a header, the pieces, an empty item as the end, and then one
+/// item back.
+pub(super) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot) -> Result<Bytes, String> {
+    let (sender, mut receiver) = peer.open_stream(Kind::Snapshot).await.map_err(|err| err.to_string())?;
+    let header = Header { vote, meta: Meta::of(&snapshot.meta) };
+    let SnapshotData { home, pointer, .. } = snapshot.snapshot;
+    let sending = async {
+        sender.send(codec::encode(&header).into()).await.map_err(|err| err.to_string())?;
+        let mut reader = home.store.read(&pointer).map_err(|err| err.to_string())?;
+        loop {
+            let (back, piece) = tokio::task::spawn_blocking(move || {
+                let piece = reader.next_piece();
+                (reader, piece)
+            })
+            .await
+            .map_err(|err| err.to_string())?;
+            reader = back;
+            match piece.map_err(|err| err.to_string())? {
+                Some(piece) => sender.send(piece.into()).await.map_err(|err| err.to_string())?,
+                None => break,
+            }
+        }
+        sender.send(END).await.map_err(|err| err.to_string())
+    };
+    sending.await?;
+    let answer = tokio::time::timeout(INSTALL_PATIENCE, receiver.next()).await;
+    match answer {
+        Ok(Some(Ok(answer))) => Ok(answer),
+        Ok(Some(Err(err))) => Err(err.to_string()),
+        Ok(None) => Err("the receiver closed without an answer".into()),
+        Err(_) => Err("the receiver did not answer in time".into()),
+    }
+}
+
+/// Receives what [`send`] sends: writes it to the disk while it decodes it, hands it to consensus, and answers.
+pub(crate) async fn receive(
+    snapshots: Arc<Snapshots>,
+    consensus: Consensus,
+    sender: StreamSender,
+    mut receiver: StreamReceiver,
+) -> Result<(), String> {
+    let header = next(&mut receiver).await?;
+    let Header { vote, meta } = codec::decode(&header, PEER_FRAME_BYTES_MAX)?;
+    let mut writing = Some((snapshots.begin().map_err(|err| err.to_string())?, Loader::new()));
+    loop {
+        let piece = next(&mut receiver).await?;
+        if piece.is_empty() {
+            break;
+        }
+        if piece.len() > 2 * SNAPSHOT_CHUNK_BYTES_MAX.max(crate::limits::TXN_BYTES_MAX) {
+            return Err("a piece of the snapshot is too large".into());
+        }
+        let (mut writer, mut loader) = writing.take().ok_or("the snapshot's writer is gone")?;
+        let back = tokio::task::spawn_blocking(move || {
+            writer.push(&piece).map_err(|err| err.to_string())?;
+            loader.push(&piece)?;
+            Ok::<_, String>((writer, loader))
+        });
+        writing = Some(back.await.map_err(|err| err.to_string())??);
+    }
+    let (writer, loader) = writing.take().ok_or("the snapshot's writer is gone")?;
+    let stored = codec::encode(&meta);
+    let finished = tokio::task::spawn_blocking(move || {
+        let tree = loader.finish()?;
+        let pointer = writer.finish(stored.into()).map_err(|err| err.to_string())?;
+        Ok::<_, String>((tree, pointer))
+    });
+    let (tree, pointer) = finished.await.map_err(|err| err.to_string())??;
+    let data = SnapshotData { home: snapshots, pointer, tree: Some(tree) };
+    let answer = consensus.install(vote, meta.into_openraft(), data).await?;
+    sender.send(answer).await.map_err(|err| err.to_string())
+}
+
+async fn next(receiver: &mut StreamReceiver) -> Result<Bytes, String> {
+    match receiver.next().await {
+        Some(Ok(item)) => Ok(item),
+        Some(Err(err)) => Err(err.to_string()),
+        None => Err("the snapshot ends early".into()),
+    }
+}
