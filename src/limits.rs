@@ -84,6 +84,8 @@ pub const APPEND_BYTES_MAX: usize = 4 << 20;
 
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
+/// What sled may keep of the log in memory, bytes; not a hard bound.
+pub const SLED_CACHE_BYTES: u64 = 64 << 20;
 /// Log entries kept in memory for followers and apply, bytes; older ones are read from the store.
 pub const LOG_CACHE_BYTES_MAX: usize = 64 << 20;
 

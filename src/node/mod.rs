@@ -56,14 +56,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::raft::{Consensus, Leadership};
-use crate::storage::StorageStats;
+use crate::storage::WalHandle;
 use crate::tree::Tree;
 use crate::types::{
     AclId, ClusterId, Error, Failure, NodeId, Op, Origin, Owner, Password, Reply, SessionId, Txn, Zxid,
 };
 
 pub use identity::Identity;
-pub use start::{NodeOptions, Storage, StoreKind};
+pub use start::{NodeOptions, Storage};
 pub use subscription::{Delivery, ResetReason, Subscription};
 
 /// How long a write or a linearizable read may wait for a leader and a majority.
@@ -131,7 +131,7 @@ struct Inner {
     membership: cluster::Membership,
     timeouts_ms: (u32, u32),
     random: Mutex<StdRng>,
-    storage_stats: Box<dyn Fn() -> StorageStats + Send + Sync>,
+    wal: WalHandle,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -205,7 +205,7 @@ impl Node {
         if self.cluster_id().is_none() {
             return Err(Error::NotInitialized);
         }
-        if self.membership.leaderless_for() > LEADERLESS_PATIENCE {
+        if self.leaderless_for() > LEADERLESS_PATIENCE {
             return Err(Error::NoLeader);
         }
         Ok(())
@@ -311,5 +311,9 @@ impl Node {
         self.stage.outbox.lock().clear();
         self.tasks.close();
         self.tasks.wait().await;
+        let wal = self.wal.clone();
+        // The log's thread finishes what it has; waiting for it would block this thread.
+        let closing = tokio::task::spawn_blocking(move || wal.close());
+        drop(closing.await);
     }
 }

@@ -261,6 +261,12 @@ impl Consensus {
         self.raft.data_metrics().borrow_watched().last_applied.map(|id| id.index)
     }
 
+    /// Returns the term of the last entry that is applied here.
+    pub fn applied_term(&self) -> Option<u64> {
+        self.raft.data_metrics().borrow_watched().last_applied.map(|id| *id.committed_leader_id())
+            .map(u64::from)
+    }
+
     /// Returns how to reach a member, as far as this node's membership tells.
     pub fn member(&self, node: NodeId) -> Option<Member> {
         self.raft.server_metrics().borrow_watched().membership_config.membership().get_node(&node).cloned()

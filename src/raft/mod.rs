@@ -22,5 +22,11 @@ mod state_machine;
 mod typ;
 
 pub use consensus::{Consensus, Leadership, Options, Refused};
-pub use state_machine::ApplySink;
+pub use log_store::LogStore;
+pub use network::{Dial, Network};
+pub use snapshot::{SnapshotData, Snapshots};
+pub use state_machine::{ApplySink, StateMachine};
 pub use typ::{EncodedBatch, TypeConfig};
+
+pub(crate) use log_store::decode_entry;
+pub(crate) use snapshot::receive as receive_snapshot;

@@ -1,0 +1,193 @@
+//! Puts a node together from its parts, in order, and starts its tasks.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cluster::Membership;
+use super::expirer::{self, Pace};
+use super::identity::Identity;
+use super::liveness::{self, Reports};
+use super::peers::Peers;
+use super::serve::{Dispatch, Doorkeeper};
+use super::stage::Stage;
+use super::time::ClusterTime;
+use super::{Inner, Node, batcher, forward, read};
+use crate::clock::Clock;
+use crate::limits::SLED_CACHE_BYTES;
+use crate::peer::{self, Acceptor, Net};
+use crate::raft::{self, Consensus, LogStore, Network, Snapshots, StateMachine};
+use crate::session::ExpiryQueue;
+use crate::storage::{Disk, Log, MemoryDisk, MemoryDisks, SledDisk, SnapshotStore, WalHandle, Write, spawn_writer};
+use crate::types::NodeId;
+use crate::watch::{Bounds, Hub};
+
+/// Where a node keeps its log and snapshots.
+#[derive(Clone)]
+pub enum Storage {
+    /// In sled, below a directory.
+    Directory(PathBuf),
+    /// In memory, for tests that crash nodes without processes.
+    Memory(Arc<MemoryDisk>, MemoryDisks),
+}
+
+/// All that a node is made of, as values.
+pub struct NodeOptions {
+    /// Its id.
+    pub node: NodeId,
+    /// What it shares with its cluster.
+    pub secret: peer::Secret,
+    /// How it reaches its peers.
+    pub net: Arc<dyn Net>,
+    /// Where its peers reach it.
+    pub acceptor: Box<dyn Acceptor>,
+    /// Where it keeps its log.
+    pub storage: Storage,
+    /// Its time.
+    pub clock: Clock,
+    /// Seed of everything random in it, but election timeouts, which are openraft's.
+    pub seed: u64,
+    /// Timing of consensus.
+    pub raft: raft::Options,
+    /// Granularity of expiry.
+    pub tick: Duration,
+    /// Shortest and longest session timeout, ms.
+    pub timeouts_ms: (u32, u32),
+    /// Bytes of log after which a snapshot is taken, at least.
+    pub snapshot_log_bytes: u64,
+}
+
+impl Node {
+    /// Starts a node; returns when its state is rebuilt from its disk and it takes part in its cluster. The error is a
+    /// sentence for the operator.
+    pub async fn start(options: NodeOptions) -> Result<Node, String> {
+        let NodeOptions { node, clock, .. } = &options;
+        let (node, clock) = (*node, clock.clone());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+
+        let opened = open_storage(&options.storage, node, &clock).await?;
+        let Opened { wal, snapshots, log, identity } = opened;
+        let peer_identity = peer::Identity::new(node, identity.cluster_id, options.secret.clone());
+        let membership = Membership::new(identity, peer_identity.clone(), wal.clone(), clock.clone());
+        let peers = Arc::new(Peers::new(options.net.clone(), peer_identity.clone(), stop.clone()));
+
+        let tick_ms = options.tick.as_millis() as u64;
+        // A close that was lost with a leader is proposed again after a second.
+        let expiry = ExpiryQueue::new(tick_ms, 1_000);
+        let hub = Hub::new(crate::types::Zxid(0), Bounds::default());
+        let stage = Stage::new(node, identity.incarnation, clock.clone(), hub, expiry);
+
+        let dialing = peers.clone();
+        let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));
+        let state_machine = StateMachine::new(snapshots.clone(), stage.clone());
+        let consensus =
+            Consensus::start(node, "roost".into(), &options.raft, clock.clone(), log, state_machine, network)
+                .await
+                .map_err(|err| err.to_string())?;
+        peers.set_consensus(consensus.clone());
+
+        let cluster_time = Arc::new(ClusterTime::new(stage.clone(), consensus.leadership()));
+        let (batcher, batching) = batcher::start(consensus.clone(), cluster_time.clone(), stop.clone());
+        let (barrier, reading) = read::start(stage.clone(), consensus.clone(), peers.clone(), stop.clone());
+        let reports = Arc::new(Reports::default());
+        let this = Node {
+            inner: Arc::new(Inner {
+                stage: stage.clone(),
+                consensus: consensus.clone(),
+                peers: peers.clone(),
+                barrier,
+                reports: reports.clone(),
+                cluster_time,
+                membership: membership.clone(),
+                timeouts_ms: options.timeouts_ms,
+                random: Mutex::new(StdRng::seed_from_u64(options.seed)),
+                wal,
+                stop: stop.clone(),
+                tasks: tasks.clone(),
+            }),
+        };
+
+        let handler = Dispatch {
+            node: Arc::new(OnceLock::from(this.clone())),
+            batcher: batcher.clone(),
+            snapshots,
+            membership: membership.clone(),
+        };
+        let admission = Arc::new(Doorkeeper { membership: membership.clone() });
+        tasks.spawn(peer::serve(options.acceptor, peer_identity, admission, Arc::new(handler), stop.clone()));
+        tasks.spawn(batching);
+        tasks.spawn(reading);
+        tasks.spawn(membership.follow(consensus.leadership()));
+        tasks.spawn(forward::run(stage.clone(), batcher, peers.clone(), consensus.leadership(), stop.clone()));
+        let leadership = consensus.leadership();
+        tasks.spawn(liveness::report(stage.clone(), reports, peers, leadership, options.tick / 2, stop.clone()));
+        let pace = Pace { tick: options.tick, quorum_ack_age_ms_max: options.raft.election_ms_max };
+        tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, stop.clone()));
+        tasks.spawn(snapshot_when_due(stage, consensus, options.snapshot_log_bytes, options.tick, stop));
+        Ok(this)
+    }
+}
+
+struct Opened {
+    wal: WalHandle,
+    snapshots: Arc<Snapshots>,
+    log: LogStore,
+    identity: Identity,
+}
+
+/// Opens the store and makes this start's incarnation durable before anything else happens.
+async fn open_storage(storage: &Storage, node: NodeId, clock: &Clock) -> Result<Opened, String> {
+    let storage = storage.clone();
+    let clock = clock.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let disk: Arc<dyn Disk> = match &storage {
+            Storage::Directory(dir) => {
+                Arc::new(SledDisk::open(&dir.join("raft"), SLED_CACHE_BYTES).map_err(|err| err.to_string())?)
+            }
+            Storage::Memory(disk, _) => disk.clone(),
+        };
+        let (mut log, recovered) = Log::open(disk).map_err(|err| err.to_string())?;
+        let identity = Identity::next(node, recovered.identity.as_deref())?;
+        log.write_now(vec![Write::Identity(identity.encode().into())]).map_err(|err| err.to_string())?;
+        let generation = recovered.snapshot.as_ref().map(|pointer| pointer.generation);
+        let store = match storage {
+            Storage::Directory(dir) => SnapshotStore::open(&dir.join("snap"), generation),
+            Storage::Memory(_, disks) => SnapshotStore::in_memory(disks, generation),
+        };
+        let store = store.map_err(|err| err.to_string())?;
+        let wal = spawn_writer(log, Box::new(move || clock.now_micros())).map_err(|err| err.to_string())?;
+        let log = LogStore::new(wal.clone(), &recovered)?;
+        let snapshots = Snapshots::new(store, wal.clone(), recovered.snapshot);
+        Ok(Opened { wal, snapshots, log, identity })
+    });
+    opening.await.map_err(|err| format!("opening the store failed: {err}"))?
+}
+
+/// Asks for a snapshot whenever enough log has been applied since the last: so many bytes, or twice the state if that is
+/// more, so that the cost of snapshots stays a constant share of the cost of writes.
+async fn snapshot_when_due(
+    stage: Arc<Stage>,
+    consensus: Consensus,
+    log_bytes_min: u64,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let mut mark = 0;
+    while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+        let applied = stage.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        let due = log_bytes_min.max(2 * stage.root().data_bytes());
+        if applied - mark >= due {
+            mark = applied;
+            if consensus.snapshot().await.is_err() {
+                return;
+            }
+        }
+    }
+}
