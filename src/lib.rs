@@ -6,5 +6,7 @@
 pub mod codec;
 pub mod limits;
 pub mod tree;
+#[cfg(feature = "server")]
+pub mod peer;
 pub mod types;
 pub mod zkcli;

@@ -61,12 +61,32 @@ pub const CLOSES_PER_TICK_MAX: usize = 4_096;
 /// Container and TTL znodes that the leader deletes in one tick; the rest follow at the next.
 pub const REAPS_PER_TICK_MAX: usize = 1_000;
 
-/// One frame between nodes, bytes. Beyond: the connection is closed.
+/// The body of one frame between nodes, bytes. Beyond: the connection is closed.
 pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
+/// One payload that a caller hands to a peer connection, bytes: a frame less its message header. Beyond: refused.
+pub const PEER_PAYLOAD_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX - 64;
+/// One frame of the handshake, bytes: all that somebody without the secret can make a node hold. Beyond: closed.
+pub const PEER_HANDSHAKE_BYTES_MAX: usize = 2048;
+/// A reason or error text between nodes, characters. Beyond: cut off.
+pub const PEER_REASON_CHARS_MAX: usize = 256;
 /// Requests in flight on one peer connection. Beyond: the sender waits.
 pub const PEER_IN_FLIGHT_MAX: usize = 256;
+/// Bytes waiting to be written to one peer connection; a single larger payload goes alone. Beyond: the sender waits.
+pub const PEER_QUEUE_BYTES_MAX: usize = 4 << 20;
 /// Inbound peer connections. Beyond: closed at accept.
 pub const PEER_CONNECTIONS_MAX: usize = 1024;
+/// Time to reach a peer's address, ms. Beyond: unreachable.
+pub const PEER_CONNECT_MS_MAX: u64 = 1_000;
+/// Time for the whole handshake, ms. Beyond: closed.
+pub const PEER_HANDSHAKE_MS_MAX: u64 = 5_000;
+/// A side of a peer connection that has had nothing to say for this long says that it is alive, ms.
+pub const PEER_PING_MS: u64 = 1_000;
+/// Time without a byte from the other side of a peer connection, ms. Beyond: it is taken for dead and closed.
+pub const PEER_SILENCE_MS_MAX: u64 = 5_000;
+/// Pause after a failed attempt to connect, ms, doubled up to [`PEER_BACKOFF_MS_MAX`]; calls fail at once meanwhile.
+pub const PEER_BACKOFF_MS_MIN: u64 = 20;
+/// See [`PEER_BACKOFF_MS_MIN`].
+pub const PEER_BACKOFF_MS_MAX: u64 = 500;
 
 /// Recent changes kept for resuming watch streams, transactions. Older ones turn a resume into a `reset`.
 pub const RING_TXNS_MAX: usize = 65_536;
@@ -99,6 +119,14 @@ pub const LOG_CACHE_BYTES_MAX: usize = 64 << 20;
 
 const _: () =
     assert!(TXN_BYTES_MAX > BODY_BYTES_MAX, "a body that was accepted must fit into a transaction");
+const _: () = assert!(
+    PEER_SILENCE_MS_MAX >= 3 * PEER_PING_MS,
+    "one late ping must not look like a dead connection"
+);
+const _: () = assert!(
+    PEER_HANDSHAKE_BYTES_MAX > 4 * PEER_REASON_CHARS_MAX,
+    "a refusal must fit into a frame of the handshake"
+);
 const _: () = assert!(
     PEER_FRAME_BYTES_MAX > 2 * TXN_BYTES_MAX,
     "a forwarded transaction must fit into a frame"
