@@ -148,3 +148,114 @@ fn deadline(tick_ms: u64, timeout_ms: u32, now_ms: u64) -> u64 {
 fn round_up(tick_ms: u64, time_ms: u64) -> u64 {
     time_ms.checked_next_multiple_of(tick_ms).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S1: SessionId = SessionId(1);
+    const S2: SessionId = SessionId(2);
+    const S3: SessionId = SessionId(3);
+
+    /// The first ms in the range at which a session is named.
+    fn first_expiry(queue: &mut ExpiryQueue, times: std::ops::Range<u64>) -> Option<u64> {
+        times.into_iter().find(|now_ms| !queue.expired(*now_ms, 1).is_empty())
+    }
+
+    #[test]
+    fn never_early_and_late_by_at_most_one_tick() {
+        for heard_ms in 0..250 {
+            let mut queue = ExpiryQueue::new(100, 1_000);
+            queue.insert(S1, 1_030, heard_ms);
+            let expired_ms = first_expiry(&mut queue, 0..3_000).unwrap();
+            let due_ms = heard_ms + 1_030;
+            assert!(
+                (due_ms..due_ms + 100).contains(&expired_ms),
+                "heard {heard_ms}, expired {expired_ms}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_touch_gives_the_full_timeout_again() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 1_000, 0);
+        assert!(queue.touch(S1, 1_000, 999));
+        assert_eq!(queue.next_deadline(), Some(2_000));
+        assert_eq!(first_expiry(&mut queue, 0..3_000), Some(2_000));
+        assert!(!queue.touch(S2, 1_000, 0), "an unknown session stays unknown");
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_deadline_never_becomes_earlier() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 9_000, 0);
+        queue.touch(S1, 1_000, 500);
+        queue.insert(S1, 1_000, 600);
+        queue.restart_all(700);
+        assert_eq!(queue.next_deadline(), Some(9_000));
+        queue.restart_all(8_950);
+        assert_eq!(queue.next_deadline(), Some(10_000), "the new timeout counts from then on");
+    }
+
+    #[test]
+    fn the_longest_silent_expire_first_and_at_most_so_many() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S3, 1_000, 0);
+        queue.insert(S2, 1_000, 200);
+        queue.insert(S1, 1_000, 190);
+        assert_eq!(queue.expired(1_199, 9), [S3]);
+        queue.insert(SessionId(4), 1_000, 0);
+        assert_eq!(queue.expired(1_200, 2), [SessionId(4), S1]);
+        assert_eq!(queue.expired(1_200, 2), [S2]);
+        assert_eq!(queue.expired(1_200, 2), []);
+    }
+
+    #[test]
+    fn a_closing_session_is_named_again_only_after_a_while() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 5_000, 0);
+        assert_eq!(queue.expired(5_000, 9), [S1]);
+        assert_eq!(first_expiry(&mut queue, 5_000..9_000), Some(6_000));
+        assert!(queue.remove(S1) && !queue.remove(S1));
+        assert_eq!((queue.next_deadline(), queue.is_empty()), (None, true));
+    }
+
+    #[test]
+    fn a_closing_session_that_is_heard_of_has_its_own_timeout_again() {
+        let mut queue = ExpiryQueue::new(100, 60_000);
+        queue.insert(S1, 1_000, 0);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        queue.touch(S1, 1_000, 1_050);
+        assert_eq!(queue.next_deadline(), Some(2_100), "not the minute until the next attempt");
+    }
+
+    #[test]
+    fn expired_without_a_pause_between_attempts_still_comes_to_an_end() {
+        let mut queue = ExpiryQueue::new(100, 0);
+        queue.insert(S1, 1_000, 0);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        assert_eq!(queue.expired(1_000, 9), []);
+    }
+
+    #[test]
+    fn after_a_restart_every_session_has_its_full_timeout() {
+        let mut queue = ExpiryQueue::new(100, 60_000);
+        queue.insert(S1, 1_000, 0);
+        queue.insert(S2, 4_000, 0);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        queue.restart_all(3_950);
+        assert_eq!(queue.next_deadline(), Some(5_000));
+        assert_eq!((queue.expired(4_999, 9), queue.expired(5_000, 9)), (vec![], vec![S1]));
+        assert_eq!((queue.expired(7_999, 9), queue.expired(8_000, 9)), (vec![], vec![S2]));
+    }
+
+    #[test]
+    fn times_at_the_end_of_the_range_do_not_overflow() {
+        let mut queue = ExpiryQueue::new(100, u64::MAX);
+        queue.insert(S1, u32::MAX, u64::MAX - 1);
+        assert_eq!(queue.next_deadline(), Some(u64::MAX));
+        assert_eq!(queue.expired(u64::MAX - 1, 9), []);
+    }
+}

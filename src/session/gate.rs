@@ -59,3 +59,74 @@ impl ExpiryGate {
         Decision::Expire
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Decision::{Expire, Hold, Restart};
+    use super::*;
+
+    /// The decisions of a gate (gap 250 ms, acknowledgement 300 ms) for (time, term, age of the acknowledgement).
+    fn decisions(ticks: &[(u64, Option<u64>, Option<u64>)]) -> Vec<Decision> {
+        let mut gate = ExpiryGate::new(250, 300);
+        let observe = |&(now_ms, leading_term, quorum_ack_age_ms)| Observation {
+            now_ms,
+            leading_term,
+            quorum_ack_age_ms,
+        };
+        ticks.iter().map(|tick| gate.tick(observe(tick))).collect()
+    }
+
+    #[test]
+    fn only_the_leader_expires() {
+        let ticks = [(0, None, None), (100, None, Some(0)), (200, None, None)];
+        assert_eq!(decisions(&ticks), [Hold, Hold, Hold]);
+    }
+
+    #[test]
+    fn full_timeout_after_a_leader_change() {
+        let follower = (0, None, None);
+        let leads = |now_ms, term| (now_ms, Some(term), Some(10));
+        let ticks = [follower, leads(100, 3), leads(200, 3), leads(300, 5), leads(400, 5)];
+        assert_eq!(decisions(&ticks), [Hold, Restart, Expire, Restart, Expire]);
+    }
+
+    #[test]
+    fn full_timeout_after_leading_again_in_the_same_term() {
+        let leads = |now_ms| (now_ms, Some(3), Some(10));
+        let ticks = [leads(0), leads(100), (200, None, None), leads(300), leads(400)];
+        assert_eq!(decisions(&ticks), [Restart, Expire, Hold, Restart, Expire]);
+    }
+
+    #[test]
+    fn full_timeout_after_a_paused_leader() {
+        let leads = |now_ms| (now_ms, Some(3), Some(10));
+        let ticks = [leads(0), leads(250), leads(501), leads(600), leads(599), leads(700)];
+        assert_eq!(decisions(&ticks), [Restart, Expire, Restart, Expire, Restart, Expire]);
+    }
+
+    #[test]
+    fn full_timeout_after_quorum_loss_counted_from_its_return() {
+        let acked = |now_ms, age_ms| (now_ms, Some(3), age_ms);
+        let ticks = [
+            acked(0, None),
+            acked(100, Some(0)),
+            acked(200, Some(300)),
+            acked(300, Some(301)),
+            acked(400, Some(401)),
+            acked(500, Some(5)),
+            acked(600, Some(5)),
+        ];
+        assert_eq!(decisions(&ticks), [Hold, Restart, Expire, Hold, Hold, Restart, Expire]);
+    }
+
+    #[test]
+    fn a_pause_without_a_quorum_is_not_forgotten() {
+        let ticks = [
+            (0, Some(3), Some(0)),
+            (900, Some(3), Some(900)),
+            (1_000, Some(3), Some(0)),
+            (1_100, Some(3), Some(0)),
+        ];
+        assert_eq!(decisions(&ticks), [Restart, Hold, Restart, Expire]);
+    }
+}

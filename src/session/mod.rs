@@ -36,5 +36,8 @@
 mod expiry;
 mod gate;
 
+#[cfg(test)]
+mod model_test;
+
 pub use expiry::ExpiryQueue;
 pub use gate::{Decision, ExpiryGate, Observation};

@@ -44,6 +44,9 @@ mod ring;
 mod subscriber;
 mod table;
 
+#[cfg(test)]
+mod model_test;
+
 pub use change::{Change, Message, Selection};
 pub use filter::{Filter, WatchKind};
 pub use hub::{Bounds, Counters, Hub, Since, Start, Taken};
