@@ -10,3 +10,6 @@ pub mod tree;
 pub mod peer;
 pub mod types;
 pub mod zkcli;
+pub mod session;
+pub mod types;
+pub mod watch;
