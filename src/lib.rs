@@ -5,4 +5,6 @@
 
 pub mod codec;
 pub mod limits;
+#[cfg(feature = "server")]
+pub mod storage;
 pub mod types;
