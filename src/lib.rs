@@ -8,6 +8,8 @@ pub mod limits;
 pub mod tree;
 #[cfg(feature = "server")]
 pub mod peer;
+#[cfg(feature = "server")]
+pub mod storage;
 pub mod types;
 pub mod zkcli;
 pub mod session;

@@ -124,6 +124,14 @@ pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 pub const SLED_CACHE_BYTES: u64 = 64 << 20;
 /// Log entries kept in memory for followers and apply, bytes; older ones are read from the store.
 pub const LOG_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Jobs waiting for the thread that writes the log. Beyond: the caller waits, which is the back-pressure on consensus.
+pub const WAL_QUEUE_JOBS_MAX: usize = 4096;
+/// Their bytes; a single larger job is taken when the queue is empty. Beyond: the caller waits.
+pub const WAL_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes that one commit of the log gathers from the queue; a single larger job is committed alone.
+pub const WAL_COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a snapshot that are handed to the store at once.
+pub const SNAPSHOT_BATCH_BYTES_MAX: usize = 1 << 20;
 
 const _: () =
     assert!(TXN_BYTES_MAX > BODY_BYTES_MAX, "a body that was accepted must fit into a transaction");
@@ -143,6 +151,8 @@ const _: () =
     assert!(OUTBOX_BYTES_MAX > TXN_BYTES_MAX, "the largest transaction must be accepted when idle");
 const _: () =
     assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
+const _: () =
+    assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
 const _: () = assert!(
     DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX,
     "a full znode must fit into JSON as base64"

@@ -1,0 +1,171 @@
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::disk::{Change, Disk, Pair};
+use super::error::StoreError;
+use crate::limits::STORE_VALUE_BYTES_MAX;
+
+/// Fixed at creation. A leaf holds up to 17 values and must stay below a quarter of a segment, or it becomes a blob.
+const SEGMENT_BYTES: usize = 4 << 20;
+const LEAF_VALUES_MAX: usize = 17;
+const _: () = assert!((LEAF_VALUES_MAX + 1) * STORE_VALUE_BYTES_MAX < SEGMENT_BYTES / 4);
+
+/// How often sled's own thread cleans up segments, ms.
+const CLEAN_EVERY_MS: u64 = 1000;
+
+/// A process that just ended, or a store of this process that was just dropped, may hold the lock a little longer.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A [`Disk`] that is a sled database in a directory of its own, used under the rules of the
+/// [module](crate::storage).
+pub struct SledDisk {
+    name: String,
+    db: sled::Db,
+    /// Our own handle of sled's one data file: syncing goes by inode, and sled itself does not do it. Locked for the
+    /// length of a commit, which makes the writer single.
+    file: Mutex<File>,
+}
+
+impl SledDisk {
+    /// Opens the store in `dir`, or creates it, durably, with its directory. `cache_bytes` is roughly what sled keeps
+    /// in memory. Blocks; takes about a second per GB.
+    ///
+    /// Errors: [`StoreError::Locked`], [`StoreError::Lost`], [`StoreError::Damaged`] when there are blob files (which
+    /// are never durable), [`StoreError::Io`].
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<SledDisk, StoreError> {
+        let name = dir.display().to_string();
+        let db = open_unlocked(dir, &name, cache_bytes)?;
+        let io = |source| StoreError::io(&name, source);
+        check_no_blobs(dir, &name)?;
+        let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io)?;
+        // Also when the store is not new: its creation may have been cut short.
+        File::open(dir.join("conf")).and_then(|conf| conf.sync_all()).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        sync_directory(dir).map_err(io)?;
+        if let Some(parent) = dir.canonicalize().map_err(io)?.parent() {
+            sync_directory(parent).map_err(io)?;
+        }
+        Ok(SledDisk { name, db, file: Mutex::new(file) })
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> io::Result<()> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => {
+                    assert!(value.len() <= STORE_VALUE_BYTES_MAX, "{key:?}: {} bytes", value.len());
+                    batch.insert(key, value.as_ref());
+                }
+                None => batch.remove(key),
+            }
+        }
+        self.guard(|| self.db.apply_batch(batch))
+    }
+
+    /// Runs a call into sled; its panics (it has some where a file is not as it expects) become errors.
+    fn guard<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(sled::Error::Io(err))) => Err(err),
+            Ok(Err(err)) => Err(io::Error::other(format!("{}: {err}", self.name))),
+            Err(_) => Err(io::Error::other(format!("{}: the store panicked", self.name))),
+        }
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn open_unlocked(dir: &Path, name: &str, cache_bytes: u64) -> Result<sled::Db, StoreError> {
+    let config = sled::Config::new()
+        .path(dir)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(cache_bytes)
+        .flush_every_ms(Some(CLEAN_EVERY_MS));
+    for _ in 0..LOCK_ATTEMPTS {
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Io(err))) if err.to_string().contains("could not acquire lock") => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            Ok(Err(sled::Error::Io(source))) => return Err(StoreError::io(name, source)),
+            Ok(Err(err)) => {
+                return Err(StoreError::Lost { store: name.to_string(), why: err.to_string() });
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let why = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("sled panicked");
+                return Err(StoreError::Lost { store: name.to_string(), why: why.to_string() });
+            }
+        }
+    }
+    Err(StoreError::Locked { store: name.to_string() })
+}
+
+fn check_no_blobs(dir: &Path, name: &str) -> Result<(), StoreError> {
+    match fs::read_dir(dir.join("blobs")) {
+        Ok(mut files) => match files.next() {
+            None => Ok(()),
+            Some(_) => Err(StoreError::damaged(
+                name,
+                "blobs/",
+                "it must be empty, its files are never synced",
+            )),
+        },
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(StoreError::io(name, err)),
+    }
+}
+
+fn pair((key, value): (sled::IVec, sled::IVec)) -> Pair {
+    (key.to_vec(), Bytes::from_owner(value))
+}
+
+impl Disk for SledDisk {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn commit(&self, batch: Vec<Change>) -> io::Result<()> {
+        let file = self.file.lock();
+        self.apply(batch)?;
+        self.guard(|| self.db.flush())?;
+        file.sync_data()
+    }
+
+    fn commit_lazily(&self, batch: Vec<Change>) -> io::Result<()> {
+        let _writer = self.file.lock();
+        self.apply(batch)
+    }
+
+    fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
+        Ok(self.guard(|| self.db.get(key))?.map(Bytes::from_owner))
+    }
+
+    fn floor(&self, key: &[u8]) -> io::Result<Option<Pair>> {
+        self.guard(|| self.db.range(..=key).next_back().transpose()).map(|found| found.map(pair))
+    }
+
+    fn scan(&self) -> Box<dyn Iterator<Item = io::Result<Pair>> + '_> {
+        let mut iter = self.db.iter();
+        let mut failed = false;
+        Box::new(std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let next = self.guard(|| iter.next().transpose()).transpose()?;
+            failed = next.is_err();
+            Some(next.map(pair))
+        }))
+    }
+}
