@@ -163,7 +163,10 @@ impl Config {
         }
         let raft = &self.raft;
         if raft.heartbeat_ms < 10 || raft.heartbeat_ms * 3 > raft.election_ms_min {
-            return refuse("raft.heartbeat_ms", "must be at least 10 and at most a third of election_ms_min".into());
+            return refuse(
+                "raft.heartbeat_ms",
+                "must be at least 10 and at most a third of election_ms_min".into(),
+            );
         }
         if raft.election_ms_min >= raft.election_ms_max {
             return refuse("raft.election_ms_max", "must be greater than election_ms_min".into());
@@ -175,13 +178,20 @@ impl Config {
         if !(20..=10_000).contains(&sessions.tick_ms) {
             return refuse("sessions.tick_ms", format!("{} is not within 20 to 10000", sessions.tick_ms));
         }
-        if u64::from(sessions.timeout_ms_min) < 2 * sessions.tick_ms || sessions.timeout_ms_min > sessions.timeout_ms_max
+        if u64::from(sessions.timeout_ms_min) < 2 * sessions.tick_ms
+            || sessions.timeout_ms_min > sessions.timeout_ms_max
         {
-            return refuse("sessions.timeout_ms_min", "must be at least two ticks and at most timeout_ms_max".into());
+            return refuse(
+                "sessions.timeout_ms_min",
+                "must be at least two ticks and at most timeout_ms_max".into(),
+            );
         }
         for (key, listen) in [("http", &self.http), ("peer", &self.peer)] {
             if listen.advertise.is_none() && listen.listen.ip().is_unspecified() {
-                return refuse(&format!("{key}.advertise"), "is needed when listening on all addresses".into());
+                return refuse(
+                    &format!("{key}.advertise"),
+                    "is needed when listening on all addresses".into(),
+                );
             }
         }
         Ok(())

@@ -1,17 +1,26 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `tree`, `watch`, `session`, `zkcli`, `codec`. The feature
-//! `client` adds the HTTP client; `server` (the default) adds the node.
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `tree`, `watch`, `session`, `zkcli`. The
+//! feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
+pub mod batch;
 pub mod codec;
 pub mod limits;
+pub mod session;
 pub mod tree;
+pub mod types;
+pub mod watch;
+pub mod zkcli;
+
+#[cfg(feature = "server")]
+pub mod clock;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod node;
 #[cfg(feature = "server")]
 pub mod peer;
 #[cfg(feature = "server")]
+pub mod raft;
+#[cfg(feature = "server")]
 pub mod storage;
-pub mod types;
-pub mod zkcli;
-pub mod session;
-pub mod types;
-pub mod watch;

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::Node;
 use super::identity::Identity;
 use super::peers::Peers;
-use super::Node;
 use crate::clock::Clock;
 use crate::codec;
 use crate::limits::PEER_PAYLOAD_BYTES_MAX;
@@ -61,7 +61,12 @@ struct Shared {
 }
 
 impl Membership {
-    pub(super) fn new(identity: Identity, peer_identity: peer::Identity, wal: WalHandle, clock: Clock) -> Membership {
+    pub(super) fn new(
+        identity: Identity,
+        peer_identity: peer::Identity,
+        wal: WalHandle,
+        clock: Clock,
+    ) -> Membership {
         let led_at_ms = Mutex::new(clock.now_ms());
         let shared = Shared { identity: Mutex::new(identity), peer_identity, wal, clock, led_at_ms };
         Membership { shared: Arc::new(shared) }
@@ -132,7 +137,9 @@ impl Membership {
 async fn invite(peers: &Peers, cluster_id: ClusterId, member: &Member) -> Result<(), Error> {
     let payload = codec::encode(&Invitation { cluster_id, node: member.node }).into();
     let asked = peers.dial(member.node, &member.peer_addr).call(Kind::Join, payload, ASK).await;
-    asked.map(drop).map_err(|why| Error::Refused(format!("node {} at {}: {why}", member.node, member.peer_addr)))
+    asked
+        .map(drop)
+        .map_err(|why| Error::Refused(format!("node {} at {}: {why}", member.node, member.peer_addr)))
 }
 
 impl Node {
@@ -159,7 +166,8 @@ impl Node {
         for member in members.iter().filter(|member| member.node != self.id()) {
             invite(&self.peers, cluster_id, member).await?;
         }
-        let members: BTreeMap<NodeId, Member> = members.into_iter().map(|member| (member.node, member)).collect();
+        let members: BTreeMap<NodeId, Member> =
+            members.into_iter().map(|member| (member.node, member)).collect();
         self.consensus.initialize(members).await?;
         Ok(cluster_id)
     }
@@ -192,7 +200,12 @@ impl Node {
             status.members = members;
         }
         let tree = self.local();
-        Ok(ClusterStatus { cluster_id: self.cluster_id(), zxid: tree.zxid(), digest: tree.digest(), ..status })
+        Ok(ClusterStatus {
+            cluster_id: self.cluster_id(),
+            zxid: tree.zxid(),
+            digest: tree.digest(),
+            ..status
+        })
     }
 
     async fn ask_leader(&self, question: &Question, patience: Duration) -> Result<Vec<MemberStatus>, Error> {

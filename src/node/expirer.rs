@@ -85,7 +85,8 @@ fn reap(node: &Node) {
 
 /// Proposes without waiting: what is lost or refused is found again at a later tick.
 fn propose(node: &Node, op: Op) {
-    let request = Request { session: SessionId::NONE, owner: None, authority: Vec::new(), idempotency_key: None, op };
+    let request =
+        Request { session: SessionId::NONE, owner: None, authority: Vec::new(), idempotency_key: None, op };
     if let Err(err) = node.enqueue(&request) {
         tracing::debug!(%err, "housekeeping has to wait");
     }

@@ -119,7 +119,10 @@ impl Outbox {
 pub(super) fn encode(txn: &Txn) -> Result<Vec<u8>, Error> {
     let encoded = batch::encode_txn(txn);
     if encoded.len() > crate::limits::TXN_BYTES_MAX {
-        return Err(Error::TooLarge { what: "the write (bytes)", limit: crate::limits::TXN_BYTES_MAX as u64 });
+        return Err(Error::TooLarge {
+            what: "the write (bytes)",
+            limit: crate::limits::TXN_BYTES_MAX as u64,
+        });
     }
     Ok(encoded)
 }

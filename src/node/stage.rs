@@ -46,7 +46,13 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(node: NodeId, incarnation: u64, clock: Clock, hub: Hub, expiry: ExpiryQueue) -> Arc<Stage> {
+    pub(super) fn new(
+        node: NodeId,
+        incarnation: u64,
+        clock: Clock,
+        hub: Hub,
+        expiry: ExpiryQueue,
+    ) -> Arc<Stage> {
         Arc::new(Stage {
             node,
             incarnation,

@@ -24,7 +24,9 @@ use crate::limits::SLED_CACHE_BYTES;
 use crate::peer::{self, Acceptor, Net};
 use crate::raft::{self, Consensus, LogStore, Network, Snapshots, StateMachine};
 use crate::session::ExpiryQueue;
-use crate::storage::{Disk, Log, MemoryDisk, MemoryDisks, SledDisk, SnapshotStore, WalHandle, Write, spawn_writer};
+use crate::storage::{
+    Disk, Log, MemoryDisk, MemoryDisks, SledDisk, SnapshotStore, WalHandle, Write, spawn_writer,
+};
 use crate::types::NodeId;
 use crate::watch::{Bounds, Hub};
 
@@ -125,9 +127,22 @@ impl Node {
         tasks.spawn(batching);
         tasks.spawn(reading);
         tasks.spawn(membership.follow(consensus.leadership()));
-        tasks.spawn(forward::run(stage.clone(), batcher, peers.clone(), consensus.leadership(), stop.clone()));
+        tasks.spawn(forward::run(
+            stage.clone(),
+            batcher,
+            peers.clone(),
+            consensus.leadership(),
+            stop.clone(),
+        ));
         let leadership = consensus.leadership();
-        tasks.spawn(liveness::report(stage.clone(), reports, peers, leadership, options.tick / 2, stop.clone()));
+        tasks.spawn(liveness::report(
+            stage.clone(),
+            reports,
+            peers,
+            leadership,
+            options.tick / 2,
+            stop.clone(),
+        ));
         let pace = Pace { tick: options.tick, quorum_ack_age_ms_max: options.raft.election_ms_max };
         tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, stop.clone()));
         tasks.spawn(snapshot_when_due(stage, consensus, options.snapshot_log_bytes, options.tick, stop));

@@ -66,7 +66,8 @@ impl Node {
             let woken = woken.clone();
             Box::new(move || woken.notify_one())
         };
-        let (id, start) = self.stage.hub.lock().subscribe(filters, since.map_or(Since::Now, Since::After), wake)?;
+        let (id, start) =
+            self.stage.hub.lock().subscribe(filters, since.map_or(Since::Now, Since::After), wake)?;
         Ok(Subscription {
             stage: self.stage.clone(),
             id,

@@ -41,6 +41,9 @@ impl ClusterTime {
         if anchor.term != term {
             *anchor = Anchor { term, cluster_ms: self.stage.root().cluster_ms(), now_ms };
         }
-        TxnTime { wall_ms: clock.wall_ms(), cluster_ms: anchor.cluster_ms + now_ms.saturating_sub(anchor.now_ms) }
+        TxnTime {
+            wall_ms: clock.wall_ms(),
+            cluster_ms: anchor.cluster_ms + now_ms.saturating_sub(anchor.now_ms),
+        }
     }
 }

@@ -13,9 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::limits::{
-    PEER_BACKOFF_MS_MAX, PEER_BACKOFF_MS_MIN, PEER_IN_FLIGHT_MAX, PEER_PAYLOAD_BYTES_MAX,
-};
+use crate::limits::{PEER_BACKOFF_MS_MAX, PEER_BACKOFF_MS_MIN, PEER_IN_FLIGHT_MAX, PEER_PAYLOAD_BYTES_MAX};
 use crate::types::NodeId;
 
 use super::error::PeerError;
@@ -79,12 +77,7 @@ impl Peer {
     /// connection, and the remote handler. The payload is at most `PEER_PAYLOAD_BYTES_MAX` long. The answer is a slice
     /// of a read buffer: copy what is kept for long. While an earlier failure to connect is fresh, fails at once with
     /// the same. A call that is dropped or times out may still be done.
-    pub async fn call(
-        &self,
-        kind: Kind,
-        payload: Bytes,
-        timeout: Duration,
-    ) -> Result<Bytes, PeerError> {
+    pub async fn call(&self, kind: Kind, payload: Bytes, timeout: Duration) -> Result<Bytes, PeerError> {
         if payload.len() > PEER_PAYLOAD_BYTES_MAX {
             return Err(PeerError::TooLarge(payload.len()));
         }
@@ -94,10 +87,7 @@ impl Peer {
 
     /// Opens a stream on a connection of its own. Takes as long as connecting and a handshake may. The stream outlives
     /// this handle, but not [`Peer::close`].
-    pub async fn open_stream(
-        &self,
-        kind: Kind,
-    ) -> Result<(StreamSender, StreamReceiver), PeerError> {
+    pub async fn open_stream(&self, kind: Kind) -> Result<(StreamSender, StreamReceiver), PeerError> {
         let Shared { dialer, tasks, shutdown, .. } = &*self.shared;
         let opening = shutdown.run_until_cancelled(dialer.dial(Purpose::Stream(kind)));
         let opened = opening.await.unwrap_or(Err(PeerError::Stopping))?;
@@ -261,10 +251,7 @@ impl Connection {
         failure.unwrap_or(PeerError::Unreachable("the connection is closed".to_owned()))
     }
 
-    async fn read<R: AsyncRead + Unpin>(
-        &self,
-        reader: &mut FrameReader<R>,
-    ) -> Result<(), PeerError> {
+    async fn read<R: AsyncRead + Unpin>(&self, reader: &mut FrameReader<R>) -> Result<(), PeerError> {
         loop {
             let (id, outcome) = match Message::decode(reader.next().await?) {
                 Some(Message::Answer { id, payload }) => (id, Ok(payload)),

@@ -29,10 +29,7 @@ impl fmt::Display for PeerError {
             PeerError::Failed(why) => write!(f, "failed on the remote node: {why}"),
             PeerError::Timeout => f.write_str("no answer in time"),
             PeerError::TooLarge(bytes) => {
-                write!(
-                    f,
-                    "a payload of {bytes} bytes exceeds the limit of {PEER_PAYLOAD_BYTES_MAX}"
-                )
+                write!(f, "a payload of {bytes} bytes exceeds the limit of {PEER_PAYLOAD_BYTES_MAX}")
             }
             PeerError::Stopping => f.write_str("this node is stopping"),
         }

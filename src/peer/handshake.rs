@@ -236,23 +236,16 @@ impl Opened {
     }
 
     /// The caller's half of the handshake.
-    async fn prove(
-        &mut self,
-        identity: &Identity,
-        to: NodeId,
-        purpose: Purpose,
-    ) -> Result<(), PeerError> {
+    async fn prove(&mut self, identity: &Identity, to: NodeId, purpose: Purpose) -> Result<(), PeerError> {
         let (cluster, from) = (identity.cluster(), identity.node);
-        let hello =
-            HelloFrame { cluster, from, to, purpose: purpose.number(), nonce: rand::random() };
+        let hello = HelloFrame { cluster, from, to, purpose: purpose.number(), nonce: rand::random() };
         let hello = hello_body(PROTOCOL_VERSION, &hello);
         self.writer.write_body(&hello).await?;
         let challenge = self.answer().await?;
         let proof = identity.secret.mac(&[b"caller", &hello, &challenge]).finalize().into_bytes();
         self.writer.write_body(&proof).await?;
         let welcome = self.answer().await?;
-        let welcome: WelcomeFrame =
-            codec::decode(&welcome, PEER_HANDSHAKE_BYTES_MAX).map_err(malformed)?;
+        let welcome: WelcomeFrame = codec::decode(&welcome, PEER_HANDSHAKE_BYTES_MAX).map_err(malformed)?;
         let said = welcome_said(welcome.cluster, welcome.node);
         let expected = identity.secret.mac(&[b"acceptor", &hello, &challenge, &said]);
         if expected.verify_slice(&welcome.proof).is_err() {
@@ -278,11 +271,7 @@ impl Opened {
     }
 
     /// The acceptor's half of the handshake, up to but without sending a refusal.
-    async fn examine(
-        &mut self,
-        identity: &Identity,
-        admission: &dyn Admission,
-    ) -> Result<Hello, PeerError> {
+    async fn examine(&mut self, identity: &Identity, admission: &dyn Admission) -> Result<Hello, PeerError> {
         let body = self.reader.next().await?;
         let rest = body.strip_prefix(&MAGIC).ok_or(()).map_err(malformed)?;
         let (version, rest) = rest.split_first_chunk().ok_or(()).map_err(malformed)?;
@@ -314,9 +303,7 @@ impl Opened {
         let said = welcome_said(cluster, node);
         let proof = identity.secret.mac(&[b"acceptor", &body, &challenge, &said]);
         let welcome = WelcomeFrame { cluster, node, proof: proof.finalize().into_bytes().into() };
-        self.writer
-            .write_body(&[&[ANSWER_ACCEPTED], &codec::encode(&welcome)[..]].concat())
-            .await?;
+        self.writer.write_body(&[&[ANSWER_ACCEPTED], &codec::encode(&welcome)[..]].concat()).await?;
         Ok(caller)
     }
 }

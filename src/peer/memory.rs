@@ -252,11 +252,7 @@ impl AsyncRead for MemoryStream {
 }
 
 impl AsyncWrite for MemoryStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut pipe = self.outgoing.lock();
         if pipe.broken || pipe.ended {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::BrokenPipe)));

@@ -30,12 +30,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a call; an error's text goes to the caller. Calls of one connection run concurrently, at most
     /// `PEER_IN_FLIGHT_MAX`, and begin (up to the return of the future) in the order in which they were sent. The
     /// payload is a slice of a read buffer: copy what is kept for long. The answer is at most `PEER_PAYLOAD_BYTES_MAX`.
-    fn call(
-        &self,
-        from: NodeId,
-        kind: Kind,
-        payload: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, String>>;
+    fn call(&self, from: NodeId, kind: Kind, payload: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 
     /// Takes part in a stream that a peer has opened. It ends when both halves are dropped.
     fn stream(

@@ -90,12 +90,8 @@ pub(super) fn start(
     let (arrivals, arriving) = mpsc::channel(BATCHES_MAX);
     let failure = Arc::new(OnceLock::new());
     let sender = StreamSender { outbox, failure: failure.clone() };
-    let receiver = StreamReceiver {
-        arriving,
-        arrived: VecDeque::new(),
-        over: false,
-        failure: failure.clone(),
-    };
+    let receiver =
+        StreamReceiver { arriving, arrived: VecDeque::new(), over: false, failure: failure.clone() };
     tasks.spawn(async move {
         // The queues are held here, and so are dropped, which the halves notice, after the reason is known.
         let (mut queue, arrivals) = (queue, arrivals);
@@ -110,17 +106,10 @@ pub(super) fn start(
     (sender, receiver)
 }
 
-async fn run(
-    opened: Opened,
-    queue: &mut Queue,
-    arrivals: &mpsc::Sender<Arrival>,
-) -> Result<(), PeerError> {
+async fn run(opened: Opened, queue: &mut Queue, arrivals: &mpsc::Sender<Arrival>) -> Result<(), PeerError> {
     let Opened { mut reader, mut writer } = opened;
     let ended = CancellationToken::new();
-    tokio::try_join!(
-        read(&mut reader, arrivals, &ended),
-        write(&mut writer, queue, arrivals, &ended)
-    )?;
+    tokio::try_join!(read(&mut reader, arrivals, &ended), write(&mut writer, queue, arrivals, &ended))?;
     Ok(())
 }
 

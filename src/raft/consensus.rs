@@ -154,7 +154,10 @@ impl Consensus {
         batch: Bytes,
     ) -> Result<impl Future<Output = Result<(), Refused>> + use<>, Refused> {
         let (responder, outcome) = OneshotResponder::new_pair();
-        self.raft.client_write_ff(EncodedBatch(batch), Some(responder)).await.map_err(|_| Refused::Stopped)?;
+        self.raft
+            .client_write_ff(EncodedBatch(batch), Some(responder))
+            .await
+            .map_err(|_| Refused::Stopped)?;
         Ok(async move {
             match outcome.await {
                 Ok(Ok(_applied)) => Ok(()),
@@ -205,7 +208,12 @@ impl Consensus {
     }
 
     /// Hands over a snapshot that was received from a leader; returns the encoded answer.
-    pub(super) async fn install(&self, vote: Vote, meta: SnapshotMeta, data: SnapshotData) -> Result<Bytes, String> {
+    pub(super) async fn install(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<Bytes, String> {
         let snapshot = openraft::storage::Snapshot { meta, snapshot: data };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(|err| err.to_string())?;
         Ok(codec::encode(&answer).into())
@@ -263,7 +271,11 @@ impl Consensus {
 
     /// Returns the term of the last entry that is applied here.
     pub fn applied_term(&self) -> Option<u64> {
-        self.raft.data_metrics().borrow_watched().last_applied.map(|id| *id.committed_leader_id())
+        self.raft
+            .data_metrics()
+            .borrow_watched()
+            .last_applied
+            .map(|id| *id.committed_leader_id())
             .map(u64::from)
     }
 
@@ -365,7 +377,9 @@ impl Consensus {
         match tokio::time::timeout(Duration::from_secs(5), leads).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Refused::Stopped),
-            Err(_) => Err(Refused::Invalid(format!("node {node} did not take over: it may be down or far behind"))),
+            Err(_) => {
+                Err(Refused::Invalid(format!("node {node} did not take over: it may be down or far behind")))
+            }
         }
     }
 

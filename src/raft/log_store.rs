@@ -59,7 +59,8 @@ pub(crate) fn decode_entry(bytes: &Bytes) -> io::Result<Entry> {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, String> {
-    codec::decode(bytes, PEER_FRAME_BYTES_MAX).map_err(|why| format!("the stored {what} does not parse: {why}"))
+    codec::decode(bytes, PEER_FRAME_BYTES_MAX)
+        .map_err(|why| format!("the stored {what} does not parse: {why}"))
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Bytes {
@@ -128,7 +129,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let reader = self.reader.clone();
         let last = tokio::task::spawn_blocking(move || reader.last()).await.map_err(io::Error::other)??;
-        let last_log_id = last.map(|entry| decode_entry(&entry.bytes).map(|entry| entry.log_id())).transpose()?;
+        let last_log_id =
+            last.map(|entry| decode_entry(&entry.bytes).map(|entry| entry.log_id())).transpose()?;
         Ok(LogState { last_purged_log_id: self.purged, last_log_id: last_log_id.or(self.purged) })
     }
 
@@ -159,8 +161,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter();
-        let entries = entries.map(|entry| LogEntry { index: entry.log_id.index, bytes: encode(&entry) }).collect();
-        self.wal.submit(vec![Write::Append(entries)], Box::new(move |outcome| callback.io_completed(outcome)));
+        let entries =
+            entries.map(|entry| LogEntry { index: entry.log_id.index, bytes: encode(&entry) }).collect();
+        self.wal
+            .submit(vec![Write::Append(entries)], Box::new(move |outcome| callback.io_completed(outcome)));
         Ok(())
     }
 

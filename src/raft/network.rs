@@ -5,7 +5,9 @@ use bytes::Bytes;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::message::{TransferLeaderRequest, TransferLeaderResponse};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,7 +49,12 @@ pub struct Link {
 }
 
 impl Link {
-    async fn call<A: DeserializeOwned>(&self, kind: Kind, rpc: &impl Serialize, patience: Duration) -> Rpc<A> {
+    async fn call<A: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        rpc: &impl Serialize,
+        patience: Duration,
+    ) -> Rpc<A> {
         let answer = self.peer.call(kind, codec::encode(rpc).into(), patience).await.map_err(unreachable)?;
         codec::decode(&answer, PEER_FRAME_BYTES_MAX).map_err(|why| Unreachable::from_string(why).into())
     }
@@ -69,11 +76,19 @@ impl RaftNetworkV2<TypeConfig> for Link {
         self.call(Kind::Append, &rpc, option.hard_ttl()).await
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         self.call(Kind::Vote, &rpc, option.hard_ttl()).await
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         self.call(Kind::PreVote, &rpc, option.hard_ttl()).await
     }
 

@@ -2,9 +2,9 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::OptionalSend;
 
 use super::snapshot::{SnapshotData, Snapshots};
 use super::typ::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};

@@ -54,14 +54,16 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Busy { what, retry_after_ms } => write!(f, "{what} is full: retry in {retry_after_ms} ms"),
-            Error::NoLeader => f.write_str("the cluster has no leader that this node can reach: nothing was done"),
+            Error::NoLeader => {
+                f.write_str("the cluster has no leader that this node can reach: nothing was done")
+            }
             Error::OutcomeUnknown => f.write_str("the outcome is unknown: read before you retry"),
             Error::Timeout(what) => write!(f, "{what} took too long"),
             Error::Refused(why) => f.write_str(why),
             Error::TooLarge { what, limit } => write!(f, "{what} is too large: the limit is {limit}"),
-            Error::NotInitialized => {
-                f.write_str("this node belongs to no cluster yet: run `roost init` on one node, or `roost join`")
-            }
+            Error::NotInitialized => f.write_str(
+                "this node belongs to no cluster yet: run `roost init` on one node, or `roost join`",
+            ),
             Error::Stopping => f.write_str("the node is stopping"),
             Error::Io(what) => f.write_str(what),
         }
