@@ -146,7 +146,7 @@ impl Node {
     pub(super) fn leaderless_for(&self) -> Duration {
         match self.leadership().leader {
             Some(_) => Duration::ZERO,
-            None => self.membership.since_led(),
+            None => self.inner.membership.since_led(),
         }
     }
 
@@ -157,18 +157,18 @@ impl Node {
         if !members.iter().any(|member| member.node == self.id()) {
             return Err(Error::Refused(format!("this is node {}: it must be one of the members", self.id())));
         }
-        if self.consensus.is_initialized().await? {
+        if self.inner.consensus.is_initialized().await? {
             return Err(Error::Refused("this node belongs to a running cluster already".into()));
         }
         let fresh = || ClusterId::from(self.random()) << 64 | ClusterId::from(self.random()) | 1;
         let cluster_id = self.cluster_id().unwrap_or_else(fresh);
-        self.membership.adopt(cluster_id).await.map_err(Error::Refused)?;
+        self.inner.membership.adopt(cluster_id).await.map_err(Error::Refused)?;
         for member in members.iter().filter(|member| member.node != self.id()) {
-            invite(&self.peers, cluster_id, member).await?;
+            invite(&self.inner.peers, cluster_id, member).await?;
         }
         let members: BTreeMap<NodeId, Member> =
             members.into_iter().map(|member| (member.node, member)).collect();
-        self.consensus.initialize(members).await?;
+        self.inner.consensus.initialize(members).await?;
         Ok(cluster_id)
     }
 
@@ -195,7 +195,7 @@ impl Node {
 
     /// Returns the cluster as this node sees it, with what the leader knows of each member where it can be asked.
     pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
-        let mut status = self.consensus.status();
+        let mut status = self.inner.consensus.status();
         if let Ok(members) = self.ask_leader(&Question::Members, ASK).await {
             status.members = members;
         }
@@ -217,7 +217,7 @@ impl Node {
             answer(self, question).await
         } else {
             let payload = codec::encode(question).into();
-            let answer = self.peers.call(leader, Kind::Status, payload, patience).await;
+            let answer = self.inner.peers.call(leader, Kind::Status, payload, patience).await;
             let answer = answer.map_err(|why| Error::Io(format!("the leader, node {leader}: {why}")))?;
             codec::decode::<Answer>(&answer, PEER_PAYLOAD_BYTES_MAX).map_err(Error::Io)?
         };
@@ -237,29 +237,29 @@ async fn answer(node: &Node, question: &Question) -> Answer {
         Question::Members => Err(Refused::NotLeader),
         Question::AddLearner(member) => add_learner(node, member).await,
         Question::Promote(id) => promote(node, *id).await,
-        Question::Remove(id) => node.consensus.remove(*id).await,
-        Question::Transfer(id) => node.consensus.transfer(*id).await,
+        Question::Remove(id) => node.inner.consensus.remove(*id).await,
+        Question::Transfer(id) => node.inner.consensus.transfer(*id).await,
     };
     match done {
-        Ok(()) => Ok(node.consensus.status().members),
+        Ok(()) => Ok(node.inner.consensus.status().members),
         Err(refused) => Err((refused == Refused::NotLeader, refused.to_string())),
     }
 }
 
 async fn add_learner(node: &Node, member: &Member) -> Result<(), Refused> {
-    if node.consensus.is_member(member.node) {
+    if node.inner.consensus.is_member(member.node) {
         return Err(Refused::Invalid(format!("node {} is a member already", member.node)));
     }
     let cluster_id = node.cluster_id().ok_or(Refused::NotLeader)?;
-    invite(&node.peers, cluster_id, member).await.map_err(|err| Refused::Invalid(err.to_string()))?;
-    node.consensus.add_learner(member.clone()).await
+    invite(&node.inner.peers, cluster_id, member).await.map_err(|err| Refused::Invalid(err.to_string()))?;
+    node.inner.consensus.add_learner(member.clone()).await
 }
 
 async fn promote(node: &Node, id: NodeId) -> Result<(), Refused> {
-    if !node.consensus.is_member(id) {
+    if !node.inner.consensus.is_member(id) {
         return Err(Refused::Invalid(format!("node {id} is no member: add it as a learner first")));
     }
-    node.consensus.promote(id).await
+    node.inner.consensus.promote(id).await
 }
 
 fn check_members(members: &[Member]) -> Result<(), Error> {

@@ -3,7 +3,6 @@
 //! Every node runs this loop; [`ExpiryGate`] lets only a leader with a quorum act, and makes it start all timeouts over when
 //! the deadlines cannot be trusted (a new leadership, a pause of the process, a quorum that was lost and came back).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let leadership = consensus.leadership();
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let now_ms = node.stage.clock.now_ms();
+        let now_ms = node.inner.stage.clock.now_ms();
         let seen = Observation {
             now_ms,
             leading_term: leading_term(&node, *leadership.borrow()),
@@ -42,7 +41,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
             Decision::Hold => {}
             Decision::Restart => {
                 tracing::info!(term = seen.leading_term, "every session has its full timeout again");
-                node.stage.expiry.lock().restart_all(now_ms);
+                node.inner.stage.expiry.lock().restart_all(now_ms);
             }
             Decision::Expire => {
                 close_expired(&node, now_ms);
@@ -55,29 +54,30 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
 /// Returns the term in which this node leads, once it has applied everything of earlier terms: only then are its sessions
 /// the cluster's.
 fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
-    (leadership.leader == Some(node.stage.node) && node.consensus().applied_term() == Some(leadership.term))
-        .then_some(leadership.term)
+    (leadership.leader == Some(node.inner.stage.node)
+        && node.consensus().applied_term() == Some(leadership.term))
+    .then_some(leadership.term)
 }
 
 fn close_expired(node: &Node, now_ms: u64) {
-    let expired = node.stage.expiry.lock().expired(now_ms, CLOSES_PER_TICK_MAX);
+    let expired = node.inner.stage.expiry.lock().expired(now_ms, CLOSES_PER_TICK_MAX);
     if expired.is_empty() {
         return;
     }
     tracing::info!(sessions = expired.len(), "closing sessions that were not heard from");
-    let root = node.stage.root();
+    let root = node.inner.stage.root();
     for session in expired {
         // The owner is named so that a session which re-attaches elsewhere before this is applied stays.
-        match root.session(session).map(|record| record.owner) {
+        match root.session(session).map(|record| record.owner()) {
             Some(owner) => propose(node, Op::CloseSession { session, unless_moved_from: Some(owner) }),
-            None => drop(node.stage.expiry.lock().remove(session)),
+            None => drop(node.inner.stage.expiry.lock().remove(session)),
         }
     }
 }
 
 fn reap(node: &Node) {
-    let root = node.stage.root();
-    let paths = root.reapable(node.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
+    let root = node.inner.stage.root();
+    let paths = root.reapable(node.inner.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
     if !paths.is_empty() {
         propose(node, Op::Reap { paths });
     }

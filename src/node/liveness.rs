@@ -48,6 +48,18 @@ impl Reports {
         self.heard.lock().touched.insert(session);
     }
 
+    /// Takes back what could not be reported. Returns whether a client waits for it.
+    fn put_back(
+        &self,
+        touched: BTreeSet<SessionId>,
+        renewals: Vec<(SessionId, oneshot::Sender<Known>)>,
+    ) -> bool {
+        let mut heard = self.heard.lock();
+        heard.touched.extend(touched);
+        heard.renewals.extend(renewals.into_iter().filter(|(_, waiter)| !waiter.is_closed()));
+        !heard.renewals.is_empty()
+    }
+
     /// Reports a session at once and returns whether the leader knows it. Waits for as long as there is no leader; the caller
     /// bounds the time.
     pub(super) async fn renew(&self, session: SessionId) -> Result<Known, Error> {
@@ -71,7 +83,7 @@ pub(super) fn take_report(stage: &Stage, sessions: &[SessionId]) -> Vec<SessionI
     let mut expiry = stage.expiry.lock();
     let mut unknown = Vec::new();
     for session in sessions {
-        let timeout_ms = root.session(*session).map(|record| record.timeout_ms);
+        let timeout_ms = root.session(*session).map(|record| record.timeout_ms());
         let known = timeout_ms.is_some_and(|timeout_ms| expiry.touch(*session, timeout_ms, now_ms));
         if !known {
             unknown.push(*session);
@@ -111,11 +123,7 @@ pub(super) async fn report(
                 }
             }
             None => {
-                let mut heard = reports.heard.lock();
-                heard.touched.extend(touched);
-                heard.renewals.extend(renewals.into_iter().filter(|(_, waiter)| !waiter.is_closed()));
-                let somebody_waits = !heard.renewals.is_empty();
-                drop(heard);
+                let somebody_waits = reports.put_back(touched, renewals);
                 if somebody_waits {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     reports.urgent.notify_one();

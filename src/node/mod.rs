@@ -35,6 +35,7 @@ mod batcher;
 mod cluster;
 mod expirer;
 mod forward;
+mod gauges;
 mod identity;
 mod liveness;
 mod outbox;
@@ -136,54 +137,47 @@ struct Inner {
     tasks: TaskTracker,
 }
 
-impl std::ops::Deref for Node {
-    type Target = Inner;
-    fn deref(&self) -> &Inner {
-        &self.inner
-    }
-}
-
 impl Node {
     /// Returns this node's id.
     pub fn id(&self) -> NodeId {
-        self.stage.node
+        self.inner.stage.node
     }
 
     /// Returns this node's cluster, once it belongs to one.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        self.membership.cluster_id()
+        self.inner.membership.cluster_id()
     }
 
     /// Returns this node's present state. Never waits.
     pub fn local(&self) -> Arc<Tree> {
-        self.stage.root()
+        self.inner.stage.root()
     }
 
     /// Returns the wall clock, ms since 1970, for people to read.
     pub fn wall_ms(&self) -> u64 {
-        self.stage.clock.wall_ms()
+        self.inner.stage.clock.wall_ms()
     }
 
     /// Returns a monotonic time in µs, for measuring.
     pub fn now_micros(&self) -> u64 {
-        self.stage.clock.now_micros()
+        self.inner.stage.clock.now_micros()
     }
 
     /// Returns a secret for a new session.
     pub fn new_password(&self) -> Password {
         let mut password = Password::default();
-        self.random.lock().fill_bytes(&mut password);
+        self.inner.random.lock().fill_bytes(&mut password);
         password
     }
 
     /// Returns a random number, from the node's one seeded source.
     pub fn random(&self) -> u64 {
-        self.random.lock().next_u64()
+        self.inner.random.lock().next_u64()
     }
 
     /// Returns the timeout, ms, that a session gets when its client wishes this one.
     pub fn negotiate_timeout_ms(&self, wish: u32) -> u32 {
-        wish.clamp(self.timeouts_ms.0, self.timeouts_ms.1)
+        wish.clamp(self.inner.timeouts_ms.0, self.inner.timeouts_ms.1)
     }
 
     /// Carries out a write: returns when it is committed and applied on this node. Errors: `Busy` and `NoLeader` mean that
@@ -199,7 +193,7 @@ impl Node {
 
     /// Refuses writes that would only wait: before the cluster exists, while stopping, and after a long time without leader.
     fn admit_writes(&self) -> Result<(), Error> {
-        if self.stop.is_cancelled() {
+        if self.inner.stop.is_cancelled() {
             return Err(Error::Stopping);
         }
         if self.cluster_id().is_none() {
@@ -213,10 +207,11 @@ impl Node {
 
     fn enqueue(&self, request: &Request) -> Result<tokio::sync::oneshot::Receiver<Answer>, Error> {
         let Request { session, owner, authority, idempotency_key, op } = request.clone();
-        let origin = Origin { node: self.stage.node, incarnation: self.stage.incarnation, seq: 0 };
+        let origin =
+            Origin { node: self.inner.stage.node, incarnation: self.inner.stage.incarnation, seq: 0 };
         let encoded = outbox::encode(&Txn { origin, session, owner, authority, idempotency_key, op })?;
-        let answer = self.stage.outbox.lock().push(encoded)?;
-        self.stage.outbox_grew.notify_one();
+        let answer = self.inner.stage.outbox.lock().push(encoded)?;
+        self.inner.stage.outbox_grew.notify_one();
         Ok(answer)
     }
 
@@ -224,17 +219,17 @@ impl Node {
     /// applied it. Errors: `NoLeader` or `Timeout` when that takes too long.
     pub async fn read(&self, consistency: Consistency, min_zxid: Zxid) -> Result<View, Error> {
         if consistency == Consistency::Stale {
-            return Ok(View { tree: self.local(), age_ms: self.consensus.age_ms() });
+            return Ok(View { tree: self.local(), age_ms: self.inner.consensus.age_ms() });
         }
         if self.cluster_id().is_none() {
             return Err(Error::NotInitialized);
         }
         let reading = async {
             let index = match consistency {
-                Consistency::Linearizable => Some(self.barrier.read_index().await?),
+                Consistency::Linearizable => Some(self.inner.barrier.read_index().await?),
                 _ => None,
             };
-            let mut progress = self.stage.progress();
+            let mut progress = self.inner.stage.progress();
             let is_there = |now: &stage::Progress| now.index >= index && now.zxid >= min_zxid;
             progress.wait_for(is_there).await.map(drop).map_err(|_| Error::Stopping)
         };
@@ -248,7 +243,7 @@ impl Node {
 
     /// Notes that a session was heard from; the leader learns of it within half a tick.
     pub fn touch(&self, session: SessionId) {
-        self.reports.touch(session);
+        self.inner.reports.touch(session);
     }
 
     /// Renews a session: true means that the leader has noted it, and the session has its full timeout from the moment this
@@ -256,7 +251,7 @@ impl Node {
     pub async fn renew(&self, session: SessionId) -> Result<bool, Error> {
         let renewing = async {
             loop {
-                if self.reports.renew(session).await? {
+                if self.inner.reports.renew(session).await? {
                     return Ok(true);
                 }
                 // The leader may not have applied a session that was opened through this node a moment ago.
@@ -274,11 +269,11 @@ impl Node {
 
     /// Returns who leads, as this node knows it.
     pub fn leadership(&self) -> Leadership {
-        *self.consensus.leadership().borrow()
+        *self.inner.consensus.leadership().borrow()
     }
 
     pub(crate) fn consensus(&self) -> &Consensus {
-        &self.consensus
+        &self.inner.consensus
     }
 
     /// Returns whether this node can serve: it belongs to a cluster, knows a leader and has caught up with it, or why not.
@@ -286,32 +281,37 @@ impl Node {
         if self.cluster_id().is_none() {
             return Err(Error::NotInitialized.to_string());
         }
-        if let Some(why) = self.consensus.fatal() {
+        if let Some(why) = self.inner.consensus.fatal() {
             return Err(format!("consensus has stopped: {why}"));
         }
         if self.leadership().leader.is_none() {
             return Err("no leader is known".into());
         }
-        match self.consensus.age_ms() {
+        match self.inner.consensus.age_ms() {
             Some(age_ms) if age_ms <= 5_000 => Ok(()),
             Some(age_ms) => Err(format!("this node's state is {age_ms} ms old")),
             None => Err("this node has not caught up with the leader yet".into()),
         }
     }
 
+    /// Returns what the node measures about itself: name, what it means, value.
+    pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+        gauges::read(self)
+    }
+
     /// Returns why the node cannot go on, if consensus or the store has failed.
     pub fn fatal(&self) -> Option<String> {
-        self.consensus.fatal()
+        self.inner.consensus.fatal()
     }
 
     /// Stops the node and waits for its tasks. Waiting writes end as `OutcomeUnknown`.
     pub async fn stop(&self) {
-        self.stop.cancel();
-        self.consensus.shutdown().await;
-        self.stage.outbox.lock().clear();
-        self.tasks.close();
-        self.tasks.wait().await;
-        let wal = self.wal.clone();
+        self.inner.stop.cancel();
+        self.inner.consensus.shutdown().await;
+        self.inner.stage.outbox.lock().clear();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        let wal = self.inner.wal.clone();
         // The log's thread finishes what it has; waiting for it would block this thread.
         let closing = tokio::task::spawn_blocking(move || wal.close());
         drop(closing.await);

@@ -152,9 +152,9 @@ impl ApplySink for Stage {
         {
             let now_ms = self.clock.now_ms();
             let mut expiry = self.expiry.lock();
-            *expiry = ExpiryQueue::new(expiry.tick_ms(), expiry.retry_after_ms());
+            expiry.clear();
             for (session, record) in tree.sessions() {
-                expiry.insert(session, record.timeout_ms, now_ms);
+                expiry.insert(session, record.timeout_ms(), now_ms);
             }
         }
         if let Some((incarnation, seq)) = tree.origin_last(self.node)

@@ -67,12 +67,12 @@ impl Node {
             Box::new(move || woken.notify_one())
         };
         let (id, start) =
-            self.stage.hub.lock().subscribe(filters, since.map_or(Since::Now, Since::After), wake)?;
+            self.inner.stage.hub.lock().subscribe(filters, since.map_or(Since::Now, Since::After), wake)?;
         Ok(Subscription {
-            stage: self.stage.clone(),
+            stage: self.inner.stage.clone(),
             id,
             woken,
-            stop: self.stop.clone(),
+            stop: self.inner.stop.clone(),
             drained: start == Start::Ahead,
             reset: since.map(|_| ResetReason::TooOld),
         })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
@@ -271,12 +272,7 @@ impl Consensus {
 
     /// Returns the term of the last entry that is applied here.
     pub fn applied_term(&self) -> Option<u64> {
-        self.raft
-            .data_metrics()
-            .borrow_watched()
-            .last_applied
-            .map(|id| *id.committed_leader_id())
-            .map(u64::from)
+        self.raft.data_metrics().borrow_watched().last_applied.map(|id| id.committed_leader_id().term)
     }
 
     /// Returns how to reach a member, as far as this node's membership tells.

@@ -4,7 +4,6 @@ use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use openraft::alias::LogIdOf;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -143,7 +142,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     /// Queued behind the entries it speaks of and not waited for: it saves a restart from re-learning it, no more.
-    async fn save_committed(&mut self, committed: Option<LogIdOf<TypeConfig>>) -> io::Result<()> {
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         self.committed = committed;
         if let Some(committed) = &committed {
             self.wal.submit(vec![Write::Committed(encode(committed))], Box::new(|_| ()));

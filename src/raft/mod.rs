@@ -28,5 +28,4 @@ pub use snapshot::{SnapshotData, Snapshots};
 pub use state_machine::{ApplySink, StateMachine};
 pub use typ::{EncodedBatch, TypeConfig};
 
-pub(crate) use log_store::decode_entry;
 pub(crate) use snapshot::receive as receive_snapshot;

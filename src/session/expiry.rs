@@ -96,6 +96,12 @@ impl ExpiryQueue {
         expired
     }
 
+    /// Forgets all sessions.
+    pub fn clear(&mut self) {
+        self.buckets.clear();
+        self.sessions.clear();
+    }
+
     /// Gives every session its full timeout from now, also those that are being closed. Cost: O(sessions · log sessions).
     pub fn restart_all(&mut self, now_ms: u64) {
         let (tick_ms, mut buckets) = (self.tick_ms, BTreeMap::<u64, BTreeSet<SessionId>>::new());
