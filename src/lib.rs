@@ -5,4 +5,6 @@
 
 pub mod codec;
 pub mod limits;
+pub mod session;
 pub mod types;
+pub mod watch;

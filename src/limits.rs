@@ -52,8 +52,16 @@ pub const RING_TXNS_MAX: usize = 65_536;
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Messages waiting for one slow subscriber. Beyond: they are dropped and the subscriber gets a `reset`.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+/// Messages waiting in all mailboxes of one node, about 24 bytes each. Beyond: mailboxes that hold more than their fair
+/// share of it overflow as if they were full.
+pub const MAILBOX_MESSAGES_TOTAL_MAX: usize = 4 << 20;
 /// Paths watched by one subscription. Beyond: 400.
 pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 1024;
+/// Paths watched by all subscriptions of one node. Beyond: 429.
+pub const FILTERS_MAX: usize = 2 << 20;
+/// Events of the ring that one step of a resuming subscriber looks at, so that it does not hold up the publisher; the
+/// rest is left for its next step.
+pub const RESUME_EVENTS_PER_STEP: usize = 4096;
 /// Subscriptions of one node. Beyond: 429.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 /// Children in one page of a list.
@@ -96,4 +104,12 @@ const _: () =
 const _: () = assert!(
     DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX,
     "a full znode must fit into JSON as base64"
+);
+const _: () = assert!(
+    MAILBOX_MESSAGES_TOTAL_MAX / SUBSCRIPTIONS_MAX >= 16,
+    "the fair share of a mailbox must outlast a short burst"
+);
+const _: () = assert!(
+    MAILBOX_MESSAGES_MAX < RING_TXNS_MAX,
+    "a mailbox names changes of the ring: a full one must not outlive them"
 );

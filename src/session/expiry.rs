@@ -1,0 +1,261 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::SessionId;
+
+/// The deadlines of all sessions, in buckets of one tick. The leader alone has one. All times are ms of the leader's
+/// monotonic clock. Source: ZooKeeper `ExpiryQueue`.
+///
+/// Every session is in exactly one bucket, the one of its entry, and there are no empty buckets.
+#[derive(Debug)]
+pub struct ExpiryQueue {
+    tick_ms: u64,
+    retry_after_ms: u64,
+    sessions: BTreeMap<SessionId, Entry>,
+    buckets: BTreeMap<u64, BTreeSet<SessionId>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    timeout_ms: u32,
+    /// The bucket: when the session expires, or when it is named again if it is being closed.
+    due_ms: u64,
+    /// It has been named by `expired` and not been heard of since.
+    is_closing: bool,
+}
+
+impl ExpiryQueue {
+    /// Returns an empty queue. Deadlines are multiples of `tick_ms` (at least 1). A session that was named by
+    /// [`ExpiryQueue::expired`] is named again after `retry_after_ms` if it is still here.
+    pub fn new(tick_ms: u64, retry_after_ms: u64) -> ExpiryQueue {
+        ExpiryQueue {
+            tick_ms: tick_ms.max(1),
+            retry_after_ms,
+            sessions: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the number of sessions.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Returns whether there are no sessions.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Returns when the next session is due, if there is one: [`ExpiryQueue::expired`] yields nothing before.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.buckets.keys().next().copied()
+    }
+
+    /// Enters a session that has just been opened, or found in the tree, with its full timeout. A session that is here
+    /// already is touched. Cost: O(log sessions).
+    pub fn insert(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) {
+        if !self.touch(session, timeout_ms, now_ms) {
+            let due_ms = self.deadline(timeout_ms, now_ms);
+            self.sessions.insert(session, Entry { timeout_ms, due_ms, is_closing: false });
+            self.buckets.entry(due_ms).or_default().insert(session);
+        }
+    }
+
+    /// Gives a session that was heard of its full timeout from now, which is `timeout_ms` henceforth. A deadline never
+    /// becomes earlier, not even by a shorter timeout. Returns whether the session is known. Cost: O(log sessions).
+    pub fn touch(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) -> bool {
+        let deadline_ms = self.deadline(timeout_ms, now_ms);
+        let Some(entry) = self.sessions.get_mut(&session) else { return false };
+        let before = *entry;
+        *entry = before.renewed(timeout_ms, deadline_ms);
+        let due_ms = entry.due_ms;
+        self.rebucket(session, before.due_ms, due_ms);
+        true
+    }
+
+    /// Removes a session that was closed. Returns whether it was known. Cost: O(log sessions).
+    pub fn remove(&mut self, session: SessionId) -> bool {
+        let Some(entry) = self.sessions.remove(&session) else { return false };
+        self.leave_bucket(session, entry.due_ms);
+        true
+    }
+
+    /// Returns at most `max` sessions whose deadline is at or before `now_ms`, oldest bucket first and by id within it.
+    /// They stay in the queue, as being closed, until they are removed or touched, and are not returned again for
+    /// `retry_after_ms`. Cost: O(expired · log sessions). Source: ZooKeeper `ExpiryQueue.poll`.
+    pub fn expired(&mut self, now_ms: u64, max: usize) -> Vec<SessionId> {
+        let due = self.buckets.range(..=now_ms).flat_map(|(_, sessions)| sessions);
+        let expired: Vec<SessionId> = due.take(max).copied().collect();
+        // At least one tick ahead, or a caller that loops until nothing is returned would never end.
+        let again_ms = self.round_up(now_ms.saturating_add(self.retry_after_ms.max(1)));
+        for session in &expired {
+            let Some(entry) = self.sessions.get_mut(session) else { continue };
+            let before_ms = std::mem::replace(&mut entry.due_ms, again_ms);
+            entry.is_closing = true;
+            self.rebucket(*session, before_ms, again_ms);
+        }
+        expired
+    }
+
+    /// Gives every session its full timeout from now, also those that are being closed. Cost: O(sessions · log sessions).
+    pub fn restart_all(&mut self, now_ms: u64) {
+        let (tick_ms, mut buckets) = (self.tick_ms, BTreeMap::<u64, BTreeSet<SessionId>>::new());
+        for (session, entry) in &mut self.sessions {
+            let deadline_ms = deadline(tick_ms, entry.timeout_ms, now_ms);
+            *entry = entry.renewed(entry.timeout_ms, deadline_ms);
+            buckets.entry(entry.due_ms).or_default().insert(*session);
+        }
+        self.buckets = buckets;
+    }
+
+    fn deadline(&self, timeout_ms: u32, now_ms: u64) -> u64 {
+        deadline(self.tick_ms, timeout_ms, now_ms)
+    }
+
+    fn round_up(&self, time_ms: u64) -> u64 {
+        round_up(self.tick_ms, time_ms)
+    }
+
+    fn rebucket(&mut self, session: SessionId, from_ms: u64, to_ms: u64) {
+        if from_ms != to_ms {
+            self.leave_bucket(session, from_ms);
+            self.buckets.entry(to_ms).or_default().insert(session);
+        }
+    }
+
+    fn leave_bucket(&mut self, session: SessionId, due_ms: u64) {
+        let Some(bucket) = self.buckets.get_mut(&due_ms) else { return };
+        bucket.remove(&session);
+        if bucket.is_empty() {
+            self.buckets.remove(&due_ms);
+        }
+    }
+}
+
+impl Entry {
+    /// Returns the entry with a deadline that is not earlier than the one it had. The time at which a closing session
+    /// would have been named again is not such a deadline.
+    fn renewed(self, timeout_ms: u32, deadline_ms: u64) -> Entry {
+        let due_ms = if self.is_closing { deadline_ms } else { deadline_ms.max(self.due_ms) };
+        Entry { timeout_ms, due_ms, is_closing: false }
+    }
+}
+
+fn deadline(tick_ms: u64, timeout_ms: u32, now_ms: u64) -> u64 {
+    round_up(tick_ms, now_ms.saturating_add(u64::from(timeout_ms)))
+}
+
+/// Returns the first multiple of the tick at or after a time. A time that has none, some 580 million years on, is never.
+fn round_up(tick_ms: u64, time_ms: u64) -> u64 {
+    time_ms.checked_next_multiple_of(tick_ms).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S1: SessionId = SessionId(1);
+    const S2: SessionId = SessionId(2);
+    const S3: SessionId = SessionId(3);
+
+    /// The first ms in the range at which a session is named.
+    fn first_expiry(queue: &mut ExpiryQueue, times: std::ops::Range<u64>) -> Option<u64> {
+        times.into_iter().find(|now_ms| !queue.expired(*now_ms, 1).is_empty())
+    }
+
+    #[test]
+    fn never_early_and_late_by_at_most_one_tick() {
+        for heard_ms in 0..250 {
+            let mut queue = ExpiryQueue::new(100, 1_000);
+            queue.insert(S1, 1_030, heard_ms);
+            let expired_ms = first_expiry(&mut queue, 0..3_000).unwrap();
+            let due_ms = heard_ms + 1_030;
+            assert!(
+                (due_ms..due_ms + 100).contains(&expired_ms),
+                "heard {heard_ms}, expired {expired_ms}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_touch_gives_the_full_timeout_again() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 1_000, 0);
+        assert!(queue.touch(S1, 1_000, 999));
+        assert_eq!(queue.next_deadline(), Some(2_000));
+        assert_eq!(first_expiry(&mut queue, 0..3_000), Some(2_000));
+        assert!(!queue.touch(S2, 1_000, 0), "an unknown session stays unknown");
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_deadline_never_becomes_earlier() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 9_000, 0);
+        queue.touch(S1, 1_000, 500);
+        queue.insert(S1, 1_000, 600);
+        queue.restart_all(700);
+        assert_eq!(queue.next_deadline(), Some(9_000));
+        queue.restart_all(8_950);
+        assert_eq!(queue.next_deadline(), Some(10_000), "the new timeout counts from then on");
+    }
+
+    #[test]
+    fn the_longest_silent_expire_first_and_at_most_so_many() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S3, 1_000, 0);
+        queue.insert(S2, 1_000, 200);
+        queue.insert(S1, 1_000, 190);
+        assert_eq!(queue.expired(1_199, 9), [S3]);
+        queue.insert(SessionId(4), 1_000, 0);
+        assert_eq!(queue.expired(1_200, 2), [SessionId(4), S1]);
+        assert_eq!(queue.expired(1_200, 2), [S2]);
+        assert_eq!(queue.expired(1_200, 2), []);
+    }
+
+    #[test]
+    fn a_closing_session_is_named_again_only_after_a_while() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 5_000, 0);
+        assert_eq!(queue.expired(5_000, 9), [S1]);
+        assert_eq!(first_expiry(&mut queue, 5_000..9_000), Some(6_000));
+        assert!(queue.remove(S1) && !queue.remove(S1));
+        assert_eq!((queue.next_deadline(), queue.is_empty()), (None, true));
+    }
+
+    #[test]
+    fn a_closing_session_that_is_heard_of_has_its_own_timeout_again() {
+        let mut queue = ExpiryQueue::new(100, 60_000);
+        queue.insert(S1, 1_000, 0);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        queue.touch(S1, 1_000, 1_050);
+        assert_eq!(queue.next_deadline(), Some(2_100), "not the minute until the next attempt");
+    }
+
+    #[test]
+    fn expired_without_a_pause_between_attempts_still_comes_to_an_end() {
+        let mut queue = ExpiryQueue::new(100, 0);
+        queue.insert(S1, 1_000, 0);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        assert_eq!(queue.expired(1_000, 9), []);
+    }
+
+    #[test]
+    fn after_a_restart_every_session_has_its_full_timeout() {
+        let mut queue = ExpiryQueue::new(100, 60_000);
+        queue.insert(S1, 1_000, 0);
+        queue.insert(S2, 4_000, 0);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        queue.restart_all(3_950);
+        assert_eq!(queue.next_deadline(), Some(5_000));
+        assert_eq!((queue.expired(4_999, 9), queue.expired(5_000, 9)), (vec![], vec![S1]));
+        assert_eq!((queue.expired(7_999, 9), queue.expired(8_000, 9)), (vec![], vec![S2]));
+    }
+
+    #[test]
+    fn times_at_the_end_of_the_range_do_not_overflow() {
+        let mut queue = ExpiryQueue::new(100, u64::MAX);
+        queue.insert(S1, u32::MAX, u64::MAX - 1);
+        assert_eq!(queue.next_deadline(), Some(u64::MAX));
+        assert_eq!(queue.expired(u64::MAX - 1, 9), []);
+    }
+}

@@ -1,0 +1,595 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::subscriber::{self, Mailbox, State, Subscriber};
+use super::table::Table;
+use super::{Change, Filter, Message, Ring, Selection, SubscriberId, Wake};
+use crate::limits;
+use crate::types::{Error, Event, Zxid};
+
+/// Advice to a client that meets a full hub, ms.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// What a hub may hold. The default is the product's; tests use less.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// See [`limits::RING_TXNS_MAX`].
+    pub ring_txns_max: usize,
+    /// See [`limits::RING_BYTES_MAX`].
+    pub ring_bytes_max: usize,
+    /// See [`limits::MAILBOX_MESSAGES_MAX`].
+    pub mailbox_messages_max: usize,
+    /// See [`limits::MAILBOX_MESSAGES_TOTAL_MAX`].
+    pub mailbox_messages_total_max: usize,
+    /// See [`limits::FILTERS_PER_SUBSCRIPTION_MAX`].
+    pub filters_per_subscription_max: usize,
+    /// See [`limits::FILTERS_MAX`].
+    pub filters_max: usize,
+    /// See [`limits::SUBSCRIPTIONS_MAX`].
+    pub subscriptions_max: usize,
+    /// See [`limits::RESUME_EVENTS_PER_STEP`].
+    pub resume_events_per_step: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            ring_txns_max: limits::RING_TXNS_MAX,
+            ring_bytes_max: limits::RING_BYTES_MAX,
+            mailbox_messages_max: limits::MAILBOX_MESSAGES_MAX,
+            mailbox_messages_total_max: limits::MAILBOX_MESSAGES_TOTAL_MAX,
+            filters_per_subscription_max: limits::FILTERS_PER_SUBSCRIPTION_MAX,
+            filters_max: limits::FILTERS_MAX,
+            subscriptions_max: limits::SUBSCRIPTIONS_MAX,
+            resume_events_per_step: limits::RESUME_EVENTS_PER_STEP,
+        }
+    }
+}
+
+/// Where a client wants its stream to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// With a snapshot of the present state.
+    Now,
+    /// After what it has seen: an `upto` of this or of another node.
+    After(Zxid),
+}
+
+/// How a stream begins, or begins again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It continues where the client stopped: `take` gives what it missed, then what comes.
+    Resumed,
+    /// It needs a snapshot: the subscriber is lost until [`Hub::restart`].
+    Reset,
+    /// The client has seen more than this node has applied. Nothing is told until the node is past that point, and then
+    /// exactly what follows it. A caller that does not want to wait for a zxid that may be made up sends a snapshot and
+    /// calls [`Hub::restart`].
+    Ahead,
+}
+
+/// What a subscriber is given.
+#[derive(Debug)]
+pub struct Taken {
+    /// What it had not been told, in the order of zxids.
+    pub messages: Vec<Message>,
+    /// It cannot be told what it missed: there are no messages until it has sent a snapshot and called [`Hub::restart`].
+    pub lost: bool,
+    /// There is more to take at once; it is not woken for it.
+    pub more: bool,
+    /// With these messages it has been told everything up to here, so a client may resume from here even if no change
+    /// that concerns it has this zxid. Never goes back, except by a restart from an older snapshot.
+    pub upto: Zxid,
+}
+
+/// What the hub has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Subscribers now.
+    pub subscriptions: usize,
+    /// Their filters.
+    pub filters: usize,
+    /// Messages in all mailboxes.
+    pub pending: usize,
+    /// Changes in the ring.
+    pub ring_changes: usize,
+    /// Their bytes, about.
+    pub ring_bytes: usize,
+    /// Transactions with events that were published, since the start.
+    pub published: u64,
+    /// Messages that were taken, since the start.
+    pub delivered: u64,
+    /// Times a subscriber got lost because it was too slow, since the start.
+    pub overflows: u64,
+}
+
+/// The subscribers of one node and what waits for them. See the module's introduction.
+pub struct Hub {
+    bounds: Bounds,
+    ring: Ring,
+    table: Table,
+    subscribers: BTreeMap<SubscriberId, Subscriber>,
+    last_id: u64,
+    counters: Counters,
+}
+
+impl Hub {
+    /// Returns a hub without subscribers for a node whose state is that of `last`.
+    pub fn new(last: Zxid, bounds: Bounds) -> Hub {
+        Hub {
+            ring: Ring::new(last, bounds.ring_txns_max, bounds.ring_bytes_max),
+            bounds,
+            table: Table::default(),
+            subscribers: BTreeMap::new(),
+            last_id: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Returns the zxid of the latest transaction that was published, whether it had events or not.
+    pub fn last_zxid(&self) -> Zxid {
+        self.ring.last()
+    }
+
+    /// Returns the recent changes.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Returns the counters.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            subscriptions: self.subscribers.len(),
+            ring_changes: self.ring.len(),
+            ring_bytes: self.ring.bytes(),
+            ..self.counters
+        }
+    }
+
+    /// Enters a subscriber. Unless it starts [`Ahead`](Start::Ahead) the caller begins with [`Hub::take`], without
+    /// waiting to be woken. Errors: `Refused` for no filters or too many; `Busy` when the node has too many subscribers
+    /// or filters. Cost: O(filters).
+    pub fn subscribe(
+        &mut self,
+        mut filters: Vec<Filter>,
+        since: Since,
+        wake: Wake,
+    ) -> Result<(SubscriberId, Start), Error> {
+        self.admit(filters.len())?;
+        filters.sort_unstable();
+        filters.dedup();
+        self.last_id += 1;
+        let id = SubscriberId(self.last_id);
+        self.table.insert(id, &filters);
+        self.counters.filters += filters.len();
+        let (told, (state, start)) = match since {
+            Since::Now => (self.ring.last(), (State::Lost, Start::Reset)),
+            Since::After(zxid) => (zxid, self.place(zxid)),
+        };
+        self.subscribers.insert(id, Subscriber::new(filters, told, state, wake));
+        Ok((id, start))
+    }
+
+    /// Continues a subscriber, lost or not, behind a snapshot of the state at `at`: what waited for it is dropped, and
+    /// everything after `at` comes, exactly. `Reset` when the snapshot is older than the ring, so that another one is
+    /// needed. As after `subscribe`, the caller goes on with [`Hub::take`]. `None` when there is no such subscriber.
+    pub fn restart(&mut self, id: SubscriberId, at: Zxid) -> Option<Start> {
+        let (state, start) = self.place(at);
+        let subscriber = self.subscribers.get_mut(&id)?;
+        self.counters.pending -= subscriber.pending();
+        subscriber.told = at;
+        subscriber.state = state;
+        subscriber.signalled = !subscriber.is_drained();
+        Some(start)
+    }
+
+    /// Removes a subscriber and what waits for it. Nothing happens when there is no such subscriber. Cost: O(audience)
+    /// per filter.
+    pub fn unsubscribe(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscribers.remove(&id) else { return };
+        self.table.remove(id, &subscriber.filters);
+        self.counters.filters -= subscriber.filters.len();
+        self.counters.pending -= subscriber.pending();
+    }
+
+    /// Takes up an applied transaction, whose state has been published already, and wakes those whom it concerns. To be
+    /// called for every transaction with events, in the order of zxids; those without only advance the bookmarks. A
+    /// repeated zxid, which the answer to a repeated request carries, is ignored. Cost: O(events · depth + audience).
+    pub fn publish(&mut self, zxid: Zxid, events: Vec<Event>) {
+        if zxid <= self.ring.last() {
+            debug_assert!(events.is_empty(), "{zxid} was published before: {events:?}");
+            return;
+        }
+        if events.is_empty() {
+            self.ring.advance(zxid);
+            return;
+        }
+        let selected = self.table.select(&events);
+        self.ring.push(Arc::new(Change::new(zxid, events)));
+        self.counters.published += 1;
+        for (id, selection) in selected {
+            self.deliver(id, zxid, selection);
+        }
+    }
+
+    /// Gives a subscriber at most `messages_max` messages. When neither `lost` nor `more` is set it has everything and
+    /// will be woken for what comes next. `None` when there is no such subscriber.
+    /// Cost: O(messages · log ring), or one step through the ring while it catches up.
+    pub fn take(&mut self, id: SubscriberId, messages_max: usize) -> Option<Taken> {
+        let subscriber = self.subscribers.get_mut(&id)?;
+        let pending = subscriber.pending();
+        let was_lost = matches!(subscriber.state, State::Lost);
+        let messages = match &mut subscriber.state {
+            State::Lost => None,
+            State::Live(mailbox) => from_mailbox(mailbox, &self.ring, messages_max),
+            State::Behind => catch_up(
+                subscriber,
+                id,
+                &self.ring,
+                &self.table,
+                messages_max,
+                self.bounds.resume_events_per_step,
+            ),
+        };
+        match &messages {
+            Some(messages) => {
+                subscriber.told = told(subscriber, messages, self.ring.last());
+                self.counters.delivered += messages.len() as u64;
+            }
+            None => subscriber.state = State::Lost,
+        }
+        let lost = messages.is_none();
+        self.counters.overflows += u64::from(lost && !was_lost);
+        self.counters.pending -= pending - subscriber.pending();
+        subscriber.signalled = !subscriber.is_drained();
+        let more = subscriber.signalled && !lost;
+        Some(Taken { messages: messages.unwrap_or_default(), lost, more, upto: subscriber.told })
+    }
+
+    /// Takes up a snapshot of the state at `zxid` that was installed in place of the transactions that led there: every
+    /// subscriber is lost, except those who know all of it from another node. Cost: O(subscribers).
+    pub fn reset_all(&mut self, zxid: Zxid) {
+        self.ring.reset(zxid);
+        self.counters.pending = 0;
+        for subscriber in self.subscribers.values_mut() {
+            let knows_it = subscriber.told >= zxid && subscriber.is_drained();
+            if !knows_it {
+                subscriber.state = State::Lost;
+                subscriber.wake();
+            }
+        }
+    }
+
+    /// Checks that a subscriber with so many filters may enter.
+    fn admit(&self, filters: usize) -> Result<(), Error> {
+        let filters_max = self.bounds.filters_per_subscription_max;
+        let busy = |what| Err(Error::Busy { what, retry_after_ms: RETRY_AFTER_MS });
+        if filters == 0 {
+            return Err(Error::Refused("a subscription needs at least one path".to_owned()));
+        }
+        if filters > filters_max {
+            return Err(Error::Refused(format!(
+                "a subscription of {filters} paths: the limit is {filters_max}, use several"
+            )));
+        }
+        if self.subscribers.len() >= self.bounds.subscriptions_max {
+            return busy("the table of subscriptions");
+        }
+        if self.counters.filters + filters > self.bounds.filters_max {
+            return busy("the table of watched paths");
+        }
+        Ok(())
+    }
+
+    /// Returns how a subscriber begins that has been told everything up to `told`.
+    fn place(&self, told: Zxid) -> (State, Start) {
+        if told < self.ring.floor() {
+            (State::Lost, Start::Reset)
+        } else if told < self.ring.last() {
+            (State::Behind, Start::Resumed)
+        } else if told == self.ring.last() {
+            (State::Live(Mailbox::new()), Start::Resumed)
+        } else {
+            (State::Live(Mailbox::new()), Start::Ahead)
+        }
+    }
+
+    /// Puts the newest change into a subscriber's mailbox. A full one overflows, and so does one whose oldest message
+    /// the ring has dropped: it could not be taken any more.
+    fn deliver(&mut self, id: SubscriberId, zxid: Zxid, selection: Selection) {
+        let limit = self.mailbox_limit();
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
+        let State::Live(mailbox) = &mut subscriber.state else { return };
+        if zxid <= subscriber.told {
+            return;
+        }
+        let outlived = mailbox.front().is_some_and(|(oldest, _)| *oldest <= self.ring.floor());
+        if outlived || mailbox.len() >= limit {
+            self.counters.pending -= mailbox.len();
+            self.counters.overflows += 1;
+            subscriber.state = State::Lost;
+        } else {
+            mailbox.push_back((zxid, selection));
+            self.counters.pending += 1;
+        }
+        subscriber.wake();
+    }
+
+    /// Returns how many messages one mailbox may hold at present.
+    fn mailbox_limit(&self) -> usize {
+        let Bounds { mailbox_messages_max, mailbox_messages_total_max, .. } = self.bounds;
+        if self.counters.pending < mailbox_messages_total_max {
+            return mailbox_messages_max;
+        }
+        (mailbox_messages_total_max / self.bounds.subscriptions_max).clamp(1, mailbox_messages_max)
+    }
+}
+
+/// Takes the oldest messages out of a mailbox. `None` when the ring has dropped a change that they name.
+fn from_mailbox(mailbox: &mut Mailbox, ring: &Ring, messages_max: usize) -> Option<Vec<Message>> {
+    let count = mailbox.len().min(messages_max);
+    let message = |(zxid, which): (Zxid, Selection)| {
+        ring.get(zxid).map(|change| Message { change: change.clone(), which })
+    };
+    let messages = mailbox.drain(..count).map(message).collect();
+    subscriber::shrink(mailbox);
+    messages
+}
+
+/// Looks through the ring after what the subscriber has been told, one step, and makes it live when nothing is left.
+/// `None` when the ring does not reach back that far.
+fn catch_up(
+    subscriber: &mut Subscriber,
+    id: SubscriberId,
+    ring: &Ring,
+    table: &Table,
+    messages_max: usize,
+    events_max: usize,
+) -> Option<Vec<Message>> {
+    let mut messages = Vec::new();
+    let mut events = 0;
+    for change in ring.since(subscriber.told).ok()? {
+        if messages.len() >= messages_max || events >= events_max {
+            return Some(messages);
+        }
+        events += change.events().len();
+        subscriber.told = change.zxid();
+        let seen = (0u32..).zip(change.events()).filter(|(_, event)| table.sees(id, event));
+        let indexes: Vec<u32> = seen.map(|(index, _)| index).collect();
+        if !indexes.is_empty() {
+            let which = Selection::new(indexes, change.events().len());
+            messages.push(Message { change: change.clone(), which });
+        }
+    }
+    subscriber.state = State::Live(Mailbox::new());
+    Some(messages)
+}
+
+/// Returns up to where a subscriber has been told everything once it has these messages.
+fn told(subscriber: &Subscriber, messages: &[Message], last: Zxid) -> Zxid {
+    if subscriber.is_drained() {
+        return subscriber.told.max(last);
+    }
+    let newest = messages.last().map_or(subscriber.told, |message| message.change.zxid());
+    subscriber.told.max(newest)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::types::EventKind::{self, Created, DataChanged};
+    use crate::types::{Stat, ZnodePath};
+    use crate::watch::WatchKind;
+
+    pub(in crate::watch) fn event(kind: EventKind, path: &str) -> Event {
+        let path = ZnodePath::parse(path).unwrap();
+        Event { kind, path, data: None, stat: Stat::default(), acl: Arc::from([]) }
+    }
+
+    pub(in crate::watch) fn filter(kind: WatchKind, path: &str) -> Filter {
+        Filter { path: ZnodePath::parse(path).unwrap(), kind }
+    }
+
+    const SMALL: Bounds = Bounds {
+        ring_txns_max: 8,
+        ring_bytes_max: usize::MAX,
+        mailbox_messages_max: 3,
+        mailbox_messages_total_max: 1000,
+        filters_per_subscription_max: 2,
+        filters_max: 5,
+        subscriptions_max: 3,
+        resume_events_per_step: 2,
+    };
+
+    /// A waker and the number of times it was called.
+    fn waker() -> (Wake, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let wake = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        (Box::new(wake), calls)
+    }
+
+    fn subscribe(hub: &mut Hub, path: &str, since: Since) -> (SubscriberId, Start) {
+        hub.subscribe(vec![filter(WatchKind::Subtree, path)], since, waker().0).unwrap()
+    }
+
+    fn publish(hub: &mut Hub, zxids: std::ops::RangeInclusive<u64>) {
+        zxids.for_each(|zxid| hub.publish(Zxid(zxid), vec![event(DataChanged, "/a")]));
+    }
+
+    /// The zxids of what is taken, whether it is lost, whether there is more, and the bookmark.
+    fn take(hub: &mut Hub, id: SubscriberId, max: usize) -> (Vec<u64>, bool, bool, u64) {
+        let taken = hub.take(id, max).unwrap();
+        let zxids = taken.messages.iter().map(|message| message.change.zxid().0).collect();
+        (zxids, taken.lost, taken.more, taken.upto.0)
+    }
+
+    #[test]
+    fn a_new_subscriber_needs_a_snapshot_and_then_hears_what_follows_it() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        publish(&mut hub, 1..=1);
+        let (id, start) = subscribe(&mut hub, "/a", Since::Now);
+        assert_eq!((start, take(&mut hub, id, 9)), (Start::Reset, (vec![], true, false, 1)));
+        publish(&mut hub, 2..=4);
+        let snapshot_at = Zxid(3);
+        assert_eq!(hub.restart(id, snapshot_at), Some(Start::Resumed));
+        assert_eq!(take(&mut hub, id, 9), (vec![4], false, false, 4));
+        publish(&mut hub, 5..=5);
+        assert_eq!(take(&mut hub, id, 9), (vec![5], false, false, 5));
+    }
+
+    #[test]
+    fn a_resumed_subscriber_hears_exactly_what_it_missed_step_by_step() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        publish(&mut hub, 1..=3);
+        hub.publish(Zxid(4), vec![event(DataChanged, "/other")]);
+        publish(&mut hub, 5..=6);
+        let (id, start) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
+        assert_eq!((start, take(&mut hub, id, 9)), (Start::Resumed, (vec![2, 3], false, true, 3)));
+        publish(&mut hub, 7..=7);
+        assert_eq!(take(&mut hub, id, 9), (vec![5], false, true, 5), "4 was looked at, 5 is told");
+        assert_eq!(take(&mut hub, id, 1), (vec![6], false, true, 6));
+        assert_eq!(take(&mut hub, id, 1), (vec![7], false, false, 7));
+        publish(&mut hub, 8..=8);
+        assert_eq!(take(&mut hub, id, 1), (vec![8], false, false, 8));
+    }
+
+    #[test]
+    fn a_subscriber_from_before_the_ring_needs_a_snapshot() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        publish(&mut hub, 1..=10);
+        assert_eq!(hub.ring().floor(), Zxid(2));
+        assert_eq!(subscribe(&mut hub, "/a", Since::After(Zxid(1))).1, Start::Reset);
+        let (id, start) = subscribe(&mut hub, "/a", Since::After(Zxid(2)));
+        assert_eq!(start, Start::Resumed);
+        publish(&mut hub, 11..=11);
+        assert_eq!(take(&mut hub, id, 9), (vec![], true, false, 2), "overtaken while behind");
+        assert_eq!(hub.restart(id, Zxid(2)), Some(Start::Reset), "an old snapshot does not help");
+        assert_eq!(hub.counters().overflows, 1);
+    }
+
+    #[test]
+    fn a_client_that_is_ahead_of_the_node_hears_nothing_twice() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (id, start) = subscribe(&mut hub, "/a", Since::After(Zxid(2)));
+        assert_eq!(start, Start::Ahead);
+        publish(&mut hub, 1..=2);
+        assert_eq!(take(&mut hub, id, 9), (vec![], false, false, 2));
+        publish(&mut hub, 3..=3);
+        assert_eq!(take(&mut hub, id, 9), (vec![3], false, false, 3));
+    }
+
+    #[test]
+    fn an_overflowing_mailbox_turns_into_a_restart_without_a_gap() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        publish(&mut hub, 1..=4);
+        assert_eq!((hub.counters().overflows, hub.counters().pending), (1, 0));
+        assert_eq!(take(&mut hub, id, 9), (vec![], true, false, 0));
+        publish(&mut hub, 5..=6);
+        assert_eq!(take(&mut hub, id, 9), (vec![], true, false, 0), "lost until the restart");
+        assert_eq!(hub.restart(id, Zxid(5)), Some(Start::Resumed));
+        assert_eq!(take(&mut hub, id, 9), (vec![6], false, false, 6));
+    }
+
+    #[test]
+    fn a_message_that_the_ring_has_dropped_makes_its_subscriber_lost() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (reader, _) = subscribe(&mut hub, "/b", Since::After(Zxid(0)));
+        let (writer, _) = subscribe(&mut hub, "/b", Since::After(Zxid(0)));
+        hub.publish(Zxid(1), vec![event(Created, "/b")]);
+        publish(&mut hub, 2..=9);
+        assert_eq!(take(&mut hub, reader, 9), (vec![], true, false, 0), "found when it takes");
+        hub.publish(Zxid(10), vec![event(DataChanged, "/b")]);
+        assert_eq!(hub.counters().pending, 0, "found when it is written to");
+        assert_eq!(take(&mut hub, writer, 9), (vec![], true, false, 0));
+        assert_eq!(hub.counters().overflows, 2);
+    }
+
+    #[test]
+    fn when_all_mailboxes_are_full_together_those_above_their_share_overflow() {
+        let bounds = Bounds { mailbox_messages_total_max: 3, ..SMALL };
+        let mut hub = Hub::new(Zxid(0), bounds);
+        let (slow, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        let (quick, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        publish(&mut hub, 1..=1);
+        take(&mut hub, quick, 9);
+        publish(&mut hub, 2..=2);
+        take(&mut hub, quick, 9);
+        publish(&mut hub, 3..=4);
+        assert_eq!(take(&mut hub, slow, 9), (vec![], true, false, 0));
+        assert_eq!(take(&mut hub, quick, 9), (vec![3, 4], false, false, 4));
+    }
+
+    #[test]
+    fn a_subscriber_is_woken_once_until_it_has_taken_everything() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (wake, calls) = waker();
+        let filters = vec![filter(WatchKind::Data, "/a")];
+        let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), wake).unwrap();
+        let woken = || calls.load(Ordering::Relaxed);
+        hub.publish(Zxid(1), vec![event(Created, "/elsewhere")]);
+        assert_eq!(woken(), 0);
+        publish(&mut hub, 2..=3);
+        assert_eq!(woken(), 1);
+        assert_eq!(take(&mut hub, id, 1), (vec![2], false, true, 2));
+        publish(&mut hub, 4..=4);
+        assert_eq!(woken(), 1, "it knows that there is more");
+        take(&mut hub, id, 9);
+        publish(&mut hub, 5..=5);
+        assert_eq!(woken(), 2);
+        take(&mut hub, id, 9);
+        hub.reset_all(Zxid(9));
+        assert_eq!(woken(), 3);
+    }
+
+    #[test]
+    fn a_transaction_without_events_wakes_nobody_but_moves_the_bookmark() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        hub.publish(Zxid(7), vec![]);
+        hub.publish(Zxid(3), vec![]);
+        assert_eq!((take(&mut hub, id, 9), hub.ring().len()), ((vec![], false, false, 7), 0));
+    }
+
+    #[test]
+    fn an_installed_snapshot_loses_all_but_those_who_have_seen_it_elsewhere() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (waiting, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        publish(&mut hub, 1..=2);
+        let (ahead, _) = subscribe(&mut hub, "/a", Since::After(Zxid(60)));
+        hub.reset_all(Zxid(50));
+        assert_eq!((hub.last_zxid(), hub.counters().pending), (Zxid(50), 0));
+        assert_eq!(take(&mut hub, waiting, 9), (vec![], true, false, 0));
+        publish(&mut hub, 60..=61);
+        assert_eq!(take(&mut hub, ahead, 9), (vec![61], false, false, 61));
+    }
+
+    #[test]
+    fn bounds_are_errors_and_leaving_makes_room() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let try_filters = |hub: &mut Hub, count: usize| {
+            let filters = (0..count).map(|i| filter(WatchKind::Data, &format!("/{i}"))).collect();
+            hub.subscribe(filters, Since::Now, waker().0).map(|(id, _)| id)
+        };
+        assert!(matches!(try_filters(&mut hub, 0), Err(Error::Refused(_))));
+        assert!(matches!(try_filters(&mut hub, 3), Err(Error::Refused(_))));
+        let first = try_filters(&mut hub, 2).unwrap();
+        try_filters(&mut hub, 2).unwrap();
+        assert!(
+            matches!(try_filters(&mut hub, 2), Err(Error::Busy { what, .. }) if what.contains("paths"))
+        );
+        try_filters(&mut hub, 1).unwrap();
+        assert!(
+            matches!(try_filters(&mut hub, 1), Err(Error::Busy { what, .. }) if what.contains("subscriptions"))
+        );
+        hub.unsubscribe(first);
+        assert_eq!((hub.counters().subscriptions, hub.counters().filters), (2, 3));
+        assert!(try_filters(&mut hub, 1).is_ok());
+        assert!(hub.take(first, 1).is_none() && hub.restart(first, Zxid(0)).is_none());
+    }
+}
