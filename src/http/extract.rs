@@ -237,10 +237,10 @@ async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
     let wrong = || Failed::because(Code::AuthFailed, "Roost-Session is not the token of a session");
     let token = Token::parse(text).ok_or_else(wrong)?;
     let node = door.node();
-    let mut password = node.local().session(token.session).map(|session| session.password);
+    let mut password = node.local().session(token.session).map(|session| *session.password());
     if password.is_none() {
         let view = node.read(Consistency::Linearizable, Zxid(0)).await?;
-        password = view.tree.session(token.session).map(|session| session.password);
+        password = view.tree.session(token.session).map(|session| *session.password());
         if password.is_none() {
             return Err(Failed::code(Code::SessionExpired).at(view.tree.zxid()));
         }

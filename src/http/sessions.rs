@@ -53,7 +53,7 @@ pub(crate) async fn open_session(
     let (reply, zxid) = write::submit(&door, &caller, op).await?;
     let Reply::Session { session, timeout_ms } = reply else { return Err(write::other_kind(zxid)) };
     // Of a retry with the same key the password is the first request's, not the one made above.
-    let password = node.local().session(session).map(|session| session.password);
+    let password = node.local().session(session).map(|session| *session.password());
     let password = password.ok_or_else(|| Failed::code(Code::SessionExpired).at(zxid))?;
     let token = Token { session, password }.to_string();
     let body = OpenedBody { session: session.to_string(), token, timeout_ms, zxid: zxid.0 };
@@ -96,7 +96,7 @@ pub(crate) async fn renew_session(
     match found.filter(|_| alive) {
         None => Err(Failed::code(Code::SessionExpired).at(zxid)),
         Some(found) => {
-            let timeout_ms = found.timeout_ms;
+            let timeout_ms = found.timeout_ms();
             let body = RenewedBody { session: session.to_string(), timeout_ms, zxid: zxid.0 };
             Ok(answer::json_at(StatusCode::OK, zxid, &body))
         }
@@ -183,10 +183,10 @@ pub(crate) async fn list_sessions(
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let zxid = view.tree.zxid();
-    let later = view.tree.sessions_after(after);
+    let later = view.tree.sessions().skip_while(|(id, _)| *id <= after);
     let (sessions, more) = read::page(later, limit, |(id, session)| {
-        let ephemerals = session.ephemerals().len();
-        (SummaryBody { session: id.to_string(), timeout_ms: session.timeout_ms, ephemerals }, 0)
+        let ephemerals = session.num_ephemerals();
+        (SummaryBody { session: id.to_string(), timeout_ms: session.timeout_ms(), ephemerals }, 0)
     });
     let next = sessions.last().filter(|_| more).map(|last: &SummaryBody| last.session.clone());
     let body = SessionsBody { sessions, next, zxid: zxid.0 };
@@ -220,7 +220,7 @@ pub(crate) async fn get_session(
     let session = session.ok_or_else(|| Failed::code(Code::SessionExpired).at(zxid))?;
     let body = SessionBody {
         session: id.to_string(),
-        timeout_ms: session.timeout_ms,
+        timeout_ms: session.timeout_ms(),
         ephemerals: session.ephemerals().map(|path| path.as_str()).collect(),
         zxid: zxid.0,
     };

@@ -2,10 +2,12 @@ use super::Door;
 use super::error::Failed;
 use super::extract::Caller;
 use crate::tree::Tree;
-use crate::types::{Code, CreateMode, Failure, Op, Reply, ZnodePath, Zxid};
+use crate::types::{Code, CreateMode, Error, Failure, Op, Reply, ZnodePath, Zxid};
 
 /// How often the door tries again when other clients create or delete the same parents at the same time.
 const ATTEMPTS_MAX: usize = 6;
+/// Advice to a client when that was not enough, ms.
+const RETRY_AFTER_MS: u64 = 50;
 
 /// Submits one op. Returns its reply and its zxid; a refusal by the tree is a failure.
 pub(crate) async fn submit(door: &Door, caller: &Caller, op: Op) -> Result<(Reply, Zxid), Failed> {
@@ -16,40 +18,42 @@ pub(crate) async fn submit(door: &Door, caller: &Caller, op: Op) -> Result<(Repl
     }
 }
 
-/// Submits what `plan` makes of this node's present state, again with a new plan while the refusal says that the state
-/// has moved under it (`moved`). The state that `plan` sees contains what refused the attempt before.
+/// Submits what `plan` makes of this node's present state. When it is refused, `settle` sees the refusal and a state that
+/// contains its reason, and gives the client's answer, or `None` if a new plan may succeed because the state has moved
+/// under the old one.
 ///
 /// Under an idempotency key the replies of all attempts are remembered. A client's retry may therefore meet a reply to a
-/// plan other than the present one, so `moved` and the reader of the reply must not depend on the plan.
+/// plan other than the present one, so `settle` and the reader of the reply must not depend on the plan.
 pub(crate) async fn submit_planned(
     door: &Door,
     caller: &Caller,
     plan: impl Fn(&Tree) -> Result<Op, Failed>,
-    moved: impl Fn(&Failure) -> bool,
+    settle: impl Fn(&Failure, &Tree) -> Option<Failed>,
 ) -> Result<(Reply, Zxid), Failed> {
-    let mut attempt = 0;
-    loop {
+    for attempt in 0..ATTEMPTS_MAX {
         let op = plan(&door.node().local())?;
         let answer = door.node().submit(caller.request(attempt, op)).await?;
-        attempt += 1;
         match answer.result {
             Ok(reply) => return Ok((reply, answer.zxid)),
-            Err(failure) if attempt < ATTEMPTS_MAX && moved(&failure) => {}
-            // The client asked for one thing: the index within our multi means nothing to it.
-            Err(Failure { code, .. }) => {
-                return Err(Failed::refused(&Failure::from(code), answer.zxid));
+            Err(failure) => {
+                if let Some(failed) = settle(&failure, &door.node().local()) {
+                    return Err(failed.at(answer.zxid));
+                }
             }
         }
     }
+    let what = "the number of attempts on znodes that others keep changing";
+    Err(Error::Busy { what, retry_after_ms: RETRY_AFTER_MS }.into())
 }
 
-/// Returns whether a create with its missing parents should be planned again: a parent has appeared or gone meanwhile. A
-/// create alone that meets its own znode is final.
-pub(crate) fn parents_moved(failure: &Failure) -> bool {
+/// Settles the refusal of a create with its missing parents. A parent that has appeared or gone meanwhile needs a new
+/// plan; a create alone that meets its own znode is final.
+pub(crate) fn settle_create(failure: &Failure) -> Option<Failed> {
     match failure.code {
-        Code::NoNode => true,
-        Code::NodeExists => failure.multi_index.is_some(),
-        _ => false,
+        Code::NoNode => None,
+        Code::NodeExists if failure.multi_index.is_some() => None,
+        // The client asked for one thing: the index within our multi means nothing to it.
+        code => Some(Failed::code(code)),
     }
 }
 
@@ -139,9 +143,12 @@ mod tests {
     #[test]
     fn only_what_a_new_plan_can_change_is_tried_again() {
         let failure = |code, multi_index| Failure { code, multi_index };
-        assert!(parents_moved(&failure(Code::NodeExists, Some(0))));
-        assert!(parents_moved(&failure(Code::NoNode, None)));
-        assert!(!parents_moved(&failure(Code::NodeExists, None)));
-        assert!(!parents_moved(&failure(Code::NoAuth, Some(0))));
+        for moved in [failure(Code::NodeExists, Some(0)), failure(Code::NoNode, None)] {
+            assert!(settle_create(&moved).is_none(), "{moved:?}");
+        }
+        for last in [failure(Code::NodeExists, None), failure(Code::NoAuth, Some(0))] {
+            let failed = settle_create(&last).unwrap();
+            assert_eq!((failed.parts().1.code, failed.parts().1.multi_index), (last.code.name(), None));
+        }
     }
 }

@@ -166,7 +166,7 @@ pub(crate) async fn create_znode(
                 ops.push(op.clone());
                 Ok(write::together(ops))
             };
-            write::submit_planned(&door, &caller, plan, write::parents_moved).await?
+            write::submit_planned(&door, &caller, plan, |failure, _| write::settle_create(failure)).await?
         }
         _ => write::submit(&door, &caller, op).await?,
     };
