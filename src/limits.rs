@@ -13,12 +13,18 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 pub const MULTI_OPS_MAX: usize = 10_000;
 /// Rules in one access control list. Beyond: `invalid_acl`.
 pub const ACL_RULES_MAX: usize = 128;
+/// Length of the scheme and of the name in one rule, bytes each. Beyond: `invalid_acl`.
+pub const ACL_ID_BYTES_MAX: usize = 1024;
 /// One encoded transaction, bytes. Beyond: 413.
 pub const TXN_BYTES_MAX: usize = 6 << 20;
 /// Length of an idempotency key, bytes: a client's 128 and two in which the HTTP door counts its own attempts. Beyond: 400.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 130;
 /// Results kept for idempotency keys, over all sessions; the oldest go first.
 pub const IDEMPOTENCY_RESULTS_MAX: usize = 65_536;
+/// Their bytes, encoded; the oldest go first.
+pub const IDEMPOTENCY_BYTES_MAX: usize = 64 << 20;
+/// The greatest node id. Beyond, an origin is refused: `bad_arguments`.
+pub const NODE_ID_MAX: u64 = 255;
 /// Live sessions in the cluster. Beyond: 429.
 pub const SESSIONS_MAX: usize = 1_000_000;
 /// Session timeouts, ms, shortest and longest; a wish outside is moved to the nearest.
@@ -84,6 +90,8 @@ pub const POLL_WAIT_MS_MAX: u64 = 60_000;
 /// Longest silence of a watch stream, ms; then it says how far it has come.
 pub const STREAM_SILENCE_MS_MAX: u64 = 10_000;
 
+/// One chunk of a snapshot of the tree, bytes.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// Log entries kept in memory for followers and apply, bytes; older ones are read from the store.

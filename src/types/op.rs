@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -58,6 +59,20 @@ impl<'de> Deserialize<'de> for Data {
 
 /// The secret that proves a session is one's own.
 pub type Password = [u8; 16];
+
+/// Decodes the list of a multi and refuses a multi inside a multi: no such thing is ever done, and bytes that nest it
+/// some hundred thousand times would otherwise decode until the stack is used up.
+fn flat<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    thread_local!(static INSIDE: Cell<bool> = const { Cell::new(false) });
+    if INSIDE.replace(true) {
+        return Err(serde::de::Error::custom("a multi inside a multi"));
+    }
+    let items = Vec::deserialize(deserializer);
+    INSIDE.set(false);
+    items
+}
 
 /// How long a znode lives and whether its name gets a sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -153,7 +168,7 @@ pub enum Op {
         version: Option<i32>,
     },
     /// Does all of the ops or none: `Create`, `Delete`, `SetData`, `SetAcl` and `Check` only.
-    Multi(Vec<Op>),
+    Multi(#[serde(deserialize_with = "flat")] Vec<Op>),
     /// Opens a session; the tree chooses its id.
     OpenSession {
         /// The negotiated timeout.
@@ -240,7 +255,7 @@ pub enum Reply {
     /// Of `Check`.
     Checked,
     /// Of `Multi`: one per op, in order.
-    Multi(Vec<Reply>),
+    Multi(#[serde(deserialize_with = "flat")] Vec<Reply>),
     /// Of `OpenSession` and `AttachSession`.
     Session {
         /// The session.
@@ -294,4 +309,20 @@ pub enum Outcome {
         /// The seq that would have been taken.
         expected: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Op;
+    use crate::codec::{decode, encode};
+
+    #[test]
+    fn a_multi_decodes_again_after_one_that_nests_deeper_than_any_stack_was_refused() {
+        // Any encoding of a multi of one begins with the tag of the variant and the length of the list.
+        let one_level = &encode(&Op::Multi(vec![Op::Multi(Vec::new())]))[..12];
+        let bytes = one_level.repeat(400_000);
+        assert!(decode::<Op>(&bytes, bytes.len()).unwrap_err().contains("multi inside a multi"));
+        let flat = Op::Multi(vec![Op::Reap { paths: Vec::new() }]);
+        assert_eq!(decode::<Op>(&encode(&flat), 1000), Ok(flat));
+    }
 }

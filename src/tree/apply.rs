@@ -1,0 +1,237 @@
+use std::sync::Arc;
+
+use super::change::event;
+use super::znode::next_version;
+use super::{BUILT_IN, Lifetime, Tree, Znode, acl, permits};
+use crate::limits::{DATA_BYTES_MAX, TTL_MS_MAX};
+use crate::types::{
+    Acl, AclId, Code, CreateMode, Data, Event, EventKind, Failure, Op, Perms, Reply, SessionId,
+    Txn, ZnodePath,
+};
+
+/// On whose behalf an op is done.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) session: SessionId,
+    pub(super) authority: &'a [AclId],
+}
+
+/// What a `Create` asks for.
+pub(super) struct Creation<'a> {
+    parent: &'a ZnodePath,
+    name: &'a str,
+    data: Option<&'a Data>,
+    acl: &'a [Acl],
+    mode: CreateMode,
+}
+
+impl Tree {
+    /// Does what a transaction wants, or nothing at all.
+    pub(super) fn carry_out(
+        &mut self,
+        txn: &Txn,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Failure> {
+        let client = Client { session: txn.session, authority: &txn.authority };
+        match &txn.op {
+            Op::Multi(ops) => return self.multi(client, ops, events),
+            Op::OpenSession { timeout_ms, password, owner } => {
+                self.open_session(txn.origin.node, *timeout_ms, *password, *owner)
+            }
+            Op::AttachSession { session, password, owner, timeout_ms } => {
+                self.attach_session(*session, password, *owner, *timeout_ms)
+            }
+            Op::CloseSession { session, unless_moved_from } => {
+                self.close_session(*session, *unless_moved_from, events)
+            }
+            Op::Reap { paths } => Ok(self.reap(paths, events)),
+            op => self.change_znode(client, op, events),
+        }
+        .map_err(Failure::from)
+    }
+
+    /// Does an op that may be part of a multi; the others are `BadArguments`. Changes nothing when it refuses.
+    pub(super) fn change_znode(
+        &mut self,
+        client: Client<'_>,
+        op: &Op,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Code> {
+        match op {
+            Op::Create { parent, name, data, acl, mode } => {
+                let wanted = Creation { parent, name, data: data.as_ref(), acl, mode: *mode };
+                self.create(client, &wanted, events)
+            }
+            Op::Delete { path, version } => self.delete(client, path, *version, events),
+            Op::SetData { path, data, version } => {
+                self.set_data(client, path, data.as_ref(), *version, events)
+            }
+            Op::SetAcl { path, acl, aversion } => self.set_acl(client, path, acl, *aversion),
+            Op::Check { path, version } => self.check(client, path, *version),
+            Op::Multi(_)
+            | Op::OpenSession { .. }
+            | Op::AttachSession { .. }
+            | Op::CloseSession { .. }
+            | Op::Reap { .. } => Err(Code::BadArguments),
+        }
+    }
+
+    /// Source of the order of checks: ZooKeeper `PrepRequestProcessor.pRequest2TxnCreate`.
+    fn create(
+        &mut self,
+        client: Client<'_>,
+        wanted: &Creation<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Code> {
+        check_data(wanted.data)?;
+        let lifetime = self.lifetime(wanted.mode, client.session)?;
+        let rules = acl::fix_up(wanted.acl, client.authority)?;
+        let parent = self.existing(wanted.parent)?;
+        check_permitted(parent, client, Perms::CREATE)?;
+        let name = match wanted.mode.is_sequential() {
+            true => format!("{}{:010}", wanted.name, parent.created),
+            false => wanted.name.to_owned(),
+        };
+        let path = wanted.parent.child(&name).map_err(|_| Code::BadArguments)?;
+        if self.nodes.contains_key(path.as_str()) {
+            return Err(Code::NodeExists);
+        }
+        if parent.ephemeral_owner().is_some() {
+            return Err(Code::NoChildrenForEphemerals);
+        }
+        let znode = Znode {
+            data: wanted.data.cloned(),
+            acl: acl::intern(&mut self.acls, rules),
+            czxid: self.zxid,
+            mzxid: self.zxid,
+            pzxid: self.zxid,
+            ctime_ms: self.time.wall_ms,
+            mtime_ms: self.time.wall_ms,
+            lifetime,
+            ..Znode::default()
+        };
+        let stat = znode.stat();
+        events.push(event(EventKind::Created, path.clone(), &znode));
+        self.link(&path, znode, true);
+        Ok(Reply::Created { path, stat })
+    }
+
+    /// Returns the lifetime that a mode stands for. Errors: `BadArguments` for an ephemeral without a session and for a
+    /// TTL out of range.
+    fn lifetime(&self, mode: CreateMode, session: SessionId) -> Result<Lifetime, Code> {
+        match mode {
+            CreateMode::Persistent | CreateMode::PersistentSequential => Ok(Lifetime::Persistent),
+            CreateMode::Container => Ok(Lifetime::Container),
+            CreateMode::Ephemeral | CreateMode::EphemeralSequential if !session.is_none() => {
+                Ok(Lifetime::Ephemeral(session))
+            }
+            CreateMode::Ttl(ttl_ms) | CreateMode::TtlSequential(ttl_ms)
+                if (1..=TTL_MS_MAX).contains(&ttl_ms) =>
+            {
+                Ok(Lifetime::Ttl { ttl_ms, renewed_ms: self.time.cluster_ms })
+            }
+            _ => Err(Code::BadArguments),
+        }
+    }
+
+    /// Source: ZooKeeper `PrepRequestProcessor.pRequest2Txn`, case delete.
+    fn delete(
+        &mut self,
+        client: Client<'_>,
+        path: &ZnodePath,
+        version: Option<i32>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Code> {
+        if BUILT_IN.contains(&path.as_str()) {
+            return Err(Code::BadArguments);
+        }
+        let parent = path.parent_str().and_then(|parent| self.get(parent)).ok_or(Code::NoNode)?;
+        check_permitted(parent, client, Perms::DELETE)?;
+        let znode = self.existing(path)?;
+        check_version(version, znode.version)?;
+        if znode.num_children() > 0 {
+            return Err(Code::NotEmpty);
+        }
+        events.extend(self.unlink(path));
+        Ok(Reply::Deleted)
+    }
+
+    fn set_data(
+        &mut self,
+        client: Client<'_>,
+        path: &ZnodePath,
+        data: Option<&Data>,
+        version: Option<i32>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Code> {
+        check_data(data)?;
+        let znode = self.existing(path)?;
+        check_permitted(znode, client, Perms::WRITE)?;
+        check_version(version, znode.version)?;
+        let (zxid, time) = (self.zxid, self.time);
+        self.update_data(path, data.cloned(), |znode| {
+            znode.version = next_version(znode.version);
+            znode.mzxid = zxid;
+            znode.mtime_ms = time.wall_ms;
+            if let Lifetime::Ttl { renewed_ms, .. } = &mut znode.lifetime {
+                *renewed_ms = time.cluster_ms;
+            }
+        });
+        let znode = self.existing(path)?;
+        events.push(event(EventKind::DataChanged, path.clone(), znode));
+        Ok(Reply::DataSet { stat: znode.stat() })
+    }
+
+    fn set_acl(
+        &mut self,
+        client: Client<'_>,
+        path: &ZnodePath,
+        rules: &[Acl],
+        aversion: Option<i32>,
+    ) -> Result<Reply, Code> {
+        let rules = acl::fix_up(rules, client.authority)?;
+        let znode = self.existing(path)?;
+        check_permitted(znode, client, Perms::ADMIN)?;
+        check_version(aversion, znode.aversion)?;
+        let before = Arc::clone(&znode.acl);
+        let list = acl::intern(&mut self.acls, rules);
+        acl::release(&mut self.acls, &before);
+        self.update(path.as_str(), |znode| {
+            znode.acl = list;
+            znode.aversion = next_version(znode.aversion);
+        });
+        Ok(Reply::AclSet { stat: self.existing(path)?.stat() })
+    }
+
+    fn check(
+        &self,
+        client: Client<'_>,
+        path: &ZnodePath,
+        version: Option<i32>,
+    ) -> Result<Reply, Code> {
+        let znode = self.existing(path)?;
+        check_permitted(znode, client, Perms::READ)?;
+        check_version(version, znode.version)?;
+        Ok(Reply::Checked)
+    }
+
+    fn existing(&self, path: &ZnodePath) -> Result<&Znode, Code> {
+        self.get(path.as_str()).map(Arc::as_ref).ok_or(Code::NoNode)
+    }
+}
+
+fn check_data(data: Option<&Data>) -> Result<(), Code> {
+    if data.is_some_and(|data| data.len() > DATA_BYTES_MAX) {
+        Err(Code::BadArguments)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_permitted(znode: &Znode, client: Client<'_>, wanted: Perms) -> Result<(), Code> {
+    if permits(&znode.acl, client.authority, wanted) { Ok(()) } else { Err(Code::NoAuth) }
+}
+
+fn check_version(expected: Option<i32>, present: i32) -> Result<(), Code> {
+    if expected.is_none_or(|expected| expected == present) { Ok(()) } else { Err(Code::BadVersion) }
+}

@@ -1,0 +1,198 @@
+//! The replicated state machine: what a cluster agrees on.
+//!
+//! A [`Tree`] is a plain value. [`Tree::apply`] takes one transaction of the log and changes the value; everything that
+//! decides the outcome is in the value and in the transaction. So two trees that applied the same transactions are
+//! equal, on whatever machine and however the transactions were batched.
+//!
+//! What it keeps to:
+//!
+//! - `apply` is total: no transaction, however it was made, makes it panic, fail or wait. A refusal is a
+//!   [`Code`] in the answer, never an error of the machine. Arithmetic on what others supply wraps or saturates.
+//! - Every transaction that is taken up gets the next zxid, refused ones and repeated ones too; a refused one changes
+//!   nothing else but the clock and its origin's sequence. A [`Outcome::Duplicate`] or [`Outcome::Gap`] changes nothing
+//!   at all. So one zxid names one state, and [`Tree::digest`] may be compared at equal zxids.
+//! - A parent exists for each znode but the root; a znode is in its parent's children; an ephemeral znode has a live
+//!   owner whose session lists it, and no children. `change.rs` is the only place that edits these links, the index of
+//!   what is due and the rolling digest, so that they cannot come apart.
+//! - A clone is O(1) and immutable from then on: readers and the snapshot writer hold one while `apply` goes on.
+//! - Nothing depends on the order of a hash map: the one that holds the znodes is never iterated.
+//!
+//! What it lacks on purpose: clocks (time comes with the transaction), liveness of sessions (the leader proposes
+//! `CloseSession`), watches (it only returns events), quotas, and I/O.
+//!
+//! Where it departs from ZooKeeper: deletions of due container and TTL znodes name their candidates and are checked
+//! again when applied; TTLs count on the cluster's clock instead of `mtime`; a second request with the same
+//! idempotency key gets the first one's answer; data, lists and results have bounds (`limits`) that are checked here
+//! too; unknown ACL schemes are accepted and match exactly; closing a session deletes its ephemerals in path order.
+//!
+//! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency` the tables
+//! beside the znodes, `due` the container and TTL rule, `change` the edits, `read` the questions, `digest` the
+//! hashes, `snapshot` and `load` the way to bytes and back.
+
+mod acl;
+mod apply;
+mod change;
+mod digest;
+mod due;
+mod idempotency;
+mod load;
+mod multi;
+mod path_set;
+mod read;
+mod sessions;
+mod snapshot;
+mod znode;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap, OrdSet};
+
+use crate::limits::NODE_ID_MAX;
+use crate::types::{
+    Acl, AclId, AclList, Applied, Code, Failure, NodeId, Origin, Outcome, Perms, SessionId, Txn,
+    TxnTime, ZnodePath, Zxid,
+};
+
+pub use acl::permits;
+pub use load::Loader;
+pub use sessions::Session;
+pub use snapshot::SnapshotWriter;
+pub use znode::{Lifetime, Znode};
+
+use idempotency::Results;
+
+/// The znodes that exist from the start and cannot be deleted, parents first.
+const BUILT_IN: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+
+/// The replicated state at one zxid. A clone is O(1).
+#[derive(Clone)]
+pub struct Tree {
+    nodes: HashMap<ZnodePath, Arc<Znode>>,
+    sessions: OrdMap<SessionId, Arc<Session>>,
+    /// Of each node: its incarnation and the last seq that was taken up.
+    origins: OrdMap<NodeId, (u64, u64)>,
+    results: Results,
+    /// The access control lists in use, with the number of znodes that use them.
+    acls: OrdMap<AclList, u64>,
+    /// Childless container and TTL znodes by the time from which they may be deleted.
+    due: OrdSet<(u64, ZnodePath)>,
+    zxid: Zxid,
+    /// How many sessions were ever opened: the low 56 bits of the latest id.
+    sessions_opened: u64,
+    time: TxnTime,
+    /// Wrapping sum of the hashes of all records.
+    rolling: u64,
+    data_bytes: u64,
+    ephemerals: u64,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    /// Returns the state before any transaction: `/`, `/zookeeper`, `/zookeeper/quota` and `/zookeeper/config`, the
+    /// last readable to all and writable only to `super`. As in ZooKeeper these were never counted as created, hence
+    /// `/` starts with cversion -1 and `/zookeeper` with -2.
+    pub fn new() -> Tree {
+        let mut tree = Tree::empty();
+        for path in BUILT_IN {
+            let path = ZnodePath::parse(path).expect("the built-in paths are valid");
+            let acl = match path.as_str() {
+                "/zookeeper/config" => vec![Acl {
+                    perms: Perms::READ,
+                    id: AclId { scheme: "world".to_owned(), id: "anyone".to_owned() },
+                }],
+                _ => Vec::new(),
+            };
+            let acl = self::acl::intern(&mut tree.acls, acl);
+            tree.link(&path, Znode { acl, ..Znode::default() }, false);
+        }
+        tree
+    }
+
+    /// Returns a tree without even a root, to be filled.
+    fn empty() -> Tree {
+        Tree {
+            nodes: HashMap::new(),
+            sessions: OrdMap::new(),
+            origins: OrdMap::new(),
+            results: Results::default(),
+            acls: OrdMap::new(),
+            due: OrdSet::new(),
+            zxid: Zxid(0),
+            sessions_opened: 0,
+            time: TxnTime::default(),
+            rolling: 0,
+            data_bytes: 0,
+            ephemerals: 0,
+        }
+    }
+
+    /// Applies one transaction of the log, `time` being that of its batch; a time earlier than one seen before counts
+    /// as that one. Returns what it did. An origin with node 0 is not tracked: such a transaction is always taken up.
+    /// Cost: O(log n) per znode it touches.
+    pub fn apply(&mut self, time: TxnTime, txn: &Txn) -> Outcome {
+        let last = match self.admit(txn.origin) {
+            Ok(last) => last,
+            Err(ignored) => return ignored,
+        };
+        if let Some(last) = last {
+            self.set_origin(txn.origin.node, last);
+        }
+        self.time.wall_ms = self.time.wall_ms.max(time.wall_ms);
+        self.time.cluster_ms = self.time.cluster_ms.max(time.cluster_ms);
+        self.zxid = self.zxid.next();
+        Outcome::Applied(self.take_up(txn))
+    }
+
+    /// Decides by its origin whether a transaction is the next one. Returns what to remember of the origin, if
+    /// anything.
+    fn admit(&self, origin: Origin) -> Result<Option<(u64, u64)>, Outcome> {
+        if origin.node == 0 || origin.node > NODE_ID_MAX {
+            return Ok(None);
+        }
+        let next = match self.origins.get(&origin.node) {
+            None => 1,
+            Some(&(incarnation, last)) => match origin.incarnation.cmp(&incarnation) {
+                Ordering::Less => return Err(Outcome::Duplicate),
+                Ordering::Equal if origin.seq <= last => return Err(Outcome::Duplicate),
+                Ordering::Equal => last.saturating_add(1),
+                Ordering::Greater => 1,
+            },
+        };
+        if origin.seq != next {
+            return Err(Outcome::Gap { expected: next });
+        }
+        Ok(Some((origin.incarnation, origin.seq)))
+    }
+
+    fn take_up(&mut self, txn: &Txn) -> Applied {
+        let zxid = self.zxid;
+        let key = txn.idempotency_key.as_deref();
+        if let Some((zxid, result)) = key.and_then(|key| self.results.get(txn.session, key)) {
+            return Applied { zxid, result: result.clone(), events: Vec::new() };
+        }
+        if let Err(code) = self.check_request(txn) {
+            return Applied { zxid, result: Err(Failure::from(code)), events: Vec::new() };
+        }
+        let mut events = Vec::new();
+        let result = self.carry_out(txn, &mut events);
+        if let Some(key) = key {
+            self.keep_result(zxid, txn.session, key, &result);
+        }
+        Applied { zxid, result, events }
+    }
+
+    /// Checks what concerns the transaction itself, not its op. These refusals are not kept for its idempotency key:
+    /// nothing was tried, and the same request through the right connection must still be able to succeed.
+    fn check_request(&self, txn: &Txn) -> Result<(), Code> {
+        if txn.origin.node > NODE_ID_MAX || !idempotency::is_valid(txn.idempotency_key.as_deref()) {
+            return Err(Code::BadArguments);
+        }
+        self.check_session(txn.session, txn.owner)
+    }
+}

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+
+use super::{Session, Tree, Znode};
+use crate::types::{NodeId, SessionId, TxnTime, ZnodePath, Zxid};
+
+impl Tree {
+    /// Returns the znode at a path. A text that is no valid path has none.
+    pub fn get(&self, path: &str) -> Option<&Arc<Znode>> {
+        self.nodes.get(path)
+    }
+
+    /// Returns a live session.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id).map(Arc::as_ref)
+    }
+
+    /// Yields the live sessions in the order of their ids.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session.as_ref()))
+    }
+
+    /// Yields the ephemerals of a session in path order; none when there is no such session.
+    pub fn ephemerals(&self, id: SessionId) -> impl Iterator<Item = &ZnodePath> {
+        self.session(id).into_iter().flat_map(Session::ephemerals)
+    }
+
+    /// Yields the znodes below a path, each before its children, siblings ordered by name; none when nothing is
+    /// there. Lazy: O(depth · log n) for each step.
+    pub fn descendants(&self, path: &str) -> impl Iterator<Item = (&ZnodePath, &Arc<Znode>)> {
+        let top = self.nodes.get_key_value(path).map(|(top, _)| top);
+        let mut at = top;
+        std::iter::from_fn(move || {
+            at = self.next_in_preorder(top?, at?);
+            self.nodes.get_key_value(at?.as_str())
+        })
+    }
+
+    /// Returns what follows a znode when those below `top` are walked parents first. The znode is `top` or below it.
+    pub(super) fn next_in_preorder(
+        &self,
+        top: &ZnodePath,
+        after: &ZnodePath,
+    ) -> Option<&ZnodePath> {
+        if let Some(first) = self.nodes.get(after.as_str())?.children().next() {
+            return Some(first);
+        }
+        let mut at = after.as_str();
+        for parent in after.self_and_ancestors().skip(1) {
+            if at == top.as_str() {
+                return None;
+            }
+            if let Some(sibling) = self.nodes.get(parent)?.children_after(at).next() {
+                return Some(sibling);
+            }
+            at = parent;
+        }
+        None
+    }
+
+    /// Returns the zxid of the latest transaction.
+    pub fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+
+    /// Returns the latest time that a transaction carried.
+    pub fn time(&self) -> TxnTime {
+        self.time
+    }
+
+    /// Returns the cluster's clock at the latest transaction, ms.
+    pub fn cluster_ms(&self) -> u64 {
+        self.time.cluster_ms
+    }
+
+    /// Returns the leader's wall clock at the latest transaction, ms since 1970.
+    pub fn wall_ms(&self) -> u64 {
+        self.time.wall_ms
+    }
+
+    /// Returns the number of znodes, the built-in ones included.
+    pub fn znode_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Returns the number of ephemeral znodes.
+    pub fn ephemeral_count(&self) -> u64 {
+        self.ephemerals
+    }
+
+    /// Returns the number of live sessions.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Returns the bytes of all paths and data. Source: ZooKeeper `DataTree.approximateDataSize`.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// Returns the number of znodes below a path. Cost: O(result).
+    pub fn subtree_count(&self, path: &str) -> usize {
+        self.descendants(path).count()
+    }
+
+    /// Returns the incarnation of an origin and the last seq of it that was taken up.
+    pub fn origin_last(&self, node: NodeId) -> Option<(u64, u64)> {
+        self.origins.get(&node).copied()
+    }
+}
