@@ -107,8 +107,10 @@ const _: () =
     assert!(OUTBOX_BYTES_MAX > TXN_BYTES_MAX, "the largest transaction must be accepted when idle");
 const _: () =
     assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
-const _: () =
-    assert!(HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX, "streams must leave connections for requests");
+const _: () = assert!(
+    HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,
+    "streams must leave connections for requests"
+);
 const _: () = assert!(
     DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX,
     "a full znode must fit into JSON as base64"

@@ -136,7 +136,9 @@ impl Creation {
             return refuse(format!("ttl_ms is {ttl_ms}: it must be 1 to {TTL_MS_MAX}"));
         }
         if self.mode == Mode::Ephemeral && !self.session {
-            return refuse("an ephemeral znode needs a session: send its token as Roost-Session".to_owned());
+            return refuse(
+                "an ephemeral znode needs a session: send its token as Roost-Session".to_owned(),
+            );
         }
         Ok(match (self.mode, self.sequential) {
             (Mode::Persistent, false) => CreateMode::Persistent,
@@ -144,7 +146,9 @@ impl Creation {
             (Mode::Ephemeral, false) => CreateMode::Ephemeral,
             (Mode::Ephemeral, true) => CreateMode::EphemeralSequential,
             (Mode::Container, false) => CreateMode::Container,
-            (Mode::Container, true) => return refuse("a container cannot be sequential".to_owned()),
+            (Mode::Container, true) => {
+                return refuse("a container cannot be sequential".to_owned());
+            }
             (Mode::Ttl, false) => CreateMode::Ttl(ttl_ms),
             (Mode::Ttl, true) => CreateMode::TtlSequential(ttl_ms),
         })
@@ -193,7 +197,11 @@ const LETTERS: [(char, Perms); 5] = [
 /// Returns a list as JSON writes it; the empty list is open to everyone and says so.
 pub(crate) fn acl_out(acl: &[Acl]) -> Vec<AclBody> {
     let rule = |perms: Perms, scheme: &str, id: &str| AclBody {
-        perms: LETTERS.iter().filter(|(_, bit)| perms.allows(*bit)).map(|(letter, _)| *letter).collect(),
+        perms: LETTERS
+            .iter()
+            .filter(|(_, bit)| perms.allows(*bit))
+            .map(|(letter, _)| *letter)
+            .collect(),
         scheme: scheme.to_owned(),
         id: id.to_owned(),
     };
@@ -208,7 +216,10 @@ pub(crate) fn acl_out(acl: &[Acl]) -> Vec<AclBody> {
 pub(crate) fn acl_in(rules: Vec<AclBody>) -> Result<Vec<Acl>, Failed> {
     let refuse = |why: String| Failed::because(Code::InvalidAcl, why);
     if rules.is_empty() || rules.len() > ACL_RULES_MAX {
-        return Err(refuse(format!("the list has {} rules: it must have 1 to {ACL_RULES_MAX}", rules.len())));
+        return Err(refuse(format!(
+            "the list has {} rules: it must have 1 to {ACL_RULES_MAX}",
+            rules.len()
+        )));
     }
     let rule = |AclBody { perms, scheme, id }| {
         let mut bits = 0;

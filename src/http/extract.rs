@@ -14,9 +14,7 @@ use subtle::ConstantTimeEq;
 
 use super::Door;
 use super::error::Failed;
-use crate::limits::{
-    BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_BODY_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
-};
+use crate::limits::{BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_BODY_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::node::{Consistency, Request as NodeRequest};
 use crate::types::{AclId, Code, Data, Error, Op, Password, SessionId, ZnodePath, Zxid};
 
@@ -79,7 +77,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Segments<T>, Failed> {
         let refuse = |why: PathRejection| Failed::bad_arguments(why.body_text());
-        Path::<T>::from_request_parts(parts, state).await.map(|Path(it)| Segments(it)).map_err(refuse)
+        Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|Path(it)| Segments(it))
+            .map_err(refuse)
     }
 }
 
@@ -115,13 +116,16 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Failed;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<IfMatch, Failed> {
-        let Some(text) = header(&parts.headers, &header::IF_MATCH)? else { return Ok(IfMatch(None)) };
+        let Some(text) = header(&parts.headers, &header::IF_MATCH)? else {
+            return Ok(IfMatch(None));
+        };
         if text == "*" {
             return Ok(IfMatch(None));
         }
         let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        let refuse =
-            |_| Failed::bad_arguments(format!("If-Match is {text:?}: expected a version such as \"7\""));
+        let refuse = |_| {
+            Failed::bad_arguments(format!("If-Match is {text:?}: expected a version such as \"7\""))
+        };
         i32::from_str(bare).map(|version| IfMatch(Some(version))).map_err(refuse)
     }
 }
@@ -144,7 +148,8 @@ impl Token {
     pub(crate) fn parse(text: &str) -> Option<Token> {
         let (session, password) = text.split_once('.')?;
         let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let digits = session.strip_prefix("0x").filter(|digits| digits.len() == 16 && hex(digits))?;
+        let digits =
+            session.strip_prefix("0x").filter(|digits| digits.len() == 16 && hex(digits))?;
         let session = SessionId(u64::from_str_radix(digits, 16).ok()?);
         if password.len() != 32 || !hex(password) {
             return None;
@@ -245,7 +250,8 @@ async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
             return Err(Failed::code(Code::SessionExpired).at(view.tree.zxid()));
         }
     }
-    let equal = password.is_some_and(|password| bool::from(password[..].ct_eq(&token.password[..])));
+    let equal =
+        password.is_some_and(|password| bool::from(password[..].ct_eq(&token.password[..])));
     if !equal {
         return Err(wrong());
     }
@@ -292,12 +298,12 @@ async fn body(request: Request, what: &'static str, limit: usize) -> Result<Byte
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(why)) if why.into_inner().is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Failed::bad_request("the body ended before its length")),
-        Err(_) => Err(Failed::bad_request("the body took too long to arrive")),
-    }
+    let read = tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), to_bytes(body, limit));
+    let read = read.await.map_err(|_| Failed::bad_request("the body took too long to arrive"))?;
+    read.map_err(|why| match why.into_inner().is::<LengthLimitError>() {
+        true => too_large(),
+        false => Failed::bad_request("the body ended before its length"),
+    })
 }
 
 #[cfg(test)]
@@ -325,7 +331,13 @@ mod tests {
         ] {
             assert_eq!(extract::<At>(get(uri)).await.unwrap().0.as_str(), path);
         }
-        for uri in ["/v1/znodes/a/", "/v1/znodes/a//b", "/v1/znodes/a/..", "/v1/znodes/%FF", "/v1/znodes/%00"] {
+        for uri in [
+            "/v1/znodes/a/",
+            "/v1/znodes/a//b",
+            "/v1/znodes/a/..",
+            "/v1/znodes/%FF",
+            "/v1/znodes/%00",
+        ] {
             let failed = extract::<At>(get(uri)).await.unwrap_err();
             assert_eq!((failed.parts().0, failed.parts().1.code), (400, "bad_arguments"), "{uri}");
         }
@@ -341,7 +353,9 @@ mod tests {
         }
         let good = extract::<Params<Wanted>>(get("/x?limit=3")).await.unwrap();
         assert_eq!(good.0.limit, Some(3));
-        for (uri, word) in [("/x?limt=3", "limt"), ("/x?limit=many", "limit"), ("/x?limit=1&limit=2", "limit")] {
+        for (uri, word) in
+            [("/x?limt=3", "limt"), ("/x?limit=many", "limit"), ("/x?limit=1&limit=2", "limit")]
+        {
             let failed = extract::<Params<Wanted>>(get(uri)).await.unwrap_err();
             let (status, body) = failed.parts();
             assert_eq!((status, body.code), (400, "bad_request"));
@@ -351,7 +365,9 @@ mod tests {
 
     #[tokio::test]
     async fn if_match_takes_a_version_and_refuses_the_rest() {
-        for (value, version) in [("\"7\"", Some(7)), ("7", Some(7)), ("\"-3\"", Some(-3)), ("*", None)] {
+        for (value, version) in
+            [("\"7\"", Some(7)), ("7", Some(7)), ("\"-3\"", Some(-3)), ("*", None)]
+        {
             let got = extract::<IfMatch>(get("/x").header("if-match", value)).await.unwrap();
             assert_eq!(got.0, version, "{value}");
         }
@@ -385,7 +401,8 @@ mod tests {
     #[test]
     fn an_idempotency_key_leaves_room_for_the_attempts() {
         assert!(check_key(&"k".repeat(IDEMPOTENCY_KEY_BYTES_MAX - ATTEMPT_SUFFIX_BYTES)).is_ok());
-        for bad in [String::new(), "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX - ATTEMPT_SUFFIX_BYTES + 1)] {
+        for bad in [String::new(), "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX - ATTEMPT_SUFFIX_BYTES + 1)]
+        {
             assert_eq!(check_key(&bad).unwrap_err().parts().1.code, "bad_arguments");
         }
     }
@@ -407,6 +424,10 @@ mod tests {
     fn malformed_json_says_where() {
         let failed = parse_json::<Vec<u8>>(b"[1,\n x]").unwrap_err();
         assert_eq!(failed.parts().1.code, "bad_request");
-        assert!(failed.parts().1.message.contains("line 2 column 2"), "{}", failed.parts().1.message);
+        assert!(
+            failed.parts().1.message.contains("line 2 column 2"),
+            "{}",
+            failed.parts().1.message
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -41,7 +41,8 @@ impl Drop for Place {
 impl Meters {
     /// Returns the counters of a new route with this template.
     pub(crate) fn route(&self, template: &str) -> Arc<RouteMeter> {
-        let meter = Arc::new(RouteMeter { template: template.to_owned(), methods: Default::default() });
+        let meter =
+            Arc::new(RouteMeter { template: template.to_owned(), methods: Default::default() });
         self.routes.lock().push(meter.clone());
         meter
     }
@@ -55,7 +56,10 @@ impl Meters {
     }
 
     /// Returns the page for Prometheus: these counters and the given gauges (name, help, value).
-    pub(crate) fn page(&self, gauges: Vec<(&'static str, &'static str, f64)>) -> Result<String, fmt::Error> {
+    pub(crate) fn page(
+        &self,
+        gauges: Vec<(&'static str, &'static str, f64)>,
+    ) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         let under_way = self.under_way.load(Ordering::Relaxed) as i64;
         registry.register(
@@ -123,7 +127,8 @@ impl Requests {
     /// Yields the counters that have counted anything, with their labels.
     fn used(&self) -> impl Iterator<Item = ([(&str, &str); 2], &MethodMeter)> {
         self.routes.iter().flat_map(|route| {
-            let used = |meter: &MethodMeter| meter.classes.iter().any(|n| n.load(Ordering::Relaxed) > 0);
+            let used =
+                |meter: &MethodMeter| meter.classes.iter().any(|n| n.load(Ordering::Relaxed) > 0);
             route.methods.iter().zip(METHODS).filter(move |(meter, _)| used(meter)).map(
                 |(meter, method)| ([("route", route.template.as_str()), ("method", method)], meter),
             )
@@ -141,7 +146,9 @@ impl Collector for Requests {
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 {
                     let labels = [route, method, ("status", class)];
-                    metric.encode_family(&labels)?.encode_counter::<(), _, u64>(&count, None)?;
+                    metric
+                        .encode_family(&labels)?
+                        .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
         }
@@ -166,7 +173,7 @@ impl EncodeMetric for Histogram<'_> {
         // Not a counter of its own: a page must not show more requests than its buckets hold.
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum_s = self.0.sum_us.load(Ordering::Relaxed) as f64 / 1e6;
-        encoder.encode_histogram::<()>(sum_s, count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -225,6 +232,9 @@ mod tests {
         let first = meters.enter(1);
         assert!(first.is_some() && meters.enter(1).is_none());
         drop(first);
-        assert!(meters.enter(1).is_some(), "neither the refused nor the finished one keeps a place");
+        assert!(
+            meters.enter(1).is_some(),
+            "neither the refused nor the finished one keeps a place"
+        );
     }
 }

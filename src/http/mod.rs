@@ -44,8 +44,9 @@ mod watch;
 mod write;
 mod znodes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use axum::body::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
@@ -62,12 +63,15 @@ struct Inner {
     node: Node,
     meters: Meters,
     stop: CancellationToken,
+    /// The OpenAPI document as text; set when the routes are declared.
+    document: OnceLock<Bytes>,
 }
 
 impl Door {
-    /// Returns the shared part of a door to this node. Its streams end when `stop` is cancelled.
+    /// Returns the shared part of a door to this node, for one [`router`]. Its streams end when `stop` is cancelled.
     pub fn new(node: Node, stop: CancellationToken) -> Door {
-        Door(Arc::new(Inner { node, meters: Meters::default(), stop }))
+        let document = OnceLock::new();
+        Door(Arc::new(Inner { node, meters: Meters::default(), stop, document }))
     }
 
     fn node(&self) -> &Node {
@@ -80,5 +84,9 @@ impl Door {
 
     fn stop(&self) -> &CancellationToken {
         &self.0.stop
+    }
+
+    fn document(&self) -> &OnceLock<Bytes> {
+        &self.0.document
     }
 }

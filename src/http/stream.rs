@@ -134,7 +134,11 @@ pub(crate) struct Events {
 
 impl Events {
     /// Returns the body of a stream of this subscription, which ends when `stop` is cancelled.
-    pub(crate) fn body(subscription: Subscription, viewer: Viewer, stop: CancellationToken) -> Body {
+    pub(crate) fn body(
+        subscription: Subscription,
+        viewer: Viewer,
+        stop: CancellationToken,
+    ) -> Body {
         let mut out = Vec::new();
         put(&mut out, format_args!("retry: {RETRY_MS}\n\n"));
         let waiting = VecDeque::new();
@@ -176,7 +180,12 @@ impl Events {
                 if let Some(reason) = reset {
                     // Without an id: who loses the stream here must not resume behind a snapshot it never had.
                     let reason = reason_name(reason);
-                    put(out, format_args!("event: reset\ndata: {{\"zxid\":{zxid},\"reason\":\"{reason}\"}}\n\n"));
+                    put(
+                        out,
+                        format_args!(
+                            "event: reset\ndata: {{\"zxid\":{zxid},\"reason\":\"{reason}\"}}\n\n"
+                        ),
+                    );
                 }
                 put(out, format_args!("id: {zxid}\nevent: snapshot\ndata: "));
                 let Viewer { filters, authority } = self.viewer.clone();
@@ -194,7 +203,10 @@ impl Events {
     }
 
     fn progress(&mut self, upto: Zxid) {
-        put(&mut self.out, format_args!("id: {upto}\nevent: progress\ndata: {{\"zxid\":{upto}}}\n\n"));
+        put(
+            &mut self.out,
+            format_args!("id: {upto}\nevent: progress\ndata: {{\"zxid\":{upto}}}\n\n"),
+        );
     }
 
     /// Writes waiting changes up to the size of a piece.
@@ -202,7 +214,10 @@ impl Events {
         while self.out.len() < PIECE_BYTES {
             let Some(message) = self.waiting.pop_front() else { break };
             let begun = self.out.len();
-            put(&mut self.out, format_args!("id: {}\nevent: change\ndata: ", message.change.zxid()));
+            put(
+                &mut self.out,
+                format_args!("id: {}\nevent: change\ndata: ", message.change.zxid()),
+            );
             if self.viewer.write_change(&message, &mut self.out) {
                 self.out.extend_from_slice(b"\n\n");
             } else {

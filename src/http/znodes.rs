@@ -9,7 +9,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer::{self, etag};
-use super::dto::{AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_in, acl_out, data_out};
+use super::dto::{
+    AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_in, acl_out, data_out,
+};
 use super::error::Failed;
 use super::extract::{At, Caller, IfMatch, Json, Params, RawData, Rest};
 use super::read::{self, Freshness};
@@ -166,11 +168,14 @@ pub(crate) async fn create_znode(
                 ops.push(op.clone());
                 Ok(write::together(ops))
             };
-            write::submit_planned(&door, &caller, plan, |failure, _| write::settle_create(failure)).await?
+            write::submit_planned(&door, &caller, plan, |failure, _| write::settle_create(failure))
+                .await?
         }
         _ => write::submit(&door, &caller, op).await?,
     };
-    let Reply::Created { path, stat } = write::last(reply) else { return Err(write::other_kind(zxid)) };
+    let Reply::Created { path, stat } = write::last(reply) else {
+        return Err(write::other_kind(zxid));
+    };
     let body = CreatedBody { path: path.as_str(), stat: StatBody::from(&stat), zxid: zxid.0 };
     Ok(answer::json_at(StatusCode::CREATED, zxid, &body))
 }
@@ -292,7 +297,8 @@ pub(crate) async fn get_children(
     let znode = read::readable(&view, path.as_str(), &caller)?;
     let child_body = |child: &'_ ZnodePath| {
         let found = view.tree.get(child.as_str());
-        let open = found.filter(|child| params.values && permits(child.acl(), &caller.authority, Perms::READ));
+        let open = found
+            .filter(|child| params.values && permits(child.acl(), &caller.authority, Perms::READ));
         let (data, encoding) = open.map_or((None, None), |child| data_out(child.data()));
         let stat = found.filter(|_| params.stats).map(|child| StatBody::from(&child.stat()));
         let bytes = data.as_ref().map_or(0, |data| data.len());

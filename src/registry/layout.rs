@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::types::{PathError, ZnodePath};
 
 /// Weight of a provider that names none.
-const WEIGHT: u32 = 100;
+pub const WEIGHT_DEFAULT: u32 = 100;
 /// Status of a provider that names none.
-const STATUS: &str = "up";
+pub const STATUS_DEFAULT: &str = "up";
 
 /// Returns `/services`, below which each child is a service.
 pub fn services_path() -> ZnodePath {
@@ -48,11 +48,11 @@ pub struct Provider {
 }
 
 fn default_weight() -> u32 {
-    WEIGHT
+    WEIGHT_DEFAULT
 }
 
 fn default_status() -> String {
-    STATUS.to_owned()
+    STATUS_DEFAULT.to_owned()
 }
 
 /// Who uses a service, as the data of its znode says.
@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_has_defaults_and_what_is_unknown_is_passed_over() {
-        let provider = Provider::from_data(Some(br#"{"host":"h","port":80,"zone":{"a":1}}"#)).unwrap();
+        let provider =
+            Provider::from_data(Some(br#"{"host":"h","port":80,"zone":{"a":1}}"#)).unwrap();
         let metadata = BTreeMap::new();
         assert_eq!(
             provider,
