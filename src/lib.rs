@@ -5,7 +5,13 @@
 
 pub mod batch;
 pub mod codec;
+#[cfg(feature = "server")]
+pub mod http;
 pub mod limits;
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "client")]
+pub mod registry;
 pub mod session;
 pub mod tree;
 pub mod types;

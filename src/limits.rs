@@ -17,8 +17,8 @@ pub const ACL_RULES_MAX: usize = 128;
 pub const ACL_ID_BYTES_MAX: usize = 1024;
 /// One encoded transaction, bytes. Beyond: 413.
 pub const TXN_BYTES_MAX: usize = 6 << 20;
-/// Length of an idempotency key, bytes. Beyond: 400.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// Length of an idempotency key, bytes: a client's 128 and two in which the HTTP door counts its own attempts. Beyond: 400.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 130;
 /// Results kept for idempotency keys, over all sessions; the oldest go first.
 pub const IDEMPOTENCY_RESULTS_MAX: usize = 65_536;
 /// Their bytes, encoded; the oldest go first.
@@ -112,6 +112,21 @@ pub const SUBSCRIPTIONS_MAX: usize = 100_000;
 pub const PAGE_CHILDREN_MAX: usize = 10_000;
 /// HTTP requests that one node works on at once. Beyond: 429.
 pub const HTTP_REQUESTS_MAX: usize = 16_384;
+/// HTTP connections of one node, streams included. Beyond: closed at accept.
+pub const HTTP_CONNECTIONS_MAX: usize = 131_072;
+/// How long an HTTP connection may take to send the head of its next request, ms; so also how long it may idle.
+/// Beyond: closed.
+pub const HTTP_IDLE_MS_MAX: u64 = 90_000;
+/// How long the body of an HTTP request may take to arrive, ms. Beyond: 400.
+pub const HTTP_BODY_MS_MAX: u64 = 30_000;
+/// How long a stopping node waits for HTTP requests under way, ms. Beyond: their connections are closed.
+pub const HTTP_DRAIN_MS_MAX: u64 = 10_000;
+/// Data in one page of a list, and changes in one answer to a poll, bytes; one larger item goes alone.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
+/// Longest wait of a poll, ms. Beyond: 400.
+pub const POLL_WAIT_MS_MAX: u64 = 60_000;
+/// Longest silence of a watch stream, ms; then it says how far it has come.
+pub const STREAM_SILENCE_MS_MAX: u64 = 10_000;
 
 /// Log entries sent to a follower, or read for apply, at once, bytes; a single larger entry goes alone.
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -147,6 +162,15 @@ const _: () = assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batc
 const _: () = assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
 const _: () =
     assert!(DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX, "a full znode must fit into JSON as base64");
+    assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
+const _: () = assert!(
+    HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,
+    "streams must leave connections for requests"
+);
+const _: () = assert!(
+    DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX,
+    "a full znode must fit into JSON as base64"
+);
 const _: () = assert!(
     MAILBOX_MESSAGES_TOTAL_MAX / SUBSCRIPTIONS_MAX >= 16,
     "the fair share of a mailbox must outlast a short burst"

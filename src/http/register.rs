@@ -1,0 +1,390 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Door;
+use super::answer;
+use super::dto::DoneBody;
+use super::error::Failed;
+use super::extract::{Caller, Json, Params, Segments};
+use super::read::{self, Freshness};
+use super::write;
+use super::znodes::NoParams;
+use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX};
+use crate::registry::{
+    Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, providers_path,
+};
+use crate::tree::Tree;
+use crate::types::{Code, CreateMode, Data, Error, Failure, Op, Reply, SessionId, ZnodePath, Zxid};
+
+/// An instance of a service that registers.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Registration)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegistrationBody {
+    /// Unique within the service; `host:port` when left out.
+    id: Option<String>,
+    host: String,
+    port: u16,
+    /// Share of the traffic relative to the others; 100 when left out.
+    weight: Option<u32>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    /// `up` when left out.
+    status: Option<String>,
+}
+
+/// The same, of a named service.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ServiceRegistration)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceRegistrationBody {
+    service: String,
+    /// Unique within the service; `host:port` when left out.
+    id: Option<String>,
+    host: String,
+    port: u16,
+    /// Share of the traffic relative to the others; 100 when left out.
+    weight: Option<u32>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    /// `up` when left out.
+    status: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Register)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegisterBody {
+    providers: Vec<ServiceRegistrationBody>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RegisterConsumer)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConsumerRegistrationBody {
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Registered)]
+pub(crate) struct RegisteredBody<'a> {
+    /// The service.
+    name: &'a str,
+    id: &'a str,
+    /// The znode of the registration.
+    path: &'a str,
+    zxid: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AllRegistered)]
+pub(crate) struct AllRegisteredBody<'a> {
+    /// In the order of the request.
+    providers: Vec<OneRegisteredBody<'a>>,
+    zxid: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OneRegistered)]
+pub(crate) struct OneRegisteredBody<'a> {
+    service: &'a str,
+    id: &'a str,
+    path: &'a str,
+    /// Whether it is new; false when the session had registered it before.
+    created: bool,
+}
+
+/// An ephemeral znode to be there with this data, whether it is new or the session's already.
+struct Entry {
+    service: String,
+    id: String,
+    parent: ZnodePath,
+    path: ZnodePath,
+    data: Data,
+}
+
+impl Entry {
+    fn new(service: String, id: String, parent: ZnodePath, data: &[u8]) -> Result<Entry, Failed> {
+        let path = parent.child(&id)?;
+        if data.len() > DATA_BYTES_MAX {
+            let limit = DATA_BYTES_MAX as u64;
+            return Err(Error::TooLarge { what: "the registration, in bytes,", limit }.into());
+        }
+        Ok(Entry { service, id, parent, path, data: Data::new(data) })
+    }
+
+    fn provider(service: String, body: RegistrationBody) -> Result<Entry, Failed> {
+        let RegistrationBody { id, host, port, weight, metadata, status } = body;
+        let weight = weight.unwrap_or(WEIGHT_DEFAULT);
+        let status = status.unwrap_or_else(|| STATUS_DEFAULT.to_owned());
+        let provider = Provider { host, port, weight, metadata, status };
+        provider.check().map_err(Failed::bad_arguments)?;
+        let id = id.unwrap_or_else(|| provider.default_id());
+        let parent = providers_path(&service)?;
+        Entry::new(service, id, parent, &provider.to_data())
+    }
+
+    /// Returns the op that brings the entry about when the tree is this.
+    fn op(&self, tree: &Tree, session: SessionId) -> Op {
+        let data = Some(self.data.clone());
+        match tree.get(self.path.as_str()) {
+            Some(znode) if znode.ephemeral_owner() == Some(session) => {
+                Op::SetData { path: self.path.clone(), data, version: Some(znode.stat().version) }
+            }
+            // If somebody else has it this is refused, which is as true as an answer can be.
+            _ => Op::Create {
+                parent: self.parent.clone(),
+                name: self.id.clone(),
+                data,
+                acl: Vec::new(),
+                mode: CreateMode::Ephemeral,
+            },
+        }
+    }
+
+    /// Returns the refusal if another session has the entry.
+    fn held(&self, tree: &Tree, session: SessionId) -> Option<Failed> {
+        let owner = tree.get(self.path.as_str())?.ephemeral_owner();
+        if owner == Some(session) {
+            return None;
+        }
+        let holder = owner.map_or("no session".to_owned(), |owner| format!("session {owner}"));
+        let why = format!("{} exists already and belongs to {holder}", self.path);
+        Some(Failed::because(Code::NodeExists, why))
+    }
+}
+
+/// Brings all entries about, or none. Returns for each whether it is new, and the zxid.
+async fn register_all(
+    door: &Door,
+    caller: &Caller,
+    entries: &[Entry],
+) -> Result<(Vec<bool>, Zxid), Failed> {
+    let session = caller.need_session()?;
+    let plan = |tree: &Tree| {
+        let mut ops = write::missing(tree, entries.iter().map(|entry| &entry.parent));
+        ops.extend(entries.iter().map(|entry| entry.op(tree, session)));
+        if ops.len() > MULTI_OPS_MAX {
+            let why = format!("{} znodes in one request: the limit is {MULTI_OPS_MAX}", ops.len());
+            return Err(Failed::bad_arguments(why));
+        }
+        Ok(write::together(ops))
+    };
+    let settle = |failure: &Failure, tree: &Tree| match failure.code {
+        Code::NoNode | Code::BadVersion => None,
+        Code::NodeExists => {
+            let held = entries.iter().enumerate().filter_map(|(index, entry)| {
+                let failed = entry.held(tree, session)?;
+                Some(if entries.len() > 1 { failed.in_item(index) } else { failed })
+            });
+            held.into_iter().next()
+        }
+        code => Some(Failed::code(code)),
+    };
+    let (reply, zxid) = write::submit_planned(door, caller, plan, settle).await?;
+    let replies = match reply {
+        Reply::Multi(replies) => replies,
+        reply => vec![reply],
+    };
+    // The parents come first and may have been more or fewer in the attempt that this answers.
+    let first = replies.len().checked_sub(entries.len()).ok_or_else(|| write::other_kind(zxid))?;
+    let new = replies[first..].iter().map(|reply| match reply {
+        Reply::Created { .. } => Ok(true),
+        Reply::DataSet { .. } => Ok(false),
+        _ => Err(write::other_kind(zxid)),
+    });
+    Ok((new.collect::<Result<_, _>>()?, zxid))
+}
+
+async fn register_one(door: &Door, caller: &Caller, entry: Entry) -> Result<Response, Failed> {
+    let entries = [entry];
+    let (new, zxid) = register_all(door, caller, &entries).await?;
+    let [Entry { service, id, path, .. }] = &entries;
+    let status = if new == [true] { StatusCode::CREATED } else { StatusCode::OK };
+    let body = RegisteredBody { name: service, id, path: path.as_str(), zxid: zxid.0 };
+    Ok(answer::json_at(status, zxid, &body))
+}
+
+/// Registers a provider; a session may do so again, to replace the data.
+#[utoipa::path(post, path = "/v1/services/{name}/providers", tag = "services",
+    params(("name" = String, Path, description = "The service's name"),
+        ("Roost-Session" = String, Header, description = "The session that keeps it alive")),
+    request_body = RegistrationBody,
+    responses((status = 201, description = "It is registered", body = RegisteredBody),
+        (status = 200, description = "It was, and has new data", body = RegisteredBody)))]
+pub(crate) async fn register_provider(
+    State(door): State<Door>,
+    Segments(name): Segments<String>,
+    Params(NoParams {}): Params<NoParams>,
+    caller: Caller,
+    Json(body): Json<RegistrationBody>,
+) -> Result<Response, Failed> {
+    register_one(&door, &caller, Entry::provider(name, body)?).await
+}
+
+/// Records a consumer; a session may do so again, to replace the data.
+#[utoipa::path(put, path = "/v1/services/{name}/consumers/{id}", tag = "services",
+    params(("name" = String, Path, description = "The service's name"),
+        ("id" = String, Path, description = "Unique within the service"),
+        ("Roost-Session" = String, Header, description = "The session that keeps it alive")),
+    request_body = ConsumerRegistrationBody,
+    responses((status = 201, description = "It is recorded", body = RegisteredBody),
+        (status = 200, description = "It was, and has new data", body = RegisteredBody)))]
+pub(crate) async fn register_consumer(
+    State(door): State<Door>,
+    Segments((name, id)): Segments<(String, String)>,
+    Params(NoParams {}): Params<NoParams>,
+    caller: Caller,
+    Json(body): Json<ConsumerRegistrationBody>,
+) -> Result<Response, Failed> {
+    let consumer = Consumer { metadata: body.metadata };
+    let parent = consumers_path(&name)?;
+    register_one(&door, &caller, Entry::new(name, id, parent, &consumer.to_data())?).await
+}
+
+/// Registers many providers, all or none.
+#[utoipa::path(post, path = "/v1/register", tag = "services",
+    params(("Roost-Session" = String, Header, description = "The session that keeps them alive")),
+    request_body = RegisterBody,
+    responses((status = 200, description = "All are registered", body = AllRegisteredBody)))]
+pub(crate) async fn register(
+    State(door): State<Door>,
+    Params(NoParams {}): Params<NoParams>,
+    caller: Caller,
+    Json(body): Json<RegisterBody>,
+) -> Result<Response, Failed> {
+    let mut entries = Vec::with_capacity(body.providers.len());
+    let mut paths = BTreeSet::new();
+    for (index, one) in body.providers.into_iter().enumerate() {
+        let ServiceRegistrationBody { service, id, host, port, weight, metadata, status } = one;
+        let body = RegistrationBody { id, host, port, weight, metadata, status };
+        let entry = Entry::provider(service, body).map_err(|failed| failed.in_item(index))?;
+        if !paths.insert(entry.path.clone()) {
+            let why = format!("{} is registered twice in this request", entry.path);
+            return Err(Failed::bad_arguments(why).in_item(index));
+        }
+        entries.push(entry);
+    }
+    if entries.is_empty() {
+        return Err(Failed::bad_arguments("there are no providers in the request"));
+    }
+    let (new, zxid) = register_all(&door, &caller, &entries).await?;
+    let providers = entries.iter().zip(new).map(|(entry, created)| OneRegisteredBody {
+        service: &entry.service,
+        id: &entry.id,
+        path: entry.path.as_str(),
+        created,
+    });
+    let body = AllRegisteredBody { providers: providers.collect(), zxid: zxid.0 };
+    Ok(answer::json_at(StatusCode::OK, zxid, &body))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeregisterParams {
+    /// Also when it belongs to another session.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Deregisters a provider.
+#[utoipa::path(delete, path = "/v1/services/{name}/providers/{id}", tag = "services",
+    params(("name" = String, Path, description = "The service's name"),
+        ("id" = String, Path, description = "The provider's id"), DeregisterParams),
+    responses((status = 200, description = "It is gone", body = DoneBody)))]
+pub(crate) async fn deregister_provider(
+    State(door): State<Door>,
+    Segments((name, id)): Segments<(String, String)>,
+    Params(params): Params<DeregisterParams>,
+    caller: Caller,
+) -> Result<Response, Failed> {
+    let path = providers_path(&name)?.child(&id)?;
+    if !params.force {
+        let session = caller.need_session()?;
+        check_own(&door, &[&path], session).await?;
+    }
+    match write::submit(&door, &caller, Op::Delete { path, version: None }).await? {
+        (Reply::Deleted, zxid) => {
+            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+        }
+        (_, zxid) => Err(write::other_kind(zxid)),
+    }
+}
+
+/// Refuses when one of the znodes belongs to another session: not by what this node happens to know, but by the state at
+/// the time of the request. A znode that does not exist is left to the deletion to refuse.
+async fn check_own(door: &Door, paths: &[&ZnodePath], session: SessionId) -> Result<(), Failed> {
+    let foreign = |tree: &Tree| {
+        paths.iter().position(|path| {
+            tree.get(path.as_str()).is_some_and(|znode| znode.ephemeral_owner() != Some(session))
+        })
+    };
+    if foreign(&door.node().local()).is_none() {
+        return Ok(());
+    }
+    let view = read::view(door, Some(Freshness::Linearizable), None).await?;
+    match foreign(&view.tree) {
+        None => Ok(()),
+        Some(index) => {
+            let why = format!("{} does not belong to this session", paths[index]);
+            let failed = Failed::because(Code::NoAuth, why).at(view.tree.zxid());
+            Err(if paths.len() > 1 { failed.in_item(index) } else { failed })
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Deregister)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeregisterBody {
+    providers: Vec<NamedBody>,
+}
+
+/// A provider by its service and id.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ProviderName)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedBody {
+    service: String,
+    id: String,
+}
+
+/// Deregisters many of the session's providers, all or none.
+#[utoipa::path(post, path = "/v1/deregister", tag = "services",
+    params(("Roost-Session" = String, Header, description = "The session that they belong to")),
+    request_body = DeregisterBody,
+    responses((status = 200, description = "All are gone", body = DoneBody)))]
+pub(crate) async fn deregister(
+    State(door): State<Door>,
+    Params(NoParams {}): Params<NoParams>,
+    caller: Caller,
+    Json(body): Json<DeregisterBody>,
+) -> Result<Response, Failed> {
+    let session = caller.need_session()?;
+    let count = body.providers.len();
+    if count == 0 || count > MULTI_OPS_MAX {
+        let why = format!("{count} providers in one request: there must be 1 to {MULTI_OPS_MAX}");
+        return Err(Failed::bad_arguments(why));
+    }
+    let path = |(index, NamedBody { service, id }): (usize, &NamedBody)| {
+        let path = providers_path(service).and_then(|parent| parent.child(id));
+        path.map_err(|why| Failed::from(why).in_item(index))
+    };
+    let paths: Vec<ZnodePath> =
+        body.providers.iter().enumerate().map(path).collect::<Result<_, _>>()?;
+    check_own(&door, &paths.iter().collect::<Vec<_>>(), session).await?;
+    let ops = paths.into_iter().map(|path| Op::Delete { path, version: None }).collect();
+    match write::submit(&door, &caller, Op::Multi(ops)).await? {
+        (Reply::Multi(_), zxid) => {
+            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+        }
+        (_, zxid) => Err(write::other_kind(zxid)),
+    }
+}
