@@ -61,6 +61,10 @@ pub const PAGE_CHILDREN_MAX: usize = 10_000;
 /// HTTP requests that one node works on at once. Beyond: 429.
 pub const HTTP_REQUESTS_MAX: usize = 16_384;
 
+/// One message of a watch stream that the client takes, bytes: a snapshot of a large subtree. Beyond: the stream is given
+/// up with an error.
+pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// Log entries kept in memory for followers and apply, bytes; older ones are read from the store.
