@@ -4,6 +4,10 @@
 //! feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
 pub mod batch;
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod codec;
 #[cfg(feature = "server")]
 pub mod http;

@@ -133,6 +133,10 @@ pub const APPEND_BYTES_MAX: usize = 4 << 20;
 
 /// One chunk of a snapshot of the tree, bytes.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// One message of a watch stream that the client takes, bytes: a snapshot of a large subtree. Beyond: the stream is given
+/// up with an error.
+pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// What sled may keep of the log in memory, bytes; not a hard bound.

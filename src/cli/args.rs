@@ -1,0 +1,548 @@
+//! What can be typed: the command line as clap types, without any behaviour.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{
+    Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
+
+use super::bench::args::BenchArgs;
+use crate::client::WatchKind;
+use crate::client::model::Member;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused by the cluster (the code is printed), or a local failure
+  2  wrong usage
+  3  the cluster cannot be reached, or did not answer in time
+  4  no such znode (no_node)
+  5  the version is not the expected one (bad_version)
+`roost run` exits with its child's code, or 128 + the signal that ended the child.";
+
+/// The command line of `roost`.
+#[derive(Debug, Parser)]
+#[command(name = "roost", version, about = "A service registry that is always right", after_help = EXIT_CODES)]
+pub struct Args {
+    /// Options that every subcommand takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// Returns the whole command tree.
+    pub fn command_tree() -> clap::Command {
+        // `create -e` means ephemeral, as people know it from zkCli, so there `--endpoint` has no short form. An
+        // argument of the same id keeps clap from handing down the global one.
+        let endpoint = Arg::new("endpoint")
+            .long("endpoint")
+            .visible_alias("endpoints")
+            .value_name("URL")
+            .value_delimiter(',')
+            .action(ArgAction::Append)
+            .help("Where the cluster is (here without the short form)");
+        Args::command().mut_subcommand("create", |create| create.arg(endpoint))
+    }
+
+    /// Parses the process's command line; on an error, or a wish for help, prints it and ends the process.
+    pub fn from_command_line() -> Args {
+        let matches = Args::command_tree().get_matches();
+        Args::from_arg_matches(&matches).unwrap_or_else(|err| err.exit())
+    }
+
+    /// Parses these words, the first of which is the program's name.
+    pub fn from_words<I: IntoIterator<Item = T>, T: Into<std::ffi::OsString> + Clone>(
+        words: I,
+    ) -> Result<Args, clap::Error> {
+        let matches = Args::command_tree().try_get_matches_from(words)?;
+        Args::from_arg_matches(&matches)
+    }
+}
+
+/// Options that every subcommand takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GlobalArgs {
+    /// Where the cluster is: one or more of its nodes.
+    #[arg(
+        short,
+        long,
+        visible_alias = "endpoints",
+        global = true,
+        env = "ROOST_ENDPOINTS",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8081,http://127.0.0.1:8082,http://127.0.0.1:8083"
+    )]
+    pub endpoint: Vec<String>,
+    /// Print JSON: one document for each result, errors as {"code", "message"} on stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How long one call may take, retries included, e.g. 500ms or 10s.
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub timeout: Duration,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What the shell can do too.
+    #[command(flatten)]
+    Verb(Verb),
+    /// Run a command and keep it registered while it runs.
+    ///
+    /// Opens a session, starts the command, registers it, and renews the session. When the command ends it is
+    /// deregistered at once. When the registry is away the command goes on running. When roost itself is killed (-9)
+    /// the command goes on running too, and the registration goes at the session's timeout.
+    Run(RunArgs),
+    /// An interactive shell with history and completion of paths.
+    Shell,
+    /// Put load on a running cluster and measure it.
+    Bench(BenchArgs),
+    /// Start a cluster on this machine for trying things out.
+    Dev(DevArgs),
+}
+
+/// What both the command line and the shell can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List the children of a znode.
+    Ls(LsArgs),
+    /// Print the data of a znode.
+    Get(GetArgs),
+    /// Set the data of a znode.
+    Set(SetArgs),
+    /// Create a znode.
+    Create(CreateArgs),
+    /// Delete a znode.
+    Rm(RmArgs),
+    /// Print the stat of a znode.
+    Stat {
+        /// The znode.
+        path: String,
+    },
+    /// Print the changes of a path as they happen.
+    Watch(WatchArgs),
+    /// Sessions.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// List the services.
+    Services,
+    /// One service.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Bootstrap a new cluster of these voters.
+    Init {
+        /// A voter: its id, the address for other nodes, the address for clients.
+        #[arg(long, required = true, value_name = "ID=PEER_ADDR,HTTP_ADDR", value_parser = parse_member)]
+        member: Vec<Member>,
+    },
+    /// Add a member: as a learner, then, when it has caught up, as a voter.
+    Join(JoinArgs),
+    /// Remove a member.
+    Leave {
+        /// Its id.
+        #[arg(long)]
+        node: u64,
+    },
+    /// Make a learner a voter.
+    Promote {
+        /// Its id.
+        #[arg(long)]
+        node: u64,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// The new leader's id.
+        #[arg(long)]
+        to: u64,
+    },
+    /// Print the members of the cluster and how far each has come.
+    Status,
+}
+
+/// See [`Verb::Ls`].
+#[derive(Debug, clap::Args)]
+pub struct LsArgs {
+    /// Print the znode's stat too.
+    #[arg(short)]
+    pub stat: bool,
+    /// Print the paths of the whole subtree.
+    #[arg(short = 'R', conflicts_with = "stat")]
+    pub recursive: bool,
+    /// The znode.
+    #[arg(default_value = "/")]
+    pub path: String,
+}
+
+/// See [`Verb::Get`].
+#[derive(Debug, clap::Args)]
+pub struct GetArgs {
+    /// Print the znode's stat too.
+    #[arg(short)]
+    pub stat: bool,
+    /// The znode.
+    pub path: String,
+}
+
+/// See [`Verb::Set`].
+#[derive(Debug, clap::Args)]
+pub struct SetArgs {
+    /// Only if this is the present version of the data.
+    #[arg(short = 'v', value_name = "N")]
+    pub data_version: Option<i32>,
+    /// The znode.
+    pub path: String,
+    /// The data.
+    #[arg(allow_hyphen_values = true)]
+    pub data: String,
+}
+
+/// See [`Verb::Create`].
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("lifetime").args(["ephemeral", "container", "ttl_ms"]))]
+pub struct CreateArgs {
+    /// The cluster appends a number of ten digits to the path.
+    #[arg(short, long)]
+    pub sequential: bool,
+    /// The znode goes with its session; without --session with this command, which then stays.
+    #[arg(short, long)]
+    pub ephemeral: bool,
+    /// The znode goes some time after its last child.
+    #[arg(short, long)]
+    pub container: bool,
+    /// The znode goes when it has neither been changed nor had children for so long.
+    #[arg(short, long = "ttl", value_name = "MS")]
+    pub ttl_ms: Option<u64>,
+    /// Create missing parents too.
+    #[arg(short, long)]
+    pub parents: bool,
+    /// Token of the session that shall hold the ephemeral znode.
+    #[arg(long, value_name = "TOKEN", requires = "ephemeral")]
+    pub session: Option<String>,
+    /// The path.
+    pub path: String,
+    /// The data.
+    #[arg(default_value = "", allow_hyphen_values = true)]
+    pub data: String,
+}
+
+/// See [`Verb::Rm`].
+#[derive(Debug, clap::Args)]
+pub struct RmArgs {
+    /// Only if this is the present version of the data.
+    #[arg(short = 'v', value_name = "N", conflicts_with = "recursive")]
+    pub data_version: Option<i32>,
+    /// Delete what is below it first. Not atomic.
+    #[arg(short)]
+    pub recursive: bool,
+    /// The znode.
+    pub path: String,
+}
+
+/// See [`Verb::Watch`].
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// What of the path.
+    #[arg(long, value_enum, default_value = "children_data")]
+    pub kind: KindArg,
+    /// Begin with the changes after this zxid (decimal, or hex with 0x) instead of the present state.
+    #[arg(long, value_name = "ZXID", value_parser = parse_zxid)]
+    pub since: Option<u64>,
+    /// The path.
+    pub path: String,
+}
+
+/// Names of [`WatchKind`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum KindArg {
+    /// The children coming and going.
+    Children,
+    /// The znode's own data.
+    Data,
+    /// The znode and everything below it.
+    Subtree,
+    /// The children and their data.
+    ChildrenData,
+}
+
+impl From<KindArg> for WatchKind {
+    fn from(kind: KindArg) -> WatchKind {
+        match kind {
+            KindArg::Children => WatchKind::Children,
+            KindArg::Data => WatchKind::Data,
+            KindArg::Subtree => WatchKind::Subtree,
+            KindArg::ChildrenData => WatchKind::ChildrenData,
+        }
+    }
+}
+
+/// See [`Verb::Session`].
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Open a session and print its token.
+    Open {
+        /// How long it lives without being renewed.
+        #[arg(long, default_value_t = 30_000)]
+        timeout_ms: u64,
+    },
+    /// Renew a session.
+    Renew {
+        /// Its token.
+        token: String,
+    },
+    /// Close a session; its ephemerals go.
+    Close {
+        /// Its token.
+        token: String,
+    },
+    /// List the sessions.
+    Ls,
+    /// Print a session and the paths of its ephemerals.
+    Show {
+        /// Its id, 0x….
+        session: String,
+    },
+}
+
+/// See [`Verb::Service`].
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Print the providers of a service.
+    Get {
+        /// Its name.
+        name: String,
+    },
+    /// Register a provider; without --session it is registered while this command runs.
+    Register(RegisterArgs),
+    /// Deregister a provider.
+    Deregister {
+        /// The service.
+        name: String,
+        /// The provider.
+        id: String,
+        /// Token of the session that holds it.
+        #[arg(long, value_name = "TOKEN")]
+        session: Option<String>,
+        /// Also when another session holds it.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// See [`ServiceCommand::Register`].
+#[derive(Debug, clap::Args)]
+pub struct RegisterArgs {
+    /// The service.
+    pub name: String,
+    /// What to say of the provider.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Token of the session that shall hold it.
+    #[arg(long, value_name = "TOKEN")]
+    pub session: Option<String>,
+}
+
+/// What is said of a provider.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InstanceArgs {
+    /// Where to reach it.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_host_port)]
+    pub addr: (String, u16),
+    /// Its id, HOST:PORT when left out.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Anything that consumers have to know; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub meta: Vec<(String, String)>,
+    /// Its share of traffic.
+    #[arg(long)]
+    pub weight: Option<u32>,
+}
+
+/// See [`Verb::Join`].
+#[derive(Debug, clap::Args)]
+pub struct JoinArgs {
+    /// The new member's id, never used before in this cluster.
+    #[arg(long)]
+    pub node: u64,
+    /// Where other nodes reach it.
+    #[arg(long, value_name = "ADDR")]
+    pub peer: String,
+    /// Where clients reach it.
+    #[arg(long, value_name = "ADDR")]
+    pub http: String,
+    /// Leave it a learner.
+    #[arg(long)]
+    pub learner: bool,
+}
+
+/// See [`Command::Run`].
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The service.
+    #[arg(long)]
+    pub service: String,
+    /// What to say of the provider.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// How long the registration outlives this command when it cannot deregister.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
+    pub timeout_ms: u64,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// See [`Command::Dev`].
+#[derive(Debug, clap::Args)]
+pub struct DevArgs {
+    /// Keep nothing: a temporary directory, removed at the end.
+    #[arg(long, conflicts_with = "dir")]
+    pub ephemeral: bool,
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// HTTP port of the first node; the next ones follow, and peers use the same less 1000.
+    #[arg(long, default_value_t = 8081, value_parser = clap::value_parser!(u16).range(2000..=65_000))]
+    pub base_port: u16,
+    /// Where data and logs go.
+    #[arg(long, default_value = "./data/dev")]
+    pub dir: PathBuf,
+}
+
+/// Reads `500ms`, `10s`, `2m`; a bare number is seconds.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let ms_per_unit = match &text[digits..] {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        _ => return Err("expected a number and ms, s or m".to_owned()),
+    };
+    let number: u64 =
+        text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
+    match number.checked_mul(ms_per_unit) {
+        Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
+        _ => Err("expected between 1ms and one day".to_owned()),
+    }
+}
+
+fn parse_zxid(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|err| err.to_string())
+}
+
+fn parse_member(text: &str) -> Result<Member, String> {
+    let parse = || {
+        let (node, addresses) = text.split_once('=')?;
+        let (peer_addr, http_addr) = addresses.split_once(',')?;
+        let node = node.parse().ok()?;
+        parse_host_port(peer_addr).ok()?;
+        parse_host_port(http_addr).ok()?;
+        Some(Member { node, peer_addr: peer_addr.to_owned(), http_addr: http_addr.to_owned() })
+    };
+    parse().ok_or_else(|| "expected ID=HOST:PORT,HOST:PORT".to_owned())
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn parse_host_port(text: &str) -> Result<(String, u16), String> {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok((addr.ip().to_string(), addr.port()));
+    }
+    match text.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) if !host.is_empty() && !host.contains([':', '/']) => {
+            Ok((host.to_owned(), port))
+        }
+        _ => Err("expected HOST:PORT".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Args, Command, KindArg, Verb, parse_duration, parse_host_port, parse_member};
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::from_words(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Args::command_tree().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_may_be_repeated_or_joined_and_stand_before_or_after_the_verb() {
+        for line in [
+            "roost -e a:1,b:2 ls /",
+            "roost ls -e a:1 -e b:2 /",
+            "roost --endpoint a:1,b:2 create -e /x",
+            "roost create --endpoint a:1 --endpoint b:2 -e /x",
+        ] {
+            assert_eq!(parse(line).unwrap().global.endpoint, ["a:1", "b:2"], "{line}");
+        }
+    }
+
+    #[test]
+    fn create_takes_the_flags_of_zkcli() {
+        let args = parse("roost create -s -e /x data").unwrap();
+        let Command::Verb(Verb::Create(create)) = args.command else { panic!("not a create") };
+        assert!(create.sequential && create.ephemeral && !create.container);
+        assert_eq!((create.path.as_str(), create.data.as_str()), ("/x", "data"));
+        assert!(parse("roost create -e -c /x").is_err(), "two lifetimes");
+        assert!(parse("roost create -c -t 5 /x").is_err(), "two lifetimes");
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_child_of_run() {
+        let line = "roost run --service web --addr [::1]:80 --meta a=b=c -- sh -c exit --json";
+        let args = parse(line).unwrap();
+        assert!(!args.global.json);
+        let Command::Run(run) = args.command else { panic!("not a run") };
+        assert_eq!(run.command, ["sh", "-c", "exit", "--json"]);
+        assert_eq!(run.instance.addr, ("::1".to_owned(), 80));
+        assert_eq!(run.instance.meta, [("a".to_owned(), "b=c".to_owned())]);
+        assert!(parse("roost run --service web --addr a:80").is_err(), "no command");
+    }
+
+    #[test]
+    fn watch_takes_hex_and_decimal_zxids() {
+        for (since, expected) in [("17", 17), ("0x11", 17)] {
+            let args =
+                parse(&format!("roost watch /a --since {since} --kind children_data")).unwrap();
+            let Command::Verb(Verb::Watch(watch)) = args.command else { panic!("not a watch") };
+            assert_eq!((watch.since, watch.kind), (Some(expected), KindArg::ChildrenData));
+        }
+    }
+
+    #[test]
+    fn malformed_values_are_refused() {
+        for text in ["", "s", "1h", "-1s", "0s", "999999999999m"] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for text in ["", "host", "host:", ":80", "host:70000", "http://host:80", "::1:80"] {
+            assert!(parse_host_port(text).is_err(), "{text:?}");
+        }
+        for text in ["1", "1=a:1", "x=a:1,b:2", "1=a,b:2"] {
+            assert!(parse_member(text).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_member("1=a:1,b:2").unwrap().http_addr, "b:2");
+    }
+}

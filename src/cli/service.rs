@@ -1,0 +1,69 @@
+//! The verbs on services.
+
+use super::Context;
+use super::args::{InstanceArgs, RegisterArgs, ServiceCommand};
+use super::output::{Failure, service_table, table};
+use crate::client::model::Registration;
+
+impl From<&InstanceArgs> for Registration {
+    fn from(args: &InstanceArgs) -> Registration {
+        let (host, port) = args.addr.clone();
+        Registration {
+            id: args.id.clone(),
+            host,
+            port,
+            weight: args.weight,
+            metadata: args.meta.iter().cloned().collect(),
+            status: None,
+        }
+    }
+}
+
+pub(super) async fn list(context: &Context) -> Result<(), Failure> {
+    let services = context.client.services().await?;
+    context.output.result(&services, || {
+        let mut rows = vec![["SERVICE", "PROVIDERS", "CONSUMERS"].map(str::to_owned).to_vec()];
+        rows.extend(services.services.iter().map(|service| {
+            vec![service.name.clone(), service.providers.to_string(), service.consumers.to_string()]
+        }));
+        table(&rows).into_bytes()
+    })
+}
+
+pub(super) async fn execute(
+    context: &mut Context,
+    command: &ServiceCommand,
+) -> Result<(), Failure> {
+    match command {
+        ServiceCommand::Get { name } => {
+            let service = context.client.service(name).await?;
+            context.output.result(&service, || service_table(&service).into_bytes())
+        }
+        ServiceCommand::Register(args) => register(context, args).await,
+        ServiceCommand::Deregister { name, id, session, force } => {
+            let client = match (session, context.held_token()) {
+                (Some(token), _) => context.client.with_session(token),
+                (None, Some(token)) => context.client.with_session(token),
+                (None, None) => context.client.clone(),
+            };
+            let done = client.deregister(name, id, *force).await?;
+            context.output.result(&done, Vec::new)
+        }
+    }
+}
+
+async fn register(context: &mut Context, args: &RegisterArgs) -> Result<(), Failure> {
+    let token = match &args.session {
+        Some(token) => token.clone(),
+        None => context.session().await?.to_owned(),
+    };
+    let client = context.client.with_session(&token);
+    let registered = client.register(&args.name, &Registration::from(&args.instance)).await?;
+    context
+        .output
+        .result(&registered, || format!("Registered {}\n", registered.path).into_bytes())?;
+    if args.session.is_none() {
+        context.stay().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,412 @@
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rand::Rng;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::error::{Error, Refusal};
+
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long one connect may take: nodes are near, so a longer silence means a dead machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// An attempt is not cut shorter than this in favour of another endpoint.
+const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MS_FIRST: u64 = 50;
+const BACKOFF_MS_MAX: u64 = 1_000;
+/// Rounds of all endpoints when none even accepts a connection.
+const ROUNDS_UNCONNECTED_MAX: u32 = 4;
+
+/// A handle to a cluster. A clone is cheap and shares the connections; it may differ in timeout and session.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    endpoints: Arc<Endpoints>,
+    timeout: Duration,
+    token: Option<Arc<str>>,
+    /// Each endpoint is tried once and nothing is waited for.
+    is_impatient: bool,
+}
+
+#[derive(Debug)]
+struct Endpoints {
+    urls: Vec<String>,
+    /// Index of the one that answered last.
+    current: AtomicUsize,
+}
+
+/// Whether a request that may have been carried out can be sent again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It changes nothing.
+    Read,
+    /// It carries an idempotency key.
+    KeyedWrite,
+    /// It must not be.
+    Never,
+}
+
+/// One request, independent of the endpoint.
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// Encoded, with the leading `/v1`.
+    pub(super) path: String,
+    pub(super) query: Vec<(&'static str, String)>,
+    pub(super) body: Body,
+    /// Expected version of the znode.
+    pub(super) if_match: Option<i32>,
+    pub(super) repeat: Repeat,
+}
+
+pub(super) enum Body {
+    None,
+    Raw(Vec<u8>),
+    Json(String),
+}
+
+impl Call {
+    pub(super) fn read(path: String) -> Call {
+        Call::new(Method::GET, path, Repeat::Read)
+    }
+
+    pub(super) fn write(method: Method, path: String) -> Call {
+        Call::new(method, path, Repeat::KeyedWrite)
+    }
+
+    pub(super) fn new(method: Method, path: String, repeat: Repeat) -> Call {
+        Call { method, path, query: Vec::new(), body: Body::None, if_match: None, repeat }
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> Call {
+        self.body =
+            Body::Json(serde_json::to_string(body).expect("the client's own types are JSON"));
+        self
+    }
+
+    pub(super) fn raw(mut self, body: Vec<u8>) -> Call {
+        self.body = Body::Raw(body);
+        self
+    }
+
+    /// Adds a query parameter when there is a value.
+    pub(super) fn param(mut self, name: &'static str, value: Option<impl ToString>) -> Call {
+        self.query.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+}
+
+/// What one attempt at one endpoint gave.
+enum Attempt {
+    Answer(Vec<u8>),
+    /// No other attempt would be better, or safe.
+    Final(Error),
+    /// Another may be tried, after this many ms if the endpoint gave advice.
+    Again {
+        error: Error,
+        after_ms: Option<u64>,
+    },
+}
+
+impl Client {
+    /// Returns a client of the cluster behind these endpoints (`host:port` or `http://host:port`), with a timeout of
+    /// 10 s for each call. Connects to nothing yet. Error: an empty list, or an endpoint that is no http address.
+    pub fn new(endpoints: Vec<String>) -> Result<Client, Error> {
+        let urls = endpoints.iter().map(|text| normalize(text)).collect::<Result<Vec<_>, _>>()?;
+        if urls.is_empty() {
+            return Err(Error::Invalid("no endpoint is given".to_owned()));
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|err| Error::Invalid(describe(&err)))?;
+        let endpoints = Arc::new(Endpoints { urls, current: AtomicUsize::new(0) });
+        Ok(Client { http, endpoints, timeout: TIMEOUT_DEFAULT, token: None, is_impatient: false })
+    }
+
+    /// Returns a client whose calls end within this time, retries included.
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        Client { timeout, ..self.clone() }
+    }
+
+    /// Returns a client whose requests carry this session's token: it may create ephemerals, and each of its requests
+    /// renews the session.
+    pub fn with_session(&self, token: &str) -> Client {
+        Client { token: Some(Arc::from(token)), ..self.clone() }
+    }
+
+    /// Returns a client that tries each endpoint once and does not wait for any to come back: for those who ask often.
+    pub fn impatient(&self) -> Client {
+        Client { is_impatient: true, ..self.clone() }
+    }
+
+    /// Returns the time within which every call ends.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Returns the URLs of all endpoints, in the order given.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints.urls
+    }
+
+    /// Returns the URL of the endpoint that the next call tries first.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoints.urls[self.endpoint_index()]
+    }
+
+    pub(super) fn endpoint_index(&self) -> usize {
+        self.endpoints.current.load(Ordering::Relaxed)
+    }
+
+    /// Makes calls begin with the endpoint after this one, which failed, unless another call has moved on already.
+    pub(super) fn leave_endpoint(&self, failed: usize) {
+        let next = (failed + 1) % self.endpoints.urls.len();
+        let current = &self.endpoints.current;
+        let _ = current.compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Returns a bare GET at one endpoint, with the session's token, for streams.
+    pub(super) fn stream_request(&self, at: usize, path: &str) -> RequestBuilder {
+        let request = self.http.get(format!("{}{path}", self.endpoints.urls[at]));
+        self.authorized(request)
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.header("Roost-Session", &**token),
+            None => request,
+        }
+    }
+
+    /// Carries a call out and reads its answer's JSON.
+    pub(super) async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
+        let bytes = self.send_for_bytes(call).await?;
+        serde_json::from_slice(&bytes).map_err(|err| {
+            Error::BadAnswer(format!(
+                "{} {}: the answer does not parse: {err}",
+                call.method, call.path
+            ))
+        })
+    }
+
+    /// Carries a call out, at as many endpoints and as often as it takes within the timeout.
+    pub(super) async fn send_for_bytes(&self, call: &Call) -> Result<Vec<u8>, Error> {
+        let key = (call.repeat == Repeat::KeyedWrite).then(new_key);
+        let deadline = Instant::now() + self.timeout;
+        let mut round = 0;
+        loop {
+            let mut attempts = Round::default();
+            for _ in 0..self.endpoints.urls.len() {
+                let at = self.endpoint_index();
+                match self.attempt(at, call, key.as_deref(), deadline).await {
+                    Attempt::Answer(bytes) => return Ok(bytes),
+                    Attempt::Final(error) => return Err(error),
+                    Attempt::Again { error, after_ms } => attempts.note(error, after_ms),
+                }
+                self.leave_endpoint(at);
+                if Instant::now() >= deadline {
+                    return Err(attempts.into_error());
+                }
+            }
+            round += 1;
+            let wait = jittered(round).max(Duration::from_millis(attempts.after_ms));
+            if self.is_impatient || attempts.is_hopeless(round) || Instant::now() + wait >= deadline
+            {
+                return Err(attempts.into_error());
+            }
+            sleep(wait).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        at: usize,
+        call: &Call,
+        key: Option<&str>,
+        deadline: Instant,
+    ) -> Attempt {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = if self.endpoints.urls.len() > 1 && call.repeat != Repeat::Never {
+            left.min(ATTEMPT_TIMEOUT_MIN.max(left / 2))
+        } else {
+            left
+        };
+        let endpoint = &self.endpoints.urls[at];
+        let url = format!("{endpoint}{}", call.path);
+        let mut request = self.http.request(call.method.clone(), url).query(&call.query);
+        request = match &call.body {
+            Body::None => request,
+            Body::Raw(bytes) => request.body(bytes.clone()),
+            Body::Json(text) => {
+                request.header("Content-Type", "application/json").body(text.clone())
+            }
+        };
+        if let Some(version) = call.if_match {
+            request = request.header("If-Match", format!("\"{version}\""));
+        }
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let exchange = async {
+            let response = self.authorized(request).send().await?;
+            let status = response.status();
+            Ok((status, response.bytes().await?))
+        };
+        match timeout_at(Instant::now() + share, exchange).await {
+            Ok(Ok((status, body))) => classify(endpoint, call.repeat, status, &body),
+            Ok(Err(err)) => unanswered(endpoint, call.repeat, &err),
+            Err(_) => {
+                let error = Error::Timeout(format!(
+                    "{endpoint} did not answer within {} ms",
+                    share.as_millis()
+                ));
+                again_unless_never(call.repeat, error)
+            }
+        }
+    }
+}
+
+/// What the attempts of one round have in common.
+#[derive(Default)]
+struct Round {
+    error: Option<Error>,
+    after_ms: u64,
+    attempts: u32,
+    unconnected: u32,
+    uninitialized: u32,
+}
+
+impl Round {
+    fn note(&mut self, error: Error, after_ms: Option<u64>) {
+        self.attempts += 1;
+        self.after_ms = self.after_ms.max(after_ms.unwrap_or(0));
+        let unconnected = matches!(error, Error::Unreachable(_));
+        self.unconnected += u32::from(unconnected);
+        self.uninitialized += u32::from(error.is("not_initialized"));
+        // A node's reason says more than a refused connection.
+        if self.error.is_none() || !unconnected {
+            self.error = Some(error);
+        }
+    }
+
+    /// Whether waiting would not change the answer.
+    fn is_hopeless(&self, round: u32) -> bool {
+        let unconnected = self.unconnected == self.attempts && round >= ROUNDS_UNCONNECTED_MAX;
+        unconnected
+            || (self.uninitialized > 0 && self.uninitialized + self.unconnected == self.attempts)
+    }
+
+    fn into_error(self) -> Error {
+        self.error.expect("a round has at least one endpoint")
+    }
+}
+
+fn classify(endpoint: &str, repeat: Repeat, status: StatusCode, body: &[u8]) -> Attempt {
+    if status.is_success() {
+        return Attempt::Answer(body.to_vec());
+    }
+    let error = refusal(endpoint, status, body);
+    let after_ms = match &error {
+        Error::Refused(refusal) => refusal.retry_after_ms,
+        _ => None,
+    };
+    match status.as_u16() {
+        503 => Attempt::Again { error, after_ms },
+        429 if error.is("busy") => Attempt::Again { error, after_ms },
+        500 if error.is("outcome_unknown") && repeat != Repeat::Never => {
+            Attempt::Again { error, after_ms }
+        }
+        _ => Attempt::Final(error),
+    }
+}
+
+fn unanswered(endpoint: &str, repeat: Repeat, err: &reqwest::Error) -> Attempt {
+    if err.is_connect() {
+        let error = Error::Unreachable(format!("cannot connect to {endpoint}: {}", describe(err)));
+        return Attempt::Again { error, after_ms: None };
+    }
+    if err.is_builder() {
+        return Attempt::Final(Error::Invalid(describe(err)));
+    }
+    let error = Error::Timeout(format!("{endpoint} broke the connection: {}", describe(err)));
+    again_unless_never(repeat, error)
+}
+
+fn again_unless_never(repeat: Repeat, error: Error) -> Attempt {
+    match repeat {
+        Repeat::Never => Attempt::Final(error),
+        Repeat::Read | Repeat::KeyedWrite => Attempt::Again { error, after_ms: None },
+    }
+}
+
+/// Reads a refusal from a response's status and body.
+fn refusal(endpoint: &str, status: StatusCode, body: &[u8]) -> Error {
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => Error::Refused(Refusal { status: status.as_u16(), ..refusal }),
+        Err(_) => {
+            Error::BadAnswer(format!("{endpoint} answered {status} and not in this API's JSON"))
+        }
+    }
+}
+
+/// Reads a refusal from a response that is not a success.
+pub(super) async fn refusal_of(endpoint: &str, response: Response) -> Error {
+    let status = response.status();
+    match response.bytes().await {
+        Ok(body) => refusal(endpoint, status, &body),
+        Err(err) => Error::Timeout(format!("{endpoint} broke the connection: {}", describe(&err))),
+    }
+}
+
+/// Returns the innermost cause: the outer layers repeat the URL.
+pub(super) fn describe(err: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = err;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn normalize(endpoint: &str) -> Result<String, Error> {
+    let text = endpoint.trim().trim_end_matches('/');
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let parsed = reqwest::Url::parse(&url);
+    match parsed {
+        Ok(parsed) if parsed.scheme() == "http" && parsed.host().is_some() => Ok(url),
+        _ => Err(Error::Invalid(format!(
+            "{endpoint:?} is not an endpoint: expected http://host:port"
+        ))),
+    }
+}
+
+/// Returns 128 random bits as hex.
+fn new_key() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
+/// Returns how long to wait before the attempt after this many failed ones (from 1): 50 ms doubled each time up to 1 s,
+/// of which a random half to whole, so that many clients do not return together.
+pub fn jittered(failures: u32) -> Duration {
+    let shift = failures.saturating_sub(1).min(10);
+    let ms = (BACKOFF_MS_FIRST << shift).min(BACKOFF_MS_MAX);
+    Duration::from_millis(rand::rng().random_range(ms / 2..=ms))
+}
+
+/// Percent-encodes a path or one element of it for use in a URL: everything but letters, digits, `-._~` and `/`.
+pub fn encode_path(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                out.push(char::from(byte));
+            }
+            _ => write!(out, "%{byte:02X}").expect("writing to a string"),
+        }
+    }
+    out
+}

@@ -1,0 +1,52 @@
+use reqwest::Method;
+
+use super::error::Error;
+use super::model::{Done, Registered, Registration, Service, Services};
+use super::request::{Call, Client, encode_path};
+
+/// Encodes a name that is one element of a path: a slash in it does not begin another.
+fn element(name: &str) -> String {
+    encode_path(name).replace('/', "%2F")
+}
+
+impl Client {
+    /// Returns all services with their numbers of providers and consumers, fetched in pages.
+    pub async fn services(&self) -> Result<Services, Error> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page: Services = self
+                .send(&Call::read("/v1/services".to_owned()).param("after", after.take()))
+                .await?;
+            all.extend(page.services);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(Services { services: all, next: None, zxid: page.zxid }),
+            }
+        }
+    }
+
+    /// Returns a service with its providers and consumers. Error: `no_node`.
+    pub async fn service(&self, name: &str) -> Result<Service, Error> {
+        self.send(&Call::read(format!("/v1/services/{}", element(name)))).await
+    }
+
+    /// Registers a provider, bound to the session that the client was made
+    /// [`with_session`](Client::with_session); the same session may register again with other data. Errors:
+    /// `node_exists` (another session holds the id), `session_expired`.
+    pub async fn register(
+        &self,
+        service: &str,
+        registration: &Registration,
+    ) -> Result<Registered, Error> {
+        let call =
+            Call::write(Method::POST, format!("/v1/services/{}/providers", element(service)));
+        self.send(&call.json(registration)).await
+    }
+
+    /// Deregisters a provider: the session's own, or with `force` any. Errors: `no_node`, `no_auth`.
+    pub async fn deregister(&self, service: &str, id: &str, force: bool) -> Result<Done, Error> {
+        let path = format!("/v1/services/{}/providers/{}", element(service), element(id));
+        self.send(&Call::write(Method::DELETE, path).param("force", force.then_some(true))).await
+    }
+}
