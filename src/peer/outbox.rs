@@ -99,7 +99,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             match timeout(idle, queue.messages.recv()).await {
                 Err(_) => self.write(Message::Ping).await?,
                 Ok(None) => return Ok(()),
-                Ok(Some(first)) => self.write_batch(first, queue).await?,
+                Ok(Some(first)) => {
+                    // Lets others that are ready to send do so first: they share the write.
+                    tokio::task::yield_now().await;
+                    self.write_batch(first, queue).await?;
+                }
             }
         }
     }

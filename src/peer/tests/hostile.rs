@@ -189,7 +189,7 @@ impl Net for Caught {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
     fn every_message_survives_its_encoding(messages in vec(messages(), 0..20), big in 0..5usize) {

@@ -83,7 +83,8 @@ impl Handler for Fixture {
             while let Some(Ok(item)) = receiver.next().await {
                 bytes += item.len();
                 match kind {
-                    Kind::Submit => sender.send(item).await.expect("the test listens"),
+                    // Fails in tests that hang up.
+                    Kind::Submit => sender.send(item).await.unwrap_or_default(),
                     Kind::Touch => return,
                     _ => {}
                 }
