@@ -26,8 +26,9 @@ use super::net::Net;
 use super::outbox::{Outbox, Queue, outbox};
 use super::stream::{self, StreamReceiver, StreamSender};
 
-/// Another node, seen from this one. A clone is another handle to the same; calls of all handles share one connection,
-/// which is made when the first call needs it, made anew when a call finds it lost, and closed with the last handle.
+/// Another node, seen from this one. A clone is another handle to the same; calls of all handles share one
+/// connection, which is made when the first call needs it, made anew when a call finds it lost, and closed
+/// with the last handle.
 #[derive(Clone)]
 pub struct Peer {
     shared: Arc<Shared>,
@@ -49,8 +50,8 @@ impl fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// Makes a handle to node `to` (0: whichever answers) at an address of that net. Connects to nobody yet. Must be
-    /// used within a tokio runtime. The token stops it; so does [`Peer::close`].
+    /// Makes a handle to node `to` (0: whichever answers) at an address of that net. Connects to nobody yet.
+    /// Must be used within a tokio runtime. The token stops it; so does [`Peer::close`].
     pub fn new(
         net: Arc<dyn Net>,
         identity: Identity,
@@ -75,10 +76,10 @@ impl Peer {
         self.shared.dialer.to
     }
 
-    /// Sends a request and waits for its answer, at most `timeout` in all: for one of `PEER_IN_FLIGHT_MAX` slots, the
-    /// connection, and the remote handler. The payload is at most `PEER_PAYLOAD_BYTES_MAX` long. The answer is a slice
-    /// of a read buffer: copy what is kept for long. While an earlier failure to connect is fresh, fails at once with
-    /// the same. A call that is dropped or times out may still be done.
+    /// Sends a request and waits for its answer, at most `timeout` in all: for one of `PEER_IN_FLIGHT_MAX`
+    /// slots, the connection, and the remote handler. The payload is at most `PEER_PAYLOAD_BYTES_MAX` long.
+    /// The answer is a slice of a read buffer: copy what is kept for long. While an earlier failure to
+    /// connect is fresh, fails at once with the same. A call that is dropped or times out may still be done.
     pub async fn call(
         &self,
         kind: Kind,
@@ -92,8 +93,8 @@ impl Peer {
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(PeerError::Timeout))
     }
 
-    /// Opens a stream on a connection of its own. Takes as long as connecting and a handshake may. The stream outlives
-    /// this handle, but not [`Peer::close`].
+    /// Opens a stream on a connection of its own. Takes as long as connecting and a handshake may. The stream
+    /// outlives this handle, but not [`Peer::close`].
     pub async fn open_stream(
         &self,
         kind: Kind,
@@ -104,7 +105,8 @@ impl Peer {
         Ok(stream::start(opened, tasks, shutdown.clone()))
     }
 
-    /// Fails all calls, closes all connections, and waits until that is done. Later calls fail with `Stopping`.
+    /// Fails all calls, closes all connections, and waits until that is done. Later calls fail with
+    /// `Stopping`.
     pub async fn close(&self) {
         self.shared.shutdown.cancel();
         self.shared.tasks.close();
@@ -159,7 +161,8 @@ impl Shared {
         (&mut waiting.answer).await.unwrap_or_else(|_| Err(connection.failure()))
     }
 
-    /// Returns the connection, made now if there is none: it takes calls at once, while it is still being opened.
+    /// Returns the connection, made now if there is none: it takes calls at once, while it is still being
+    /// opened.
     fn connection(&self) -> Result<Arc<Connection>, PeerError> {
         let mut link = self.link.lock();
         if let Some(connection) = &link.connection {

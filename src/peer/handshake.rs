@@ -4,12 +4,14 @@
 //! hello      caller → acceptor   magic, version, cluster, from, to, purpose, nonce
 //! challenge  caller ← acceptor   nonce, or a refusal (version)
 //! proof      caller → acceptor   HMAC(secret, "caller" hello challenge)
-//! welcome    caller ← acceptor   cluster, node, HMAC(secret, "acceptor" hello challenge cluster node), or a refusal
+//! welcome    caller ← acceptor   cluster, node, HMAC(secret, "acceptor" hello challenge cluster node);
+//!                                or a refusal
 //! ```
 //!
-//! The caller proves itself first, so that a stranger who connects gets nothing that the secret went into. Each proof
-//! covers both nonces and everything that was said, and names its side, so that none can be replayed, altered or
-//! reflected. Magic and version stand first in a hello, and a refusal is 0 and a text, in every version for ever.
+//! The caller proves itself first, so that a stranger who connects gets nothing that the secret went into.
+//! Each proof covers both nonces and everything that was said, and names its side, so that none can be
+//! replayed, altered or reflected. Magic and version stand first in a hello, and a refusal is 0 and a text,
+//! in every version for ever.
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,8 +49,8 @@ const PURPOSE_CALLS: u8 = 0;
 pub struct Secret(Arc<[u8]>);
 
 impl Secret {
-    /// Takes the secret's bytes: at least 16 random ones, or whoever sees a handshake can guess them. An empty secret
-    /// lets in everybody who can connect.
+    /// Takes the secret's bytes: at least 16 random ones, or whoever sees a handshake can guess them. An
+    /// empty secret lets in everybody who can connect.
     pub fn new(bytes: &[u8]) -> Secret {
         Secret(Arc::from(bytes))
     }

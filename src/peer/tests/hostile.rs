@@ -106,7 +106,8 @@ thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs a test on this thread and fails when anything on it panicked, also within a task, where tokio keeps it quiet.
+/// Runs a test on this thread and fails when anything on it panicked, also within a task, where tokio keeps
+/// it quiet.
 fn run_and_count_panics(test: impl Future<Output = ()>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
