@@ -12,8 +12,6 @@ pub mod codec;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod limits;
-#[cfg(feature = "server")]
-pub mod node;
 #[cfg(feature = "client")]
 pub mod registry;
 pub mod session;
@@ -32,5 +30,7 @@ pub mod node;
 pub mod peer;
 #[cfg(feature = "server")]
 pub mod raft;
+#[cfg(feature = "server")]
+pub mod server;
 #[cfg(feature = "server")]
 pub mod storage;

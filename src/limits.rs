@@ -166,15 +166,11 @@ const _: () = assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batc
 const _: () = assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
 const _: () =
     assert!(DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX, "a full znode must fit into JSON as base64");
-    assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
-const _: () = assert!(
-    HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,
-    "streams must leave connections for requests"
-);
-const _: () = assert!(
-    DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX,
-    "a full znode must fit into JSON as base64"
-);
+assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
+const _: () =
+    assert!(HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX, "streams must leave connections for requests");
+const _: () =
+    assert!(DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX, "a full znode must fit into JSON as base64");
 const _: () = assert!(
     MAILBOX_MESSAGES_TOTAL_MAX / SUBSCRIPTIONS_MAX >= 16,
     "the fair share of a mailbox must outlast a short burst"

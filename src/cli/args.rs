@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{
-    Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::bench::args::BenchArgs;
 use crate::client::WatchKind;
@@ -105,6 +103,37 @@ pub enum Command {
     Bench(BenchArgs),
     /// Start a cluster on this machine for trying things out.
     Dev(DevArgs),
+    /// Run one node of a cluster.
+    Serve(ServeArgs),
+    /// Print the log and the tree of a stopped node.
+    ///
+    /// One line for each transaction of the log: index, term, origin, session, op, zxid, result; then the tree.
+    /// Entries behind the last known commit are marked: they may or may not be committed.
+    Dump(DumpArgs),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// The node's configuration file.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: std::path::PathBuf,
+    /// Stop when standard input ends, as it does when the parent process is gone.
+    #[arg(long)]
+    pub stop_on_stdin_eof: bool,
+}
+
+/// Arguments of `dump`.
+#[derive(Debug, clap::Args)]
+pub struct DumpArgs {
+    /// The node's data directory (`node.data_dir` of its configuration).
+    pub data_dir: std::path::PathBuf,
+    /// Leave out the log.
+    #[arg(long)]
+    pub no_log: bool,
+    /// Leave out the tree.
+    #[arg(long)]
+    pub no_tree: bool,
 }
 
 /// What both the command line and the shell can do.
@@ -425,8 +454,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         _ => return Err("expected a number and ms, s or m".to_owned()),
     };
-    let number: u64 =
-        text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
+    let number: u64 = text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
     match number.checked_mul(ms_per_unit) {
         Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
         _ => Err("expected between 1ms and one day".to_owned()),
@@ -524,8 +552,7 @@ mod tests {
     #[test]
     fn watch_takes_hex_and_decimal_zxids() {
         for (since, expected) in [("17", 17), ("0x11", 17)] {
-            let args =
-                parse(&format!("roost watch /a --since {since} --kind children_data")).unwrap();
+            let args = parse(&format!("roost watch /a --since {since} --kind children_data")).unwrap();
             let Command::Verb(Verb::Watch(watch)) = args.command else { panic!("not a watch") };
             assert_eq!((watch.since, watch.kind), (Some(expected), KindArg::ChildrenData));
         }

@@ -19,6 +19,7 @@ pub mod args;
 pub mod bench;
 mod cluster;
 mod dev;
+mod dump;
 mod output;
 mod run;
 mod service;
@@ -103,6 +104,11 @@ pub async fn execute(args: Args) -> ExitCode {
         Command::Shell => shell::execute(&global).await.map(|()| 0),
         Command::Bench(args) => bench::execute(args, &global).await.map(|()| 0),
         Command::Dev(args) => dev::execute(args, &global).await.map(|()| 0),
+        Command::Serve(args) => {
+            let served = crate::server::run(&args.config, args.stop_on_stdin_eof).await;
+            served.map(|()| 0).map_err(Failure::Local)
+        }
+        Command::Dump(args) => dump::execute(&args, &global).map(|()| 0),
     };
     match result {
         Ok(code) => ExitCode::from(code),

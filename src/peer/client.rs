@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::limits::{PEER_BACKOFF_MS_MAX, PEER_BACKOFF_MS_MIN, PEER_IN_FLIGHT_MAX, PEER_PAYLOAD_BYTES_MAX};
+use crate::limits::{
+    PEER_BACKOFF_MS_MAX, PEER_BACKOFF_MS_MIN, PEER_IN_FLIGHT_MAX, PEER_PAYLOAD_BYTES_MAX,
+};
 use crate::types::NodeId;
 
 use super::error::PeerError;
@@ -24,8 +26,9 @@ use super::net::Net;
 use super::outbox::{Outbox, Queue, outbox};
 use super::stream::{self, StreamReceiver, StreamSender};
 
-/// Another node, seen from this one. A clone is another handle to the same; calls of all handles share one connection,
-/// which is made when the first call needs it, made anew when a call finds it lost, and closed with the last handle.
+/// Another node, seen from this one. A clone is another handle to the same; calls of all handles share one
+/// connection, which is made when the first call needs it, made anew when a call finds it lost, and closed
+/// with the last handle.
 #[derive(Clone)]
 pub struct Peer {
     shared: Arc<Shared>,
@@ -47,8 +50,8 @@ impl fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// Makes a handle to node `to` (0: whichever answers) at an address of that net. Connects to nobody yet. Must be
-    /// used within a tokio runtime. The token stops it; so does [`Peer::close`].
+    /// Makes a handle to node `to` (0: whichever answers) at an address of that net. Connects to nobody yet.
+    /// Must be used within a tokio runtime. The token stops it; so does [`Peer::close`].
     pub fn new(
         net: Arc<dyn Net>,
         identity: Identity,
@@ -73,11 +76,16 @@ impl Peer {
         self.shared.dialer.to
     }
 
-    /// Sends a request and waits for its answer, at most `timeout` in all: for one of `PEER_IN_FLIGHT_MAX` slots, the
-    /// connection, and the remote handler. The payload is at most `PEER_PAYLOAD_BYTES_MAX` long. The answer is a slice
-    /// of a read buffer: copy what is kept for long. While an earlier failure to connect is fresh, fails at once with
-    /// the same. A call that is dropped or times out may still be done.
-    pub async fn call(&self, kind: Kind, payload: Bytes, timeout: Duration) -> Result<Bytes, PeerError> {
+    /// Sends a request and waits for its answer, at most `timeout` in all: for one of `PEER_IN_FLIGHT_MAX`
+    /// slots, the connection, and the remote handler. The payload is at most `PEER_PAYLOAD_BYTES_MAX` long.
+    /// The answer is a slice of a read buffer: copy what is kept for long. While an earlier failure to
+    /// connect is fresh, fails at once with the same. A call that is dropped or times out may still be done.
+    pub async fn call(
+        &self,
+        kind: Kind,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, PeerError> {
         if payload.len() > PEER_PAYLOAD_BYTES_MAX {
             return Err(PeerError::TooLarge(payload.len()));
         }
@@ -85,16 +93,20 @@ impl Peer {
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(PeerError::Timeout))
     }
 
-    /// Opens a stream on a connection of its own. Takes as long as connecting and a handshake may. The stream outlives
-    /// this handle, but not [`Peer::close`].
-    pub async fn open_stream(&self, kind: Kind) -> Result<(StreamSender, StreamReceiver), PeerError> {
+    /// Opens a stream on a connection of its own. Takes as long as connecting and a handshake may. The stream
+    /// outlives this handle, but not [`Peer::close`].
+    pub async fn open_stream(
+        &self,
+        kind: Kind,
+    ) -> Result<(StreamSender, StreamReceiver), PeerError> {
         let Shared { dialer, tasks, shutdown, .. } = &*self.shared;
         let opening = shutdown.run_until_cancelled(dialer.dial(Purpose::Stream(kind)));
         let opened = opening.await.unwrap_or(Err(PeerError::Stopping))?;
         Ok(stream::start(opened, tasks, shutdown.clone()))
     }
 
-    /// Fails all calls, closes all connections, and waits until that is done. Later calls fail with `Stopping`.
+    /// Fails all calls, closes all connections, and waits until that is done. Later calls fail with
+    /// `Stopping`.
     pub async fn close(&self) {
         self.shared.shutdown.cancel();
         self.shared.tasks.close();
@@ -149,7 +161,8 @@ impl Shared {
         (&mut waiting.answer).await.unwrap_or_else(|_| Err(connection.failure()))
     }
 
-    /// Returns the connection, made now if there is none: it takes calls at once, while it is still being opened.
+    /// Returns the connection, made now if there is none: it takes calls at once, while it is still being
+    /// opened.
     fn connection(&self) -> Result<Arc<Connection>, PeerError> {
         let mut link = self.link.lock();
         if let Some(connection) = &link.connection {
@@ -251,7 +264,10 @@ impl Connection {
         failure.unwrap_or(PeerError::Unreachable("the connection is closed".to_owned()))
     }
 
-    async fn read<R: AsyncRead + Unpin>(&self, reader: &mut FrameReader<R>) -> Result<(), PeerError> {
+    async fn read<R: AsyncRead + Unpin>(
+        &self,
+        reader: &mut FrameReader<R>,
+    ) -> Result<(), PeerError> {
         loop {
             let (id, outcome) = match Message::decode(reader.next().await?) {
                 Some(Message::Answer { id, payload }) => (id, Ok(payload)),

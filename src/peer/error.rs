@@ -7,9 +7,11 @@ use super::frame::FrameError;
 /// Why a call or a stream did not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerError {
-    /// No connection, or it was lost before the answer: what was sent may or may not have been done. The text says why.
+    /// No connection, or it was lost before the answer: what was sent may or may not have been done. The text
+    /// says why.
     Unreachable(String),
-    /// The handshake was refused, by either side, for this reason: waiting does not help, somebody has to change something.
+    /// The handshake was refused, by either side, for this reason: waiting does not help, somebody has to
+    /// change something.
     Refused(String),
     /// The remote's handler answered with this error, or does not know the kind.
     Failed(String),
@@ -29,7 +31,10 @@ impl fmt::Display for PeerError {
             PeerError::Failed(why) => write!(f, "failed on the remote node: {why}"),
             PeerError::Timeout => f.write_str("no answer in time"),
             PeerError::TooLarge(bytes) => {
-                write!(f, "a payload of {bytes} bytes exceeds the limit of {PEER_PAYLOAD_BYTES_MAX}")
+                write!(
+                    f,
+                    "a payload of {bytes} bytes exceeds the limit of {PEER_PAYLOAD_BYTES_MAX}"
+                )
             }
             PeerError::Stopping => f.write_str("this node is stopping"),
         }

@@ -44,7 +44,8 @@ impl fmt::Display for FrameError {
     }
 }
 
-/// Returns the header of a frame whose body is these parts, one after the other. Cost: O(length), for the checksum.
+/// Returns the header of a frame whose body is these parts, one after the other. Cost: O(length), for the
+/// checksum.
 pub(super) fn frame_header(parts: [&[u8]; 2]) -> [u8; FRAME_HEADER_BYTES] {
     let mut checksum = crc32fast::Hasher::new();
     parts.iter().for_each(|part| checksum.update(part));
@@ -56,7 +57,8 @@ pub(super) fn frame_header(parts: [&[u8]; 2]) -> [u8; FRAME_HEADER_BYTES] {
     header
 }
 
-/// Reads frames whose bodies are slices of its buffer, not copies. Its waits can be cancelled without losing a byte.
+/// Reads frames whose bodies are slices of its buffer, not copies. Its waits can be cancelled without losing
+/// a byte.
 pub(super) struct FrameReader<R> {
     io: R,
     buffer: BytesMut,
@@ -104,8 +106,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Some((u32::from_le_bytes(*length) as usize, u32::from_le_bytes(*checksum)))
     }
 
-    /// Waits for more bytes. The buffer grows by what has arrived, so that a header that promises much and brings
-    /// nothing costs nothing.
+    /// Waits for more bytes. The buffer grows by what has arrived, so that a header that promises much and
+    /// brings nothing costs nothing.
     async fn fill(&mut self) -> Result<(), FrameError> {
         let chunk = READ_BYTES.min(self.limit + FRAME_HEADER_BYTES);
         let arrived = self.buffer.len();

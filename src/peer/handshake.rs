@@ -4,12 +4,14 @@
 //! hello      caller → acceptor   magic, version, cluster, from, to, purpose, nonce
 //! challenge  caller ← acceptor   nonce, or a refusal (version)
 //! proof      caller → acceptor   HMAC(secret, "caller" hello challenge)
-//! welcome    caller ← acceptor   cluster, node, HMAC(secret, "acceptor" hello challenge cluster node), or a refusal
+//! welcome    caller ← acceptor   cluster, node, HMAC(secret, "acceptor" hello challenge cluster node);
+//!                                or a refusal
 //! ```
 //!
-//! The caller proves itself first, so that a stranger who connects gets nothing that the secret went into. Each proof
-//! covers both nonces and everything that was said, and names its side, so that none can be replayed, altered or
-//! reflected. Magic and version stand first in a hello, and a refusal is 0 and a text, in every version for ever.
+//! The caller proves itself first, so that a stranger who connects gets nothing that the secret went into.
+//! Each proof covers both nonces and everything that was said, and names its side, so that none can be
+//! replayed, altered or reflected. Magic and version stand first in a hello, and a refusal is 0 and a text,
+//! in every version for ever.
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,8 +49,8 @@ const PURPOSE_CALLS: u8 = 0;
 pub struct Secret(Arc<[u8]>);
 
 impl Secret {
-    /// Takes the secret's bytes: at least 16 random ones, or whoever sees a handshake can guess them. An empty secret
-    /// lets in everybody who can connect.
+    /// Takes the secret's bytes: at least 16 random ones, or whoever sees a handshake can guess them. An
+    /// empty secret lets in everybody who can connect.
     pub fn new(bytes: &[u8]) -> Secret {
         Secret(Arc::from(bytes))
     }
@@ -236,16 +238,23 @@ impl Opened {
     }
 
     /// The caller's half of the handshake.
-    async fn prove(&mut self, identity: &Identity, to: NodeId, purpose: Purpose) -> Result<(), PeerError> {
+    async fn prove(
+        &mut self,
+        identity: &Identity,
+        to: NodeId,
+        purpose: Purpose,
+    ) -> Result<(), PeerError> {
         let (cluster, from) = (identity.cluster(), identity.node);
-        let hello = HelloFrame { cluster, from, to, purpose: purpose.number(), nonce: rand::random() };
+        let hello =
+            HelloFrame { cluster, from, to, purpose: purpose.number(), nonce: rand::random() };
         let hello = hello_body(PROTOCOL_VERSION, &hello);
         self.writer.write_body(&hello).await?;
         let challenge = self.answer().await?;
         let proof = identity.secret.mac(&[b"caller", &hello, &challenge]).finalize().into_bytes();
         self.writer.write_body(&proof).await?;
         let welcome = self.answer().await?;
-        let welcome: WelcomeFrame = codec::decode(&welcome, PEER_HANDSHAKE_BYTES_MAX).map_err(malformed)?;
+        let welcome: WelcomeFrame =
+            codec::decode(&welcome, PEER_HANDSHAKE_BYTES_MAX).map_err(malformed)?;
         let said = welcome_said(welcome.cluster, welcome.node);
         let expected = identity.secret.mac(&[b"acceptor", &hello, &challenge, &said]);
         if expected.verify_slice(&welcome.proof).is_err() {
@@ -271,7 +280,11 @@ impl Opened {
     }
 
     /// The acceptor's half of the handshake, up to but without sending a refusal.
-    async fn examine(&mut self, identity: &Identity, admission: &dyn Admission) -> Result<Hello, PeerError> {
+    async fn examine(
+        &mut self,
+        identity: &Identity,
+        admission: &dyn Admission,
+    ) -> Result<Hello, PeerError> {
         let body = self.reader.next().await?;
         let rest = body.strip_prefix(&MAGIC).ok_or(()).map_err(malformed)?;
         let (version, rest) = rest.split_first_chunk().ok_or(()).map_err(malformed)?;
@@ -303,7 +316,9 @@ impl Opened {
         let said = welcome_said(cluster, node);
         let proof = identity.secret.mac(&[b"acceptor", &body, &challenge, &said]);
         let welcome = WelcomeFrame { cluster, node, proof: proof.finalize().into_bytes().into() };
-        self.writer.write_body(&[&[ANSWER_ACCEPTED], &codec::encode(&welcome)[..]].concat()).await?;
+        self.writer
+            .write_body(&[&[ANSWER_ACCEPTED], &codec::encode(&welcome)[..]].concat())
+            .await?;
         Ok(caller)
     }
 }

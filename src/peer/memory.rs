@@ -24,8 +24,8 @@ const PIPE_BYTES_MAX: usize = 256 << 10;
 /// Connections that wait to be accepted. Beyond: refused.
 const BACKLOG_MAX: usize = 64;
 
-/// All links of a memory network. A link is directed: it carries the connections that one label makes to one address,
-/// with the bytes of both of their directions. Links are up and without delay until told otherwise.
+/// All links of a memory network. A link is directed: it carries the connections that one label makes to one
+/// address, with the bytes of both of their directions. Links are up and without delay until told otherwise.
 #[derive(Clone, Default)]
 pub struct MemoryLinks {
     state: Arc<Mutex<Links>>,
@@ -67,8 +67,8 @@ impl MemoryLinks {
         });
     }
 
-    /// Makes everything on a link take this long, also what is under way: a delay of hours is a link that swallows
-    /// everything, until it is set back. Cost: O(its connections).
+    /// Makes everything on a link take this long, also what is under way: a delay of hours is a link that
+    /// swallows everything, until it is set back. Cost: O(its connections).
     pub fn set_delay(&self, from: &str, to: &str, delay: Duration) {
         self.change(from, to, |link| {
             link.delay = delay;
@@ -252,7 +252,11 @@ impl AsyncRead for MemoryStream {
 }
 
 impl AsyncWrite for MemoryStream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut pipe = self.outgoing.lock();
         if pipe.broken || pipe.ended {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::BrokenPipe)));

@@ -115,7 +115,8 @@ impl Message {
         }
     }
 
-    /// Returns the message in a frame's body; none when there is none in it. The payload is a slice of the body.
+    /// Returns the message in a frame's body; none when there is none in it. The payload is a slice of the
+    /// body.
     pub(super) fn decode(body: Bytes) -> Option<Message> {
         let (&tag, rest) = body.split_first()?;
         let id = |at: usize| Some(u64::from_le_bytes(*rest.get(at..)?.first_chunk()?));

@@ -27,7 +27,8 @@ pub trait Net: Send + Sync + 'static {
 
 /// A listener.
 pub trait Acceptor: Send + 'static {
-    /// Waits for the next connection and returns it with a name for its far side, for logs. Cancelling loses none.
+    /// Waits for the next connection and returns it with a name for its far side, for logs. Cancelling loses
+    /// none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Duplex>, String)>>;
 
     /// Returns the address to connect to, with the port that was chosen when port 0 was asked for.

@@ -24,13 +24,19 @@ use super::stream::{self, StreamReceiver, StreamSender};
 /// Pause after a failed accept, which most often means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a node does with what its peers send. Its futures are dropped at their next await when the server stops, and
-/// only then: neither a caller that gives up nor a lost connection cancels them.
+/// What a node does with what its peers send. Its futures are dropped at their next await when the server
+/// stops, and only then: neither a caller that gives up nor a lost connection cancels them.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a call; an error's text goes to the caller. Calls of one connection run concurrently, at most
-    /// `PEER_IN_FLIGHT_MAX`, and begin (up to the return of the future) in the order in which they were sent. The
-    /// payload is a slice of a read buffer: copy what is kept for long. The answer is at most `PEER_PAYLOAD_BYTES_MAX`.
-    fn call(&self, from: NodeId, kind: Kind, payload: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+    /// `PEER_IN_FLIGHT_MAX`, and begin (up to the return of the future) in the order in which they were sent.
+    /// The payload is a slice of a read buffer: copy what is kept for long. The answer is at most
+    /// `PEER_PAYLOAD_BYTES_MAX`.
+    fn call(
+        &self,
+        from: NodeId,
+        kind: Kind,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>>;
 
     /// Takes part in a stream that a peer has opened. It ends when both halves are dropped.
     fn stream(
@@ -50,8 +56,8 @@ struct Server {
     shutdown: CancellationToken,
 }
 
-/// Serves peers until the token is cancelled, and returns when every connection and handler has ended. Connections
-/// beyond `PEER_CONNECTIONS_MAX` are closed at once.
+/// Serves peers until the token is cancelled, and returns when every connection and handler has ended.
+/// Connections beyond `PEER_CONNECTIONS_MAX` are closed at once.
 pub async fn serve(
     mut acceptor: Box<dyn Acceptor>,
     identity: Identity,

@@ -1,8 +1,8 @@
 //! One stream of frames each way over a connection of its own.
 //!
-//! Each direction ends by itself, with an end message when the sender is dropped. The connection stays until both have
-//! ended, and for a moment after both of one side's halves were dropped, so that the last item gets through before the
-//! socket is closed under it.
+//! Each direction ends by itself, with an end message when the sender is dropped. The connection stays until
+//! both have ended, and for a moment after both of one side's halves were dropped, so that the last item gets
+//! through before the socket is closed under it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -22,8 +22,8 @@ use super::handshake::Opened;
 use super::message::Message;
 use super::outbox::{FrameWriter, Outbox, Queue, outbox};
 
-/// Reads that a receiver may be behind, each of which is one frame or one read buffer of small ones. Beyond: the socket
-/// is not read any more, and the sender waits.
+/// Reads that a receiver may be behind, each of which is one frame or one read buffer of small ones. Beyond:
+/// the socket is not read any more, and the sender waits.
 const BATCHES_MAX: usize = 2;
 
 /// The sending half of a stream. Dropping it ends this direction after what was sent.
@@ -33,9 +33,9 @@ pub struct StreamSender {
 }
 
 impl StreamSender {
-    /// Queues the next item, after waiting for room; many small ones share a write. Success does not say that the item
-    /// arrived. Once the connection is lost, or the other side has dropped both of its halves, every send fails. The
-    /// payload is at most `PEER_PAYLOAD_BYTES_MAX` long. Cancelling the wait sends nothing.
+    /// Queues the next item, after waiting for room; many small ones share a write. Success does not say that
+    /// the item arrived. Once the connection is lost, or the other side has dropped both of its halves, every
+    /// send fails. The payload is at most `PEER_PAYLOAD_BYTES_MAX` long. Cancelling the wait sends nothing.
     pub async fn send(&self, payload: Bytes) -> Result<(), PeerError> {
         if payload.len() > PEER_PAYLOAD_BYTES_MAX {
             return Err(PeerError::TooLarge(payload.len()));
@@ -58,9 +58,9 @@ enum Arrival {
 }
 
 impl StreamReceiver {
-    /// Waits for the next item. None: the other side has ended its direction and all of it was received. An error: the
-    /// connection was lost before that; afterwards none. Items are slices of a read buffer: copy what is kept for long.
-    /// Cancelling the wait loses nothing.
+    /// Waits for the next item. None: the other side has ended its direction and all of it was received. An
+    /// error: the connection was lost before that; afterwards none. Items are slices of a read buffer: copy
+    /// what is kept for long. Cancelling the wait loses nothing.
     pub async fn next(&mut self) -> Option<Result<Bytes, PeerError>> {
         while self.arrived.is_empty() && !self.over {
             match self.arriving.recv().await {
@@ -90,8 +90,12 @@ pub(super) fn start(
     let (arrivals, arriving) = mpsc::channel(BATCHES_MAX);
     let failure = Arc::new(OnceLock::new());
     let sender = StreamSender { outbox, failure: failure.clone() };
-    let receiver =
-        StreamReceiver { arriving, arrived: VecDeque::new(), over: false, failure: failure.clone() };
+    let receiver = StreamReceiver {
+        arriving,
+        arrived: VecDeque::new(),
+        over: false,
+        failure: failure.clone(),
+    };
     tasks.spawn(async move {
         // The queues are held here, and so are dropped, which the halves notice, after the reason is known.
         let (mut queue, arrivals) = (queue, arrivals);
@@ -106,10 +110,17 @@ pub(super) fn start(
     (sender, receiver)
 }
 
-async fn run(opened: Opened, queue: &mut Queue, arrivals: &mpsc::Sender<Arrival>) -> Result<(), PeerError> {
+async fn run(
+    opened: Opened,
+    queue: &mut Queue,
+    arrivals: &mpsc::Sender<Arrival>,
+) -> Result<(), PeerError> {
     let Opened { mut reader, mut writer } = opened;
     let ended = CancellationToken::new();
-    tokio::try_join!(read(&mut reader, arrivals, &ended), write(&mut writer, queue, arrivals, &ended))?;
+    tokio::try_join!(
+        read(&mut reader, arrivals, &ended),
+        write(&mut writer, queue, arrivals, &ended)
+    )?;
     Ok(())
 }
 
@@ -143,7 +154,8 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// Writes what is sent and the end, then keeps the connection alive until the other side has ended too, and hangs up.
+/// Writes what is sent and the end, then keeps the connection alive until the other side has ended too, and
+/// hangs up.
 async fn write<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     queue: &mut Queue,

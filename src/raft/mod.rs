@@ -15,6 +15,7 @@
 //!   acknowledged entries. See `node::identity`.
 
 mod consensus;
+mod inspect;
 mod log_store;
 mod network;
 mod snapshot;
@@ -22,6 +23,7 @@ mod state_machine;
 mod typ;
 
 pub use consensus::{Consensus, Leadership, Options, Refused};
+pub use inspect::{Content, inspect_committed, inspect_entry, load_snapshot};
 pub use log_store::LogStore;
 pub use network::{Dial, Network};
 pub use snapshot::{SnapshotData, Snapshots};

@@ -32,6 +32,11 @@ impl Meta {
         Meta { last_log_id: meta.last_log_id, membership: meta.last_membership.clone() }
     }
 
+    fn decode(pointer: &SnapshotPointer) -> Result<Meta, String> {
+        codec::decode(&pointer.meta, PEER_FRAME_BYTES_MAX)
+            .map_err(|why| format!("the snapshot's record does not parse: {why}"))
+    }
+
     fn into_openraft(self) -> SnapshotMeta {
         SnapshotMeta { last_log_id: self.last_log_id, last_membership: self.membership }
     }
@@ -93,19 +98,10 @@ impl Snapshots {
         self.store.remove_except(pointer.generation)
     }
 
-    fn load(&self, pointer: &SnapshotPointer) -> io::Result<Tree> {
-        let mut reader = self.store.read(pointer).map_err(io::Error::from)?;
-        let mut loader = Loader::new();
-        while let Some(piece) = reader.next_piece().map_err(io::Error::from)? {
-            loader.push(&piece).map_err(invalid)?;
-        }
-        loader.finish().map_err(invalid)
-    }
-
     /// Returns the current snapshot.
     pub(super) fn current(self: &Arc<Self>) -> io::Result<Option<Snapshot>> {
         let Some(pointer) = self.current.lock().clone() else { return Ok(None) };
-        let meta: Meta = codec::decode(&pointer.meta, PEER_FRAME_BYTES_MAX).map_err(invalid)?;
+        let meta = Meta::decode(&pointer).map_err(invalid)?;
         let data = SnapshotData { home: self.clone(), pointer, tree: None };
         Ok(Some(Snapshot { meta: meta.into_openraft(), snapshot: data }))
     }
@@ -130,7 +126,7 @@ impl Snapshots {
         let adopted = tokio::task::spawn_blocking(move || {
             let tree = match data.tree {
                 Some(tree) => tree,
-                None => data.home.load(&data.pointer)?,
+                None => load(&data.home.store, &data.pointer)?,
             };
             let is_current = home.current.lock().as_ref() == Some(&data.pointer);
             if Arc::ptr_eq(&home, &data.home) {
@@ -145,6 +141,21 @@ impl Snapshots {
         });
         adopted.await.map_err(io::Error::other)?
     }
+}
+
+/// Reads a stored snapshot. Blocks for seconds on a large one.
+pub(super) fn load(store: &SnapshotStore, pointer: &SnapshotPointer) -> io::Result<Tree> {
+    let mut reader = store.read(pointer).map_err(io::Error::from)?;
+    let mut loader = Loader::new();
+    while let Some(piece) = reader.next_piece().map_err(io::Error::from)? {
+        loader.push(&piece).map_err(invalid)?;
+    }
+    loader.finish().map_err(invalid)
+}
+
+/// Returns the log index that a stored snapshot stands for.
+pub(super) fn stands_for(pointer: &SnapshotPointer) -> Result<Option<u64>, String> {
+    Ok(Meta::decode(pointer)?.last_log_id.map(|id| id.index))
 }
 
 fn invalid(why: String) -> io::Error {

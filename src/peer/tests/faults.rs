@@ -99,7 +99,8 @@ async fn a_restarted_node_is_reached_again_over_tcp() {
 async fn the_memory_network_refuses_like_a_real_one() {
     let links = MemoryLinks::default();
     let net = links.at("a");
-    let kind = |outcome: std::io::Result<_>| outcome.map(drop::<Box<dyn Duplex>>).unwrap_err().kind();
+    let kind =
+        |outcome: std::io::Result<_>| outcome.map(drop::<Box<dyn Duplex>>).unwrap_err().kind();
     assert_eq!(kind(net.connect("b").await), std::io::ErrorKind::ConnectionRefused);
     let acceptor = net.listen("b").await.unwrap();
     let second = net.listen("b").await.map(drop).unwrap_err();

@@ -105,7 +105,8 @@ async fn a_caller_refuses_an_acceptor_that_does_not_know_the_secret() {
         }
         far
     };
-    let (out, _far) = tokio::join!(handshake::call_out(Box::new(near), &us, 2, Purpose::Calls), impostor);
+    let (out, _far) =
+        tokio::join!(handshake::call_out(Box::new(near), &us, 2, Purpose::Calls), impostor);
     let reason = "the node that answered does not know the cluster's secret";
     assert_eq!(out.map(drop), Err(PeerError::Refused(reason.to_owned())));
 }

@@ -56,7 +56,9 @@ async fn an_unknown_kind_is_refused_and_the_connection_lives_on() {
     let mut failed = 0;
     loop {
         match Message::decode(opened.reader.next().await.unwrap()).unwrap() {
-            Message::Failure { id: 1 | 2, reason } if reason.contains("no call of kind") => failed += 1,
+            Message::Failure { id: 1 | 2, reason } if reason.contains("no call of kind") => {
+                failed += 1
+            }
             Message::Answer { id: 3, .. } => {}
             other => panic!("{other:?}"),
         }
@@ -70,9 +72,11 @@ async fn an_unknown_kind_is_refused_and_the_connection_lives_on() {
 #[tokio::test]
 async fn a_message_that_has_no_place_closes_the_connection() {
     let node = Node::tcp().await;
-    for message in
-        [Message::End, Message::Item(Bytes::new()), Message::Answer { id: 1, payload: Bytes::new() }]
-    {
+    for message in [
+        Message::End,
+        Message::Item(Bytes::new()),
+        Message::Answer { id: 1, payload: Bytes::new() },
+    ] {
         let io = TcpNet.connect(&node.addr).await.unwrap();
         let mut opened = call_out(io, &identity(1), 2, Purpose::Calls).await.map_err(drop).unwrap();
         opened.writer.write(message).await.unwrap();
@@ -102,7 +106,8 @@ thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs a test on this thread and fails when anything on it panicked, also within a task, where tokio keeps it quiet.
+/// Runs a test on this thread and fails when anything on it panicked, also within a task, where tokio keeps
+/// it quiet.
 fn run_and_count_panics(test: impl Future<Output = ()>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -53,7 +53,12 @@ struct Fixture {
 }
 
 impl Handler for Fixture {
-    fn call(&self, from: NodeId, kind: Kind, payload: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn call(
+        &self,
+        from: NodeId,
+        kind: Kind,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
         let (gate, begun) = (self.gate.clone(), self.begun.clone());
         async move {
             match kind {
@@ -112,7 +117,8 @@ impl Node {
         let shutdown = CancellationToken::new();
         let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let fixture = Fixture { gate: gate.clone(), begun: begun.clone() };
-        let serving = serve(acceptor, identity(id), Arc::new(Members), Arc::new(fixture), shutdown.clone());
+        let serving =
+            serve(acceptor, identity(id), Arc::new(Members), Arc::new(fixture), shutdown.clone());
         Node { addr, gate, begun, shutdown, serving: tokio::spawn(serving) }
     }
 

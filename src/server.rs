@@ -1,0 +1,115 @@
+//! The composition root: reads the configuration, opens the doors, starts the node, and stops everything in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngCore;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http;
+use crate::node::{Node, NodeOptions, Storage};
+use crate::peer::{Net, Secret, TcpNet};
+use crate::raft;
+
+/// How long open HTTP requests may take to finish when the node stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a node looks whether consensus or its store has failed for good.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs one node until it is told to stop by SIGINT, SIGTERM or, if wanted, the end of standard input. The error is one
+/// line that says what to do; a node that finds its store failing ends with one too, since it must not acknowledge any more.
+pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
+    let config = Config::load(config)?;
+    let filter = EnvFilter::try_from_env("RUST_LOG").or_else(|_| EnvFilter::try_new(&config.log.filter));
+    let filter = filter.map_err(|err| format!("log.filter: {err}"))?;
+    // A second subscriber in one process is a test's business.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+
+    let http_listener = TcpListener::bind(config.http.listen)
+        .await
+        .map_err(|err| format!("http.listen: cannot listen on {}: {err}", config.http.listen))?;
+    let peer_addr = config.peer.listen.to_string();
+    let acceptor = TcpNet
+        .listen(&peer_addr)
+        .await
+        .map_err(|err| format!("peer.listen: cannot listen on {peer_addr}: {err}"))?;
+    let node = Node::start(options(&config, acceptor)).await?;
+    tracing::info!(node = node.id(), http = %config.http.listen, peer = %peer_addr, "the node is up");
+
+    let closing = CancellationToken::new();
+    let serving = tokio::spawn(http::serve(http_listener, node.clone(), closing.clone()));
+    let outcome = tokio::select! {
+        reason = told_to_stop(stop_on_stdin_eof) => {
+            tracing::info!(reason, "stopping");
+            Ok(())
+        }
+        why = failed(&node) => Err(format!("the node cannot go on: {why}")),
+    };
+    closing.cancel();
+    let served = tokio::time::timeout(STOP_PATIENCE, serving).await;
+    if served.is_err() {
+        tracing::warn!("some HTTP requests did not finish in time");
+    }
+    node.stop().await;
+    outcome
+}
+
+fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOptions {
+    NodeOptions {
+        node: config.node.id,
+        secret: Secret::new(config.cluster.secret.as_bytes()),
+        net: Arc::new(TcpNet),
+        acceptor,
+        storage: Storage::Directory(config.node.data_dir.clone()),
+        clock: Clock::system(),
+        seed: rand::rng().next_u64(),
+        raft: raft::Options {
+            heartbeat_ms: config.raft.heartbeat_ms,
+            election_ms_min: config.raft.election_ms_min,
+            election_ms_max: config.raft.election_ms_max,
+            log_entries_kept: config.raft.log_entries_kept,
+            restore_leader: false,
+        },
+        tick: Duration::from_millis(config.sessions.tick_ms),
+        timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
+        snapshot_log_bytes: config.raft.snapshot_log_bytes,
+    }
+}
+
+async fn told_to_stop(stop_on_stdin_eof: bool) -> &'static str {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let abandoned = async {
+        if !stop_on_stdin_eof {
+            std::future::pending::<()>().await;
+        }
+        let mut ignored = [0; 256];
+        let mut stdin = tokio::io::stdin();
+        while stdin.read(&mut ignored).await.is_ok_and(|count| count > 0) {}
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => "interrupted",
+        () = terminated => "terminated",
+        () = abandoned => "standard input has ended",
+    }
+}
+
+async fn failed(node: &Node) -> String {
+    loop {
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+        if let Some(why) = node.fatal() {
+            return why;
+        }
+    }
+}
