@@ -48,9 +48,9 @@ impl Clock {
     #[allow(clippy::disallowed_methods)]
     pub fn wall_ms(&self) -> u64 {
         match self.wall {
-            Wall::System => {
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-            }
+            Wall::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
             Wall::Simulated(at_origin) => at_origin + self.now_ms(),
         }
     }

@@ -142,7 +142,8 @@ impl Default for LogConfig {
 impl Config {
     /// Reads and checks a file. The error is one line that names the file, the place and what is wrong.
     pub fn load(path: &Path) -> Result<Config, String> {
-        let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
         Config::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
     }
 
@@ -176,7 +177,10 @@ impl Config {
         }
         let sessions = &self.sessions;
         if !(20..=10_000).contains(&sessions.tick_ms) {
-            return refuse("sessions.tick_ms", format!("{} is not within 20 to 10000", sessions.tick_ms));
+            return refuse(
+                "sessions.tick_ms",
+                format!("{} is not within 20 to 10000", sessions.tick_ms),
+            );
         }
         if u64::from(sessions.timeout_ms_min) < 2 * sessions.tick_ms
             || sessions.timeout_ms_min > sessions.timeout_ms_max
@@ -225,8 +229,14 @@ mod tests {
     #[test]
     fn the_least_configuration_is_enough() {
         let config = Config::parse(GOOD).unwrap();
-        assert_eq!((config.peer.advertised().as_str(), config.sessions.tick_ms), ("roost-1:7081", 200));
-        assert!(!format!("{config:?}").contains("0123456789abcdef"), "the secret must not reach a log");
+        assert_eq!(
+            (config.peer.advertised().as_str(), config.sessions.tick_ms),
+            ("roost-1:7081", 200)
+        );
+        assert!(
+            !format!("{config:?}").contains("0123456789abcdef"),
+            "the secret must not reach a log"
+        );
     }
 
     #[test]

@@ -152,25 +152,34 @@ pub const WAL_COMMIT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a snapshot that are handed to the store at once.
 pub const SNAPSHOT_BATCH_BYTES_MAX: usize = 1 << 20;
 
-const _: () = assert!(TXN_BYTES_MAX > BODY_BYTES_MAX, "a body that was accepted must fit into a transaction");
 const _: () =
-    assert!(PEER_SILENCE_MS_MAX >= 3 * PEER_PING_MS, "one late ping must not look like a dead connection");
+    assert!(TXN_BYTES_MAX > BODY_BYTES_MAX, "a body that was accepted must fit into a transaction");
+const _: () = assert!(
+    PEER_SILENCE_MS_MAX >= 3 * PEER_PING_MS,
+    "one late ping must not look like a dead connection"
+);
 const _: () = assert!(
     PEER_HANDSHAKE_BYTES_MAX > 4 * PEER_REASON_CHARS_MAX,
     "a refusal must fit into a frame of the handshake"
 );
+const _: () = assert!(
+    PEER_FRAME_BYTES_MAX > 2 * TXN_BYTES_MAX,
+    "a forwarded transaction must fit into a frame"
+);
 const _: () =
-    assert!(PEER_FRAME_BYTES_MAX > 2 * TXN_BYTES_MAX, "a forwarded transaction must fit into a frame");
-const _: () = assert!(OUTBOX_BYTES_MAX > TXN_BYTES_MAX, "the largest transaction must be accepted when idle");
-const _: () = assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
-const _: () = assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
+    assert!(OUTBOX_BYTES_MAX > TXN_BYTES_MAX, "the largest transaction must be accepted when idle");
 const _: () =
-    assert!(DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX, "a full znode must fit into JSON as base64");
-assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
+    assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
 const _: () =
-    assert!(HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX, "streams must leave connections for requests");
-const _: () =
-    assert!(DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX, "a full znode must fit into JSON as base64");
+    assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
+const _: () = assert!(
+    HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,
+    "streams must leave connections for requests"
+);
+const _: () = assert!(
+    DATA_BYTES_MAX * 4 / 3 + 4096 < BODY_BYTES_MAX,
+    "a full znode must fit into JSON as base64"
+);
 const _: () = assert!(
     MAILBOX_MESSAGES_TOTAL_MAX / SUBSCRIPTIONS_MAX >= 16,
     "the fair share of a mailbox must outlast a short burst"

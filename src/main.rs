@@ -6,7 +6,8 @@ use roost::cli;
 
 fn main() -> ExitCode {
     let args = cli::Args::from_command_line();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(cli::execute(args));

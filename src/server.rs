@@ -27,10 +27,12 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 /// line that says what to do; a node that finds its store failing ends with one too, since it must not acknowledge any more.
 pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     let config = Config::load(config)?;
-    let filter = EnvFilter::try_from_env("RUST_LOG").or_else(|_| EnvFilter::try_new(&config.log.filter));
+    let filter =
+        EnvFilter::try_from_env("RUST_LOG").or_else(|_| EnvFilter::try_new(&config.log.filter));
     let filter = filter.map_err(|err| format!("log.filter: {err}"))?;
     // A second subscriber in one process is a test's business.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 
     let http_listener = TcpListener::bind(config.http.listen)
         .await

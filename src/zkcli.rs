@@ -118,7 +118,8 @@ fn parse_rule(text: &str) -> Result<Acl, String> {
     let mut perms = Perms(0);
     for letter in letters.chars() {
         let found = PERMS.iter().find(|(known, _)| *known == letter);
-        let (_, perm) = found.ok_or_else(|| format!("{letter:?} is not a permission: they are cdrwa"))?;
+        let (_, perm) =
+            found.ok_or_else(|| format!("{letter:?} is not a permission: they are cdrwa"))?;
         perms.0 |= perm.0;
     }
     Ok(Acl { perms, id: AclId { scheme: scheme.to_owned(), id: id.to_owned() } })
@@ -137,7 +138,10 @@ impl Word {
 
     fn text(&self) -> Result<&str, String> {
         std::str::from_utf8(&self.bytes).map_err(|_| {
-            format!("{:?} is not UTF-8, which only data may lack", String::from_utf8_lossy(&self.bytes))
+            format!(
+                "{:?} is not UTF-8, which only data may lack",
+                String::from_utf8_lossy(&self.bytes)
+            )
         })
     }
 }
@@ -178,7 +182,8 @@ fn unescape(chars: &mut std::str::Chars<'_>) -> Result<Vec<u8>, String> {
         'x' => {
             let digits: String = chars.take(2).collect();
             let byte = u8::from_str_radix(&digits, 16);
-            byte.map(|byte| vec![byte]).map_err(|_| format!("{digits:?} after \\x is not two hex digits"))
+            byte.map(|byte| vec![byte])
+                .map_err(|_| format!("{digits:?} after \\x is not two hex digits"))
         }
         c => Ok(c.to_string().into_bytes()),
     }
@@ -196,7 +201,12 @@ struct Args<'a> {
 impl<'a> Args<'a> {
     /// Flags come before other words. `valued` lists those that take a value; any other that is not in `flags` is an
     /// error.
-    fn new(name: &'a str, words: &'a [Word], flags: &str, valued: &str) -> Result<Args<'a>, String> {
+    fn new(
+        name: &'a str,
+        words: &'a [Word],
+        flags: &str,
+        valued: &str,
+    ) -> Result<Args<'a>, String> {
         let mut args = Args { name, flags: Vec::new(), valued: Vec::new(), words: words.iter() };
         while let Some(word) = args.words.as_slice().first() {
             if word.quoted || word.bytes.first() != Some(&b'-') {
@@ -208,7 +218,8 @@ impl<'a> Args<'a> {
             match letter {
                 Some(letter) if flags.contains(letter) => args.flags.push(letter),
                 Some(letter) if valued.contains(letter) => {
-                    let value = args.words.next().ok_or_else(|| format!("{name}: {flag} needs a value"))?;
+                    let value =
+                        args.words.next().ok_or_else(|| format!("{name}: {flag} needs a value"))?;
                     args.valued.push((letter, value.text()?));
                 }
                 _ => return Err(format!("{name} knows no {flag}")),
@@ -249,9 +260,11 @@ impl<'a> Args<'a> {
     fn end(mut self) -> Result<(), String> {
         match self.words.next() {
             None => Ok(()),
-            Some(word) => {
-                Err(format!("{}: {:?} is too much", self.name, String::from_utf8_lossy(&word.bytes)))
-            }
+            Some(word) => Err(format!(
+                "{}: {:?} is too much",
+                self.name,
+                String::from_utf8_lossy(&word.bytes)
+            )),
         }
     }
 }
@@ -288,7 +301,8 @@ fn parse_create(words: &[Word]) -> Result<Command, String> {
         (path.parent().unwrap_or(ZnodePath::root()), path.name().to_owned())
     };
     let data = args.data();
-    let acl = args.words.next().map(|word| parse_acl(word.text()?)).transpose()?.unwrap_or_default();
+    let acl =
+        args.words.next().map(|word| parse_acl(word.text()?)).transpose()?.unwrap_or_default();
     args.end()?;
     Ok(Command::Change { op: Op::Create { parent, name, data, acl, mode }, stat: false })
 }
@@ -334,7 +348,8 @@ fn parse_multi(words: &[Word]) -> Result<Command, String> {
             }
             Command::Change { op, .. } => ops.push(op),
             _ => {
-                return Err("multi: only create, set, delete, setAcl and check can be part of it".to_owned());
+                return Err("multi: only create, set, delete, setAcl and check can be part of it"
+                    .to_owned());
             }
         }
     }
@@ -349,7 +364,8 @@ fn parse_session(words: &[Word]) -> Result<Command, String> {
     match verb {
         "open" => {
             let timeout_ms = value.map_or(Ok(TIMEOUT_MS_DEFAULT), str::parse);
-            let timeout_ms = timeout_ms.map_err(|_| "session open: the timeout is not a number of ms")?;
+            let timeout_ms =
+                timeout_ms.map_err(|_| "session open: the timeout is not a number of ms")?;
             Ok(Command::OpenSession { timeout_ms })
         }
         "close" => Ok(Command::CloseSession { session: value.map(str::parse).transpose()? }),
@@ -380,7 +396,10 @@ mod tests {
         assert_eq!((data, mode), (Some(Data::new(b"x y")), CreateMode::EphemeralSequential));
         assert_eq!((acl[0].id.id.as_str(), acl[0].perms), ("::1", Perms(5)));
         assert_eq!((acl[1].id.scheme.as_str(), acl[1].perms), ("auth", Perms::ALL));
-        assert!(matches!(op("create -t 5 /a"), Op::Create { mode: CreateMode::Ttl(5), data: None, .. }));
+        assert!(matches!(
+            op("create -t 5 /a"),
+            Op::Create { mode: CreateMode::Ttl(5), data: None, .. }
+        ));
     }
 
     #[test]
@@ -391,14 +410,19 @@ mod tests {
         };
         assert_eq!(data("set /a"), None);
         assert_eq!(data("set /a ''"), Some(vec![]));
-        assert_eq!(data(r#"set /a "it's \" ; \\ \x00\xff\n""#), Some(b"it's \" ; \\ \x00\xff\n".to_vec()));
+        assert_eq!(
+            data(r#"set /a "it's \" ; \\ \x00\xff\n""#),
+            Some(b"it's \" ; \\ \x00\xff\n".to_vec())
+        );
         assert_eq!(data("set /a '-v'"), Some(b"-v".to_vec()));
         assert_eq!(data("set -v -1 /a -v"), Some(b"-v".to_vec()));
     }
 
     #[test]
     fn a_multi_is_split_at_bare_semicolons() {
-        let Op::Multi(ops) = op("multi create /a ';' ; check -v 3 /a ;") else { panic!("not a multi") };
+        let Op::Multi(ops) = op("multi create /a ';' ; check -v 3 /a ;") else {
+            panic!("not a multi")
+        };
         assert!(matches!(&ops[0], Op::Create { data: Some(data), .. } if data[..] == *b";"));
         assert!(matches!(&ops[1], Op::Check { version: Some(3), .. }));
     }

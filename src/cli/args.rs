@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 
 use super::bench::args::BenchArgs;
 use crate::client::WatchKind;
@@ -454,7 +456,8 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         _ => return Err("expected a number and ms, s or m".to_owned()),
     };
-    let number: u64 = text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
+    let number: u64 =
+        text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
     match number.checked_mul(ms_per_unit) {
         Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
         _ => Err("expected between 1ms and one day".to_owned()),
@@ -552,7 +555,8 @@ mod tests {
     #[test]
     fn watch_takes_hex_and_decimal_zxids() {
         for (since, expected) in [("17", 17), ("0x11", 17)] {
-            let args = parse(&format!("roost watch /a --since {since} --kind children_data")).unwrap();
+            let args =
+                parse(&format!("roost watch /a --since {since} --kind children_data")).unwrap();
             let Command::Verb(Verb::Watch(watch)) = args.command else { panic!("not a watch") };
             assert_eq!((watch.since, watch.kind), (Some(expected), KindArg::ChildrenData));
         }

@@ -23,7 +23,8 @@ pub(super) async fn init(context: &Context, members: &[Member]) -> Result<(), Fa
 }
 
 pub(super) async fn join(context: &Context, args: &JoinArgs) -> Result<(), Failure> {
-    let member = Member { node: args.node, peer_addr: args.peer.clone(), http_addr: args.http.clone() };
+    let member =
+        Member { node: args.node, peer_addr: args.peer.clone(), http_addr: args.http.clone() };
     let patient = context.client.with_timeout(context.client.timeout().max(CATCH_UP_TIMEOUT));
     patient.add_learner(&member).await?;
     if !args.learner {
@@ -66,8 +67,10 @@ pub(super) async fn status(context: &Context) -> Result<(), Failure> {
         .collect();
     let value = json!({ "cluster": cluster, "nodes": nodes });
     context.output.result(&value, || {
-        let digests: Vec<_> =
-            digests.into_iter().map(|digest| digest.map_err(|error| error.code().to_owned())).collect();
+        let digests: Vec<_> = digests
+            .into_iter()
+            .map(|digest| digest.map_err(|error| error.code().to_owned()))
+            .collect();
         status_table(&cluster, &digests).into_bytes()
     })
 }

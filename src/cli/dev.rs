@@ -134,10 +134,12 @@ fn prepare(dir: &Path, count: u16, base_port: u16) -> Result<Vec<DevNode>, Failu
     let first = dir.join("1/node.toml");
     let known = first.exists().then(|| read_toml(&first)).transpose()?;
     let secret = known.as_ref().map_or_else(new_secret, |toml| toml.cluster.secret.clone());
-    let nodes: Vec<DevNode> = (0..count).map(|index| plan(&dir, index, base_port, &secret)).collect();
+    let nodes: Vec<DevNode> =
+        (0..count).map(|index| plan(&dir, index, base_port, &secret)).collect();
     if known.is_some() {
-        let same =
-            nodes.iter().all(|node| read_toml(&node.config_file()).is_ok_and(|toml| toml == node.toml));
+        let same = nodes
+            .iter()
+            .all(|node| read_toml(&node.config_file()).is_ok_and(|toml| toml == node.toml));
         if !same || dir.join((count + 1).to_string()).exists() {
             return Err(Failure::Usage(format!(
                 "{} holds a cluster of other --nodes or --base-port: give the same, or another --dir",
@@ -170,14 +172,16 @@ fn new_secret() -> String {
 
 fn read_toml(file: &Path) -> Result<NodeToml, Failure> {
     let text = fs::read_to_string(file).map_err(|err| local(&file.display().to_string(), &err))?;
-    toml::from_str(&text).map_err(|err| Failure::Local(format!("{}: {}", file.display(), err.message())))
+    toml::from_str(&text)
+        .map_err(|err| Failure::Local(format!("{}: {}", file.display(), err.message())))
 }
 
 fn write_toml(node: &DevNode) -> std::io::Result<()> {
     fs::create_dir_all(&node.dir)?;
     let text = toml::to_string(&node.toml).map_err(std::io::Error::other)?;
     // It holds the secret: nobody else may read it.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(node.config_file())?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(node.config_file())?;
     file.write_all(text.as_bytes())
 }
 
@@ -185,7 +189,9 @@ fn check_ports(nodes: &[DevNode]) -> Result<(), Failure> {
     for listen in nodes.iter().flat_map(|node| [node.toml.http.listen, node.toml.peer.listen]) {
         TcpListener::bind(listen).map_err(|err| {
             let port = listen.port();
-            Failure::Local(format!("port {port} cannot be used ({err}): choose other ports with --base-port"))
+            Failure::Local(format!(
+                "port {port} cannot be used ({err}): choose other ports with --base-port"
+            ))
         })?;
     }
     Ok(())
@@ -207,9 +213,13 @@ async fn bring_up(nodes: &[DevNode], global: &GlobalArgs) -> Result<(), Failure>
     match timeout(READY_TIMEOUT, ready).await {
         Ok(result) => result?,
         Err(_) => {
-            let logs: Vec<_> = nodes.iter().map(|node| node.log_file().display().to_string()).collect();
+            let logs: Vec<_> =
+                nodes.iter().map(|node| node.log_file().display().to_string()).collect();
             let secs = READY_TIMEOUT.as_secs();
-            return Err(Failure::Local(format!("not ready after {secs} s: see {}", logs.join(", "))));
+            return Err(Failure::Local(format!(
+                "not ready after {secs} s: see {}",
+                logs.join(", ")
+            )));
         }
     }
     announce(nodes, started.elapsed(), global)?;
@@ -248,7 +258,11 @@ fn announce(nodes: &[DevNode], took: Duration, global: &GlobalArgs) -> Result<()
     let text = || {
         let mut text = format!("{} nodes are ready after {} ms\n", nodes.len(), took.as_millis());
         for (node, endpoint) in nodes.iter().zip(&endpoints) {
-            text += &format!("  node {}  {endpoint}  log {}\n", node.toml.node.id, node.log_file().display());
+            text += &format!(
+                "  node {}  {endpoint}  log {}\n",
+                node.toml.node.id,
+                node.log_file().display()
+            );
         }
         let endpoints = endpoints.join(",");
         text += &format!(
@@ -314,7 +328,10 @@ fn start(node: &DevNode) -> std::io::Result<(Child, ChildStdin)> {
 async fn end(mut child: Child, stdin: ChildStdin, id: u64) {
     drop(stdin);
     if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
-        eprintln!("roost: node {id} did not stop within {} s and is killed", STOP_TIMEOUT.as_secs());
+        eprintln!(
+            "roost: node {id} did not stop within {} s and is killed",
+            STOP_TIMEOUT.as_secs()
+        );
         // An error means that it has just ended.
         let _ = child.kill().await;
     }
@@ -331,7 +348,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let nodes = prepare(dir.path(), 3, 8081).unwrap();
         let toml = read_toml(&nodes[2].config_file()).unwrap();
-        assert_eq!((toml.node.id, toml.http.listen.port(), toml.peer.listen.port()), (3, 8083, 7083));
+        assert_eq!(
+            (toml.node.id, toml.http.listen.port(), toml.peer.listen.port()),
+            (3, 8083, 7083)
+        );
         assert_eq!(toml.cluster.secret.len(), 64);
         let again = prepare(dir.path(), 3, 8081).unwrap();
         assert_eq!(again[0].toml, nodes[0].toml);

@@ -25,13 +25,18 @@ pub(super) fn execute(args: &DumpArgs, global: &GlobalArgs) -> Result<(), Failur
 fn dump(args: &DumpArgs, as_json: bool) -> Result<(), String> {
     let dir = &args.data_dir;
     if !dir.join("raft").is_dir() {
-        return Err(format!("{} is no node's data directory: it has no raft/ in it", dir.display()));
+        return Err(format!(
+            "{} is no node's data directory: it has no raft/ in it",
+            dir.display()
+        ));
     }
-    let disk = SledDisk::open(&dir.join("raft"), SLED_CACHE_BYTES).map_err(|err| err.to_string())?;
+    let disk =
+        SledDisk::open(&dir.join("raft"), SLED_CACHE_BYTES).map_err(|err| err.to_string())?;
     let (log, recovered) = Log::open(Arc::new(disk)).map_err(|err| err.to_string())?;
     let committed = inspect_committed(&recovered)?;
     let generation = recovered.snapshot.as_ref().map(|pointer| pointer.generation);
-    let store = SnapshotStore::open(&dir.join("snap"), generation).map_err(|err| err.to_string())?;
+    let store =
+        SnapshotStore::open(&dir.join("snap"), generation).map_err(|err| err.to_string())?;
     let (mut tree, in_snapshot) = match &recovered.snapshot {
         Some(pointer) => load_snapshot(&store, pointer)?,
         None => (Tree::new(), None),
@@ -44,8 +49,12 @@ fn dump(args: &DumpArgs, as_json: bool) -> Result<(), String> {
         next = last.index + 1;
         for entry in &entries {
             let (term, content) = inspect_entry(entry)?;
-            let place =
-                Place { index: entry.index, term, committed: Some(entry.index) <= committed, json: as_json };
+            let place = Place {
+                index: entry.index,
+                term,
+                committed: Some(entry.index) <= committed,
+                json: as_json,
+            };
             let is_ahead = Some(entry.index) > in_snapshot;
             show_entry(&place, content, is_ahead.then_some(&mut tree), args.no_log)?;
         }
@@ -63,12 +72,20 @@ struct Place {
     json: bool,
 }
 
-fn show_entry(place: &Place, content: Content, tree: Option<&mut Tree>, quiet: bool) -> Result<(), String> {
+fn show_entry(
+    place: &Place,
+    content: Content,
+    tree: Option<&mut Tree>,
+    quiet: bool,
+) -> Result<(), String> {
     let note = |text: &str| {
         if quiet {
         } else if place.json {
             let Place { index, term, committed, .. } = place;
-            println!("{}", json!({"index": index, "term": term, "committed": committed, "entry": text}));
+            println!(
+                "{}",
+                json!({"index": index, "term": term, "committed": committed, "entry": text})
+            );
         } else {
             println!("{} {} {}{text}", place.index, place.term, uncommitted(place));
         }
@@ -77,12 +94,12 @@ fn show_entry(place: &Place, content: Content, tree: Option<&mut Tree>, quiet: b
         Content::Blank => note("blank"),
         Content::Membership(text) => note(&format!("membership {text}")),
         Content::Batch(encoded) => {
-            let (time, txns) =
-                batch::decode(&encoded).map_err(|why| format!("log entry {}: {why}", place.index))?;
+            let (time, txns) = batch::decode(&encoded)
+                .map_err(|why| format!("log entry {}: {why}", place.index))?;
             let mut tree = tree.filter(|_| place.committed);
             for encoded in txns {
-                let txn =
-                    batch::decode_txn(&encoded).map_err(|why| format!("log entry {}: {why}", place.index))?;
+                let txn = batch::decode_txn(&encoded)
+                    .map_err(|why| format!("log entry {}: {why}", place.index))?;
                 let outcome = tree.as_deref_mut().map(|tree| tree.apply(time, &txn));
                 if !quiet {
                     show_txn(place, time, &txn, outcome.as_ref());
@@ -136,11 +153,19 @@ fn show_tree(tree: &Tree, as_json: bool) {
             json!({"zxid": tree.zxid(), "digest": tree.digest().to_string(), "znodes": tree.znode_count()})
         );
     } else {
-        println!("tree: zxid={} digest={} znodes={}", tree.zxid(), tree.digest(), tree.znode_count());
+        println!(
+            "tree: zxid={} digest={} znodes={}",
+            tree.zxid(),
+            tree.digest(),
+            tree.znode_count()
+        );
     }
     for (session, record) in tree.sessions() {
         if as_json {
-            println!("{}", json!({"session": session.to_string(), "timeout_ms": record.timeout_ms()}));
+            println!(
+                "{}",
+                json!({"session": session.to_string(), "timeout_ms": record.timeout_ms()})
+            );
         } else {
             println!("session {session} timeout_ms={}", record.timeout_ms());
         }

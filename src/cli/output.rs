@@ -80,7 +80,11 @@ pub struct Output {
 
 impl Output {
     /// Prints a result: the value in one line of JSON, or the text, which ends its own lines.
-    pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> Vec<u8>) -> Result<(), Failure> {
+    pub fn result(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(), Failure> {
         if !self.json {
             return self.write(&text());
         }
@@ -101,7 +105,8 @@ impl Output {
 
 /// Returns the lines of a stat in zkCli's format.
 pub(super) fn stat_lines(stat: &Stat) -> String {
-    let time = |ms: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms.min(MS_MAX)));
+    let time =
+        |ms: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms.min(MS_MAX)));
     format!(
         "cZxid = {:#x}\nctime = {}\nmZxid = {:#x}\nmtime = {}\npZxid = {:#x}\ncversion = {}\ndataVersion = {}\n\
          aclVersion = {}\nephemeralOwner = {}\ndataLength = {}\nnumChildren = {}\n",
@@ -135,7 +140,9 @@ pub(super) fn change_line(sign: char, path: &str, payload: &Payload) -> Vec<u8> 
     if let Some(data) = &payload.0 {
         line.push(b' ');
         // One change is one line, whatever the data hold.
-        line.extend(data.iter().map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }));
+        line.extend(
+            data.iter().map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }),
+        );
     }
     line.push(b'\n');
     line
@@ -144,7 +151,8 @@ pub(super) fn change_line(sign: char, path: &str, payload: &Payload) -> Vec<u8> 
 /// Returns rows as columns, as wide as their widest cell and two spaces apart; the first row is the head.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
@@ -195,7 +203,11 @@ pub(super) fn status_table(cluster: &Cluster, digests: &[Result<DigestAnswer, St
     let head = ["NODE", "ROLE", "HTTP", "PEER", "MATCHED", "LAG", "APPLIED", "ZXID", "DIGEST"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (status, digest) in cluster.members.iter().zip(digests) {
-        let role = if cluster.leader == Some(status.member.node) { "leader" } else { status.role.as_str() };
+        let role = if cluster.leader == Some(status.member.node) {
+            "leader"
+        } else {
+            status.role.as_str()
+        };
         let mut row = vec![
             status.member.node.to_string(),
             role.to_owned(),
@@ -243,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_stat_looks_as_in_zkcli() {
-        let stat = Stat { czxid: 0x1f, ctime_ms: 1_000, version: 3, data_length: 5, ..Stat::default() };
+        let stat =
+            Stat { czxid: 0x1f, ctime_ms: 1_000, version: 3, data_length: 5, ..Stat::default() };
         assert_eq!(
             stat_lines(&stat),
             "cZxid = 0x1f\nctime = Thu, 01 Jan 1970 00:00:01 GMT\nmZxid = 0x0\n\

@@ -62,8 +62,9 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Signals, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|err| Failure::Local(format!("cannot listen to signals: {err}")));
+        let listen = |kind| {
+            signal(kind).map_err(|err| Failure::Local(format!("cannot listen to signals: {err}")))
+        };
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -106,7 +107,12 @@ struct Registrar {
 }
 
 impl Registrar {
-    fn new(client: Client, service: String, registration: Registration, timeout_ms: u64) -> Registrar {
+    fn new(
+        client: Client,
+        service: String,
+        registration: Registration,
+        timeout_ms: u64,
+    ) -> Registrar {
         Registrar {
             client,
             service,
@@ -163,7 +169,8 @@ impl Registrar {
         if self.is_registered {
             client.renew_session(&token).await?;
         } else {
-            let registered = client.with_session(&token).register(&self.service, &self.registration).await?;
+            let registered =
+                client.with_session(&token).register(&self.service, &self.registration).await?;
             self.is_registered = true;
             eprintln!("roost: registered {}", registered.path);
         }
@@ -245,7 +252,8 @@ mod tests {
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
 
         let client = Client::new(vec![endpoint]).unwrap();
-        let mut registrar = Registrar::new(client, "web".to_owned(), Registration::default(), 5_000);
+        let mut registrar =
+            Registrar::new(client, "web".to_owned(), Registration::default(), 5_000);
         for _ in 0..6 {
             registrar.step().await;
         }

@@ -30,7 +30,10 @@ pub(super) async fn list(context: &Context) -> Result<(), Failure> {
     })
 }
 
-pub(super) async fn execute(context: &mut Context, command: &ServiceCommand) -> Result<(), Failure> {
+pub(super) async fn execute(
+    context: &mut Context,
+    command: &ServiceCommand,
+) -> Result<(), Failure> {
     match command {
         ServiceCommand::Get { name } => {
             let service = context.client.service(name).await?;
@@ -56,7 +59,9 @@ async fn register(context: &mut Context, args: &RegisterArgs) -> Result<(), Fail
     };
     let client = context.client.with_session(&token);
     let registered = client.register(&args.name, &Registration::from(&args.instance)).await?;
-    context.output.result(&registered, || format!("Registered {}\n", registered.path).into_bytes())?;
+    context
+        .output
+        .result(&registered, || format!("Registered {}\n", registered.path).into_bytes())?;
     if args.session.is_none() {
         context.stay().await?;
     }

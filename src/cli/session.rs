@@ -80,16 +80,21 @@ pub(super) async fn execute(context: &Context, command: &SessionCommand) -> Resu
         }
         SessionCommand::Renew { token } => {
             let renewed = client.renew_session(token).await?;
-            output.result(&renewed, || format!("lives {} ms from now\n", renewed.timeout_ms).into_bytes())
+            output.result(&renewed, || {
+                format!("lives {} ms from now\n", renewed.timeout_ms).into_bytes()
+            })
         }
         SessionCommand::Close { token } => {
             let closed = client.close_session(token).await?;
-            output.result(&closed, || format!("closed, {} ephemerals removed\n", closed.removed).into_bytes())
+            output.result(&closed, || {
+                format!("closed, {} ephemerals removed\n", closed.removed).into_bytes()
+            })
         }
         SessionCommand::Ls => {
             let sessions = client.sessions().await?;
             output.result(&sessions, || {
-                let mut rows = vec![["SESSION", "TIMEOUT_MS", "EPHEMERALS"].map(str::to_owned).to_vec()];
+                let mut rows =
+                    vec![["SESSION", "TIMEOUT_MS", "EPHEMERALS"].map(str::to_owned).to_vec()];
                 rows.extend(sessions.sessions.iter().map(|session| {
                     vec![
                         session.session.clone(),
@@ -103,7 +108,8 @@ pub(super) async fn execute(context: &Context, command: &SessionCommand) -> Resu
         SessionCommand::Show { session } => {
             let detail = client.session(session).await?;
             output.result(&detail, || {
-                let mut text = format!("session = {}\ntimeout_ms = {}\n", detail.session, detail.timeout_ms);
+                let mut text =
+                    format!("session = {}\ntimeout_ms = {}\n", detail.session, detail.timeout_ms);
                 for path in &detail.ephemerals {
                     text.push_str(path);
                     text.push('\n');

@@ -64,8 +64,9 @@ pub(super) async fn execute(global: &GlobalArgs) -> Result<(), Failure> {
             let line = editor.readline(&prompt);
             (editor, line)
         });
-        let (returned, line) =
-            reading.await.map_err(|err| Failure::Local(format!("the line editor failed: {err}")))?;
+        let (returned, line) = reading
+            .await
+            .map_err(|err| Failure::Local(format!("the line editor failed: {err}")))?;
         editor = returned;
         let line = match line {
             Ok(line) => line,
@@ -125,8 +126,10 @@ fn open_editor(client: &Client) -> Result<Editor<Completion, DefaultHistory>, Fa
 
 /// Returns where the history is kept: the user's state directory. `None` without a home.
 fn history_file() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state =
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("roost/history"))
 }
 

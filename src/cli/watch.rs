@@ -50,7 +50,9 @@ impl Shown {
             let mzxid = znode.stat.as_ref().map_or(0, |stat| stat.mzxid);
             match before.remove(&znode.path) {
                 None => out.extend(change_line('+', &znode.path, &znode.payload)),
-                Some(old) if old != mzxid => out.extend(change_line('~', &znode.path, &znode.payload)),
+                Some(old) if old != mzxid => {
+                    out.extend(change_line('~', &znode.path, &znode.payload))
+                }
                 Some(_) => {}
             }
             self.mzxids.insert(znode.path.clone(), mzxid);
@@ -119,7 +121,9 @@ mod tests {
     fn snapshot(znodes: &[(&str, u64)]) -> WatchEvent {
         let znodes: Vec<String> = znodes
             .iter()
-            .map(|(path, mzxid)| format!(r#"{{"path":"{path}","data":"d","stat":{}}}"#, stat(*mzxid)))
+            .map(|(path, mzxid)| {
+                format!(r#"{{"path":"{path}","data":"d","stat":{}}}"#, stat(*mzxid))
+            })
             .collect();
         let watch = format!(
             r#"{{"kind":"children_data","path":"/s","exists":true,"znodes":[{}]}}"#,

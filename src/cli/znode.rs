@@ -85,7 +85,9 @@ pub(super) async fn remove_subtree(client: &Client, root: &str) -> Result<u64, F
         } else {
             client.children(&path, false, false, READ).await.map(|children| {
                 stack.push((path.clone(), true));
-                stack.extend(children.children.iter().map(|child| (join(&path, &child.name), false)));
+                stack.extend(
+                    children.children.iter().map(|child| (join(&path, &child.name), false)),
+                );
             })
         };
         match gone {

@@ -27,9 +27,10 @@ impl TryFrom<EncodedData> for Payload {
         let Some(data) = encoded.data else { return Ok(Payload(None)) };
         match encoded.encoding.as_deref() {
             None | Some("utf8") => Ok(Payload(Some(data.into_bytes()))),
-            Some("base64") => {
-                STANDARD.decode(&data).map(|bytes| Payload(Some(bytes))).map_err(|err| err.to_string())
-            }
+            Some("base64") => STANDARD
+                .decode(&data)
+                .map(|bytes| Payload(Some(bytes)))
+                .map_err(|err| err.to_string()),
             Some(other) => Err(format!("unknown encoding {other:?}")),
         }
     }

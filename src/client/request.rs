@@ -82,7 +82,8 @@ impl Call {
     }
 
     pub(super) fn json(mut self, body: &impl Serialize) -> Call {
-        self.body = Body::Json(serde_json::to_string(body).expect("the client's own types are JSON"));
+        self.body =
+            Body::Json(serde_json::to_string(body).expect("the client's own types are JSON"));
         self
     }
 
@@ -186,7 +187,10 @@ impl Client {
     pub(super) async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         let bytes = self.send_for_bytes(call).await?;
         serde_json::from_slice(&bytes).map_err(|err| {
-            Error::BadAnswer(format!("{} {}: the answer does not parse: {err}", call.method, call.path))
+            Error::BadAnswer(format!(
+                "{} {}: the answer does not parse: {err}",
+                call.method, call.path
+            ))
         })
     }
 
@@ -211,14 +215,21 @@ impl Client {
             }
             round += 1;
             let wait = jittered(round).max(Duration::from_millis(attempts.after_ms));
-            if self.is_impatient || attempts.is_hopeless(round) || Instant::now() + wait >= deadline {
+            if self.is_impatient || attempts.is_hopeless(round) || Instant::now() + wait >= deadline
+            {
                 return Err(attempts.into_error());
             }
             sleep(wait).await;
         }
     }
 
-    async fn attempt(&self, at: usize, call: &Call, key: Option<&str>, deadline: Instant) -> Attempt {
+    async fn attempt(
+        &self,
+        at: usize,
+        call: &Call,
+        key: Option<&str>,
+        deadline: Instant,
+    ) -> Attempt {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = if self.endpoints.urls.len() > 1 && call.repeat != Repeat::Never {
             left.min(ATTEMPT_TIMEOUT_MIN.max(left / 2))
@@ -231,7 +242,9 @@ impl Client {
         request = match &call.body {
             Body::None => request,
             Body::Raw(bytes) => request.body(bytes.clone()),
-            Body::Json(text) => request.header("Content-Type", "application/json").body(text.clone()),
+            Body::Json(text) => {
+                request.header("Content-Type", "application/json").body(text.clone())
+            }
         };
         if let Some(version) = call.if_match {
             request = request.header("If-Match", format!("\"{version}\""));
@@ -248,8 +261,10 @@ impl Client {
             Ok(Ok((status, body))) => classify(endpoint, call.repeat, status, &body),
             Ok(Err(err)) => unanswered(endpoint, call.repeat, &err),
             Err(_) => {
-                let error =
-                    Error::Timeout(format!("{endpoint} did not answer within {} ms", share.as_millis()));
+                let error = Error::Timeout(format!(
+                    "{endpoint} did not answer within {} ms",
+                    share.as_millis()
+                ));
                 again_unless_never(call.repeat, error)
             }
         }
@@ -282,7 +297,8 @@ impl Round {
     /// Whether waiting would not change the answer.
     fn is_hopeless(&self, round: u32) -> bool {
         let unconnected = self.unconnected == self.attempts && round >= ROUNDS_UNCONNECTED_MAX;
-        unconnected || (self.uninitialized > 0 && self.uninitialized + self.unconnected == self.attempts)
+        unconnected
+            || (self.uninitialized > 0 && self.uninitialized + self.unconnected == self.attempts)
     }
 
     fn into_error(self) -> Error {
@@ -302,7 +318,9 @@ fn classify(endpoint: &str, repeat: Repeat, status: StatusCode, body: &[u8]) -> 
     match status.as_u16() {
         503 => Attempt::Again { error, after_ms },
         429 if error.is("busy") => Attempt::Again { error, after_ms },
-        500 if error.is("outcome_unknown") && repeat != Repeat::Never => Attempt::Again { error, after_ms },
+        500 if error.is("outcome_unknown") && repeat != Repeat::Never => {
+            Attempt::Again { error, after_ms }
+        }
         _ => Attempt::Final(error),
     }
 }
@@ -330,7 +348,9 @@ fn again_unless_never(repeat: Repeat, error: Error) -> Attempt {
 fn refusal(endpoint: &str, status: StatusCode, body: &[u8]) -> Error {
     match serde_json::from_slice::<Refusal>(body) {
         Ok(refusal) => Error::Refused(Refusal { status: status.as_u16(), ..refusal }),
-        Err(_) => Error::BadAnswer(format!("{endpoint} answered {status} and not in this API's JSON")),
+        Err(_) => {
+            Error::BadAnswer(format!("{endpoint} answered {status} and not in this API's JSON"))
+        }
     }
 }
 
@@ -358,7 +378,9 @@ fn normalize(endpoint: &str) -> Result<String, Error> {
     let parsed = reqwest::Url::parse(&url);
     match parsed {
         Ok(parsed) if parsed.scheme() == "http" && parsed.host().is_some() => Ok(url),
-        _ => Err(Error::Invalid(format!("{endpoint:?} is not an endpoint: expected http://host:port"))),
+        _ => Err(Error::Invalid(format!(
+            "{endpoint:?} is not an endpoint: expected http://host:port"
+        ))),
     }
 }
 

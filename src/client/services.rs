@@ -15,8 +15,9 @@ impl Client {
         let mut all = Vec::new();
         let mut after = None;
         loop {
-            let page: Services =
-                self.send(&Call::read("/v1/services".to_owned()).param("after", after.take())).await?;
+            let page: Services = self
+                .send(&Call::read("/v1/services".to_owned()).param("after", after.take()))
+                .await?;
             all.extend(page.services);
             match page.next {
                 Some(next) => after = Some(next),
@@ -33,8 +34,13 @@ impl Client {
     /// Registers a provider, bound to the session that the client was made
     /// [`with_session`](Client::with_session); the same session may register again with other data. Errors:
     /// `node_exists` (another session holds the id), `session_expired`.
-    pub async fn register(&self, service: &str, registration: &Registration) -> Result<Registered, Error> {
-        let call = Call::write(Method::POST, format!("/v1/services/{}/providers", element(service)));
+    pub async fn register(
+        &self,
+        service: &str,
+        registration: &Registration,
+    ) -> Result<Registered, Error> {
+        let call =
+            Call::write(Method::POST, format!("/v1/services/{}/providers", element(service)));
         self.send(&call.json(registration)).await
     }
 

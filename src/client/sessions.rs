@@ -39,8 +39,9 @@ impl Client {
         let mut all = Vec::new();
         let mut after = None;
         loop {
-            let page: Sessions =
-                self.send(&Call::read("/v1/sessions".to_owned()).param("after", after.take())).await?;
+            let page: Sessions = self
+                .send(&Call::read("/v1/sessions".to_owned()).param("after", after.take()))
+                .await?;
             all.extend(page.sessions);
             match page.next {
                 Some(next) => after = Some(next),

@@ -54,7 +54,11 @@ impl SseParser {
     }
 
     fn check_size(&self) -> Result<(), SseOverflow> {
-        if self.line.len() + self.data.len() > SSE_MESSAGE_BYTES_MAX { Err(SseOverflow) } else { Ok(()) }
+        if self.line.len() + self.data.len() > SSE_MESSAGE_BYTES_MAX {
+            Err(SseOverflow)
+        } else {
+            Ok(())
+        }
     }
 
     fn end_line(&mut self) -> Option<SseMessage> {
@@ -121,8 +125,11 @@ mod tests {
             let stream = STREAM.replace('\n', ending);
             for size in 1..=stream.len() {
                 let mut parser = SseParser::default();
-                let messages: Vec<_> =
-                    stream.as_bytes().chunks(size).flat_map(|chunk| parser.push(chunk).unwrap()).collect();
+                let messages: Vec<_> = stream
+                    .as_bytes()
+                    .chunks(size)
+                    .flat_map(|chunk| parser.push(chunk).unwrap())
+                    .collect();
                 assert_eq!(messages, expected(), "ending {ending:?}, chunks of {size}");
             }
         }

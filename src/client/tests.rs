@@ -85,7 +85,8 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     shared.seen.lock().push(Seen { line, headers, body });
     match shared.script.lock().pop_front() {
         Some((status, content_type, body)) => {
-            (StatusCode::from_u16(status).unwrap(), [("content-type", content_type)], body).into_response()
+            (StatusCode::from_u16(status).unwrap(), [("content-type", content_type)], body)
+                .into_response()
         }
         None => StatusCode::IM_A_TEAPOT.into_response(),
     }
@@ -128,11 +129,15 @@ async fn another_endpoint_is_tried_when_the_first_is_dead_and_kept_afterwards() 
 async fn an_unknown_outcome_is_asked_again_elsewhere_but_a_refusal_is_final() {
     let unknown = r#"{"code":"outcome_unknown","message":"?"}"#;
     let exists = r#"{"code":"node_exists","message":"it exists","zk_code":-110}"#;
-    let (one, two) = (Server::start(&[(500, unknown)]).await, Server::start(&[(409, exists)]).await);
+    let (one, two) =
+        (Server::start(&[(500, unknown)]).await, Server::start(&[(409, exists)]).await);
     let client = client(&[&one.endpoint, &two.endpoint]).with_session("0x1.s");
     let create = Create { path: "/e".to_owned(), mode: Mode::Ephemeral, ..Create::default() };
     let error = client.create(&create).await.unwrap_err();
-    assert_eq!((error.code(), error.status(), error.message()), ("node_exists", Some(409), "it exists"));
+    assert_eq!(
+        (error.code(), error.status(), error.message()),
+        ("node_exists", Some(409), "it exists")
+    );
     let (first, second) = (one.seen().remove(0), two.seen().remove(0));
     assert_eq!(first.line, "POST /v1/znodes/e?mode=ephemeral");
     assert_eq!(first.header("idempotency-key"), second.header("idempotency-key"));
@@ -157,7 +162,8 @@ async fn nobody_listening_is_unreachable_long_before_the_timeout() {
 
 #[tokio::test]
 async fn a_cluster_not_initialized_says_so_at_once_and_busy_waits_as_told() {
-    let server = Server::start(&[(503, r#"{"code":"not_initialized","message":"run init"}"#)]).await;
+    let server =
+        Server::start(&[(503, r#"{"code":"not_initialized","message":"run init"}"#)]).await;
     let error = client(&[&server.endpoint]).services().await.unwrap_err();
     assert!(error.is("not_initialized"));
     assert_eq!(server.lines().len(), 1);
@@ -174,11 +180,16 @@ async fn children_are_gathered_from_all_pages() {
     };
     let (one, two) = (page("b", r#","next":"b""#), page("c", ""));
     let server = Server::start(&[(200, &one), (200, &two)]).await;
-    let children =
-        client(&[&server.endpoint]).children("/a", true, false, ReadOptions::Linearizable).await.unwrap();
+    let children = client(&[&server.endpoint])
+        .children("/a", true, false, ReadOptions::Linearizable)
+        .await
+        .unwrap();
     let names: Vec<_> = children.children.iter().map(|child| child.name.as_str()).collect();
     assert_eq!(names, ["b", "c"]);
-    assert_eq!(server.lines(), ["GET /v1/children/a?values=true", "GET /v1/children/a?values=true&after=b"]);
+    assert_eq!(
+        server.lines(),
+        ["GET /v1/children/a?values=true", "GET /v1/children/a?values=true&after=b"]
+    );
 }
 
 fn stream(body: &str) -> (u16, &'static str, String) {
@@ -220,8 +231,12 @@ async fn a_watch_broken_between_a_reset_and_its_snapshot_asks_for_the_snapshot()
     let second = "id: 91\nevent: snapshot\ndata: {\"zxid\":91,\"watches\":[]}\n\n";
     let server = Server::start_with(VecDeque::from([stream(first), stream(second)])).await;
     let mut watch = client(&[&server.endpoint]).watch(&filter(), Some(5));
-    assert!(matches!(watch.next().await, Ok(WatchEvent::Reset(reset)) if reset.reason == "too_old"));
-    assert!(matches!(watch.next().await, Ok(WatchEvent::Snapshot(snapshot)) if snapshot.zxid == 91));
+    assert!(
+        matches!(watch.next().await, Ok(WatchEvent::Reset(reset)) if reset.reason == "too_old")
+    );
+    assert!(
+        matches!(watch.next().await, Ok(WatchEvent::Snapshot(snapshot)) if snapshot.zxid == 91)
+    );
     let ids: Vec<_> =
         server.seen().iter().map(|seen| seen.header("last-event-id").map(str::to_owned)).collect();
     assert_eq!(ids, [Some("5".to_owned()), None]);

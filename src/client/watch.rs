@@ -80,8 +80,10 @@ impl Client {
     /// Returns a subscription to these paths: first a snapshot, or with `since` the changes after that zxid. Connects
     /// at the first [`next`](Watch::next).
     pub fn watch(&self, filters: &[WatchFilter], since: Option<u64>) -> Watch {
-        let query: Vec<String> =
-            filters.iter().map(|filter| format!("watch={}", encode_path(&filter.to_string()))).collect();
+        let query: Vec<String> = filters
+            .iter()
+            .map(|filter| format!("watch={}", encode_path(&filter.to_string())))
+            .collect();
         Watch {
             client: self.clone(),
             path: format!("/v1/watch?{}", query.join("&")),
@@ -153,7 +155,9 @@ impl Watch {
         let response = timeout_at(attempt_end, request.send())
             .await
             .map_err(|_| Error::Unreachable(format!("{endpoint} did not begin the stream")))?
-            .map_err(|err| Error::Unreachable(format!("cannot watch at {endpoint}: {}", describe(&err))))?;
+            .map_err(|err| {
+                Error::Unreachable(format!("cannot watch at {endpoint}: {}", describe(&err)))
+            })?;
         if !response.status().is_success() {
             return Err(refusal_of(&endpoint, response).await);
         }
@@ -170,10 +174,9 @@ impl Watch {
             .map_err(|_| gone(format!("silent for {} s", SILENCE_MAX.as_secs())))?
             .map_err(|err| gone(describe(&err)))?
             .ok_or_else(|| gone("closed by the node".to_owned()))?;
-        let messages = connection
-            .parser
-            .push(&chunk)
-            .map_err(|_| Error::BadAnswer("a message of the watch stream is too large".to_owned()))?;
+        let messages = connection.parser.push(&chunk).map_err(|_| {
+            Error::BadAnswer("a message of the watch stream is too large".to_owned())
+        })?;
         self.failures = 0;
         for message in messages {
             self.ready.extend(interpret(&message)?);

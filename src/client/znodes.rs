@@ -91,7 +91,12 @@ impl Client {
     }
 
     /// Sets a znode's data; with a version, only if that is the present one. Errors: `no_node`, `bad_version`.
-    pub async fn set(&self, path: &str, data: Vec<u8>, version: Option<i32>) -> Result<Changed, Error> {
+    pub async fn set(
+        &self,
+        path: &str,
+        data: Vec<u8>,
+        version: Option<i32>,
+    ) -> Result<Changed, Error> {
         let call = Call::write(Method::PUT, znode_path(path)?).raw(data);
         self.send(&Call { if_match: version, ..call }).await
     }
@@ -105,6 +110,7 @@ impl Client {
 
     /// Carries out all ops or none. Error: the first failing op's, with its `multi_index`.
     pub async fn multi(&self, ops: &[MultiOp]) -> Result<MultiDone, Error> {
-        self.send(&Call::write(Method::POST, "/v1/multi".to_owned()).json(&json!({ "ops": ops }))).await
+        self.send(&Call::write(Method::POST, "/v1/multi".to_owned()).json(&json!({ "ops": ops })))
+            .await
     }
 }

@@ -10,7 +10,7 @@ use super::error::Failed;
 use super::extract::{Json, Params};
 use super::znodes::NoParams;
 use crate::limits::NODE_ID_MAX;
-use crate::node::Member;
+use crate::types::Member;
 use crate::types::{NodeId, Zxid};
 
 /// A node of the cluster and where it is.
@@ -33,7 +33,9 @@ impl MemberBody {
         for (name, addr) in [("peer_addr", &peer_addr), ("http_addr", &http_addr)] {
             let port = addr.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
             if !matches!(port, Some((host, Ok(1..))) if !host.is_empty()) {
-                return Err(Failed::bad_arguments(format!("{name} is {addr:?}: expected host:port")));
+                return Err(Failed::bad_arguments(format!(
+                    "{name} is {addr:?}: expected host:port"
+                )));
             }
         }
         Ok(Member { node, peer_addr, http_addr })
@@ -158,7 +160,9 @@ pub(crate) async fn init_cluster(
     }
     let id = door.node().id();
     if !members.iter().any(|member| member.node == id) {
-        return Err(Failed::bad_arguments(format!("this is node {id}, which is not among the members")));
+        return Err(Failed::bad_arguments(format!(
+            "this is node {id}, which is not among the members"
+        )));
     }
     members.sort_by_key(|member| member.node);
     if members.windows(2).any(|pair| pair[0].node == pair[1].node) {

@@ -75,7 +75,9 @@ pub(crate) fn data_out(data: Option<&Data>) -> (Option<Cow<'_, str>>, Option<Enc
     match data.map(|data| (data, std::str::from_utf8(data))) {
         None => (None, None),
         Some((_, Ok(text))) => (Some(Cow::Borrowed(text)), Some(Encoding::Utf8)),
-        Some((data, Err(_))) => (Some(Cow::Owned(BASE64_STANDARD.encode(&data[..]))), Some(Encoding::Base64)),
+        Some((data, Err(_))) => {
+            (Some(Cow::Owned(BASE64_STANDARD.encode(&data[..]))), Some(Encoding::Base64))
+        }
     }
 }
 
@@ -134,7 +136,9 @@ impl Creation {
             return refuse(format!("ttl_ms is {ttl_ms}: it must be 1 to {TTL_MS_MAX}"));
         }
         if self.mode == Mode::Ephemeral && !self.session {
-            return refuse("an ephemeral znode needs a session: send its token as Roost-Session".to_owned());
+            return refuse(
+                "an ephemeral znode needs a session: send its token as Roost-Session".to_owned(),
+            );
         }
         Ok(match (self.mode, self.sequential) {
             (Mode::Persistent, false) => CreateMode::Persistent,
@@ -193,7 +197,11 @@ const LETTERS: [(char, Perms); 5] = [
 /// Returns a list as JSON writes it; the empty list is open to everyone and says so.
 pub(crate) fn acl_out(acl: &[Acl]) -> Vec<AclBody> {
     let rule = |perms: Perms, scheme: &str, id: &str| AclBody {
-        perms: LETTERS.iter().filter(|(_, bit)| perms.allows(*bit)).map(|(letter, _)| *letter).collect(),
+        perms: LETTERS
+            .iter()
+            .filter(|(_, bit)| perms.allows(*bit))
+            .map(|(letter, _)| *letter)
+            .collect(),
         scheme: scheme.to_owned(),
         id: id.to_owned(),
     };
@@ -208,14 +216,18 @@ pub(crate) fn acl_out(acl: &[Acl]) -> Vec<AclBody> {
 pub(crate) fn acl_in(rules: Vec<AclBody>) -> Result<Vec<Acl>, Failed> {
     let refuse = |why: String| Failed::because(Code::InvalidAcl, why);
     if rules.is_empty() || rules.len() > ACL_RULES_MAX {
-        return Err(refuse(format!("the list has {} rules: it must have 1 to {ACL_RULES_MAX}", rules.len())));
+        return Err(refuse(format!(
+            "the list has {} rules: it must have 1 to {ACL_RULES_MAX}",
+            rules.len()
+        )));
     }
     let rule = |AclBody { perms, scheme, id }| {
         let mut bits = 0;
         for letter in perms.chars() {
             let known = LETTERS.iter().find(|(known, _)| *known == letter);
-            let (_, bit) = known
-                .ok_or_else(|| refuse(format!("{letter:?} is no permission: perms are letters of cdrwa")))?;
+            let (_, bit) = known.ok_or_else(|| {
+                refuse(format!("{letter:?} is no permission: perms are letters of cdrwa"))
+            })?;
             bits |= bit.0;
         }
         Ok(Acl { perms: Perms(bits), id: AclId { scheme, id } })

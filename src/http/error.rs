@@ -45,7 +45,11 @@ struct Parts {
 const RETRY_AFTER_MS: u64 = 200;
 
 impl Failed {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Failed {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Failed {
         let body = ErrorBody {
             code,
             message: message.into(),
@@ -146,7 +150,9 @@ fn status_of(code: Code) -> StatusCode {
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         let (status, retry_after_ms) = match &error {
-            Error::Busy { retry_after_ms, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after_ms)),
+            Error::Busy { retry_after_ms, .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after_ms))
+            }
             Error::NoLeader | Error::Timeout(_) | Error::NotInitialized | Error::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some(RETRY_AFTER_MS))
             }
@@ -169,14 +175,17 @@ impl From<PathError> for Failed {
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         let Parts { status, mut body, zxid } = *self.0;
-        let pressed = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let pressed =
+            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         if pressed && body.retry_after_ms.is_none() {
             body.retry_after_ms = Some(RETRY_AFTER_MS);
         }
         let mut response = answer::json(status, &body);
         if let Some(ms) = body.retry_after_ms {
             // The header has whole seconds only; rounding down would invite clients too early.
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
         }
         if let Some(zxid) = zxid {
             response.headers_mut().insert(ZXID, HeaderValue::from(zxid.0));
@@ -217,7 +226,10 @@ mod tests {
             for code in codes {
                 let failed = Failed::code(*code);
                 let (got, body) = failed.parts();
-                assert_eq!((got, body.code, body.zk_code), (status, code.name(), Some(code.number())));
+                assert_eq!(
+                    (got, body.code, body.zk_code),
+                    (status, code.name(), Some(code.number()))
+                );
             }
         }
     }

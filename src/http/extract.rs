@@ -59,7 +59,9 @@ fn rest_of<T>(url: &str, take: impl FnOnce(&str) -> T) -> Result<T, Failed> {
         return Ok(take(rest));
     }
     let decoded = percent_decode_str(rest).decode_utf8();
-    decoded.map(|text| take(&text)).map_err(|_| Failed::bad_arguments("the path in the URL is not UTF-8"))
+    decoded
+        .map(|text| take(&text))
+        .map_err(|_| Failed::bad_arguments("the path in the URL is not UTF-8"))
 }
 
 /// The named segments of the URL.
@@ -75,7 +77,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Segments<T>, Failed> {
         let refuse = |why: PathRejection| Failed::bad_arguments(why.body_text());
-        Path::<T>::from_request_parts(parts, state).await.map(|Path(it)| Segments(it)).map_err(refuse)
+        Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|Path(it)| Segments(it))
+            .map_err(refuse)
     }
 }
 
@@ -118,8 +123,9 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
             return Ok(IfMatch(None));
         }
         let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        let refuse =
-            |_| Failed::bad_arguments(format!("If-Match is {text:?}: expected a version such as \"7\""));
+        let refuse = |_| {
+            Failed::bad_arguments(format!("If-Match is {text:?}: expected a version such as \"7\""))
+        };
         i32::from_str(bare).map(|version| IfMatch(Some(version))).map_err(refuse)
     }
 }
@@ -142,7 +148,8 @@ impl Token {
     pub(crate) fn parse(text: &str) -> Option<Token> {
         let (session, password) = text.split_once('.')?;
         let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let digits = session.strip_prefix("0x").filter(|digits| digits.len() == 16 && hex(digits))?;
+        let digits =
+            session.strip_prefix("0x").filter(|digits| digits.len() == 16 && hex(digits))?;
         let session = SessionId(u64::from_str_radix(digits, 16).ok()?);
         if password.len() != 32 || !hex(password) {
             return None;
@@ -243,7 +250,8 @@ async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
             return Err(Failed::code(Code::SessionExpired).at(view.tree.zxid()));
         }
     }
-    let equal = password.is_some_and(|password| bool::from(password[..].ct_eq(&token.password[..])));
+    let equal =
+        password.is_some_and(|password| bool::from(password[..].ct_eq(&token.password[..])));
     if !equal {
         return Err(wrong());
     }
@@ -323,8 +331,13 @@ mod tests {
         ] {
             assert_eq!(extract::<At>(get(uri)).await.unwrap().0.as_str(), path);
         }
-        for uri in ["/v1/znodes/a/", "/v1/znodes/a//b", "/v1/znodes/a/..", "/v1/znodes/%FF", "/v1/znodes/%00"]
-        {
+        for uri in [
+            "/v1/znodes/a/",
+            "/v1/znodes/a//b",
+            "/v1/znodes/a/..",
+            "/v1/znodes/%FF",
+            "/v1/znodes/%00",
+        ] {
             let failed = extract::<At>(get(uri)).await.unwrap_err();
             assert_eq!((failed.parts().0, failed.parts().1.code), (400, "bad_arguments"), "{uri}");
         }
@@ -352,7 +365,9 @@ mod tests {
 
     #[tokio::test]
     async fn if_match_takes_a_version_and_refuses_the_rest() {
-        for (value, version) in [("\"7\"", Some(7)), ("7", Some(7)), ("\"-3\"", Some(-3)), ("*", None)] {
+        for (value, version) in
+            [("\"7\"", Some(7)), ("7", Some(7)), ("\"-3\"", Some(-3)), ("*", None)]
+        {
             let got = extract::<IfMatch>(get("/x").header("if-match", value)).await.unwrap();
             assert_eq!(got.0, version, "{value}");
         }
@@ -386,7 +401,8 @@ mod tests {
     #[test]
     fn an_idempotency_key_leaves_room_for_the_attempts() {
         assert!(check_key(&"k".repeat(IDEMPOTENCY_KEY_BYTES_MAX - ATTEMPT_SUFFIX_BYTES)).is_ok());
-        for bad in [String::new(), "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX - ATTEMPT_SUFFIX_BYTES + 1)] {
+        for bad in [String::new(), "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX - ATTEMPT_SUFFIX_BYTES + 1)]
+        {
             assert_eq!(check_key(&bad).unwrap_err().parts().1.code, "bad_arguments");
         }
     }
@@ -408,6 +424,10 @@ mod tests {
     fn malformed_json_says_where() {
         let failed = parse_json::<Vec<u8>>(b"[1,\n x]").unwrap_err();
         assert_eq!(failed.parts().1.code, "bad_request");
-        assert!(failed.parts().1.message.contains("line 2 column 2"), "{}", failed.parts().1.message);
+        assert!(
+            failed.parts().1.message.contains("line 2 column 2"),
+            "{}",
+            failed.parts().1.message
+        );
     }
 }

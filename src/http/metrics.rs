@@ -41,7 +41,8 @@ impl Drop for Place {
 impl Meters {
     /// Returns the counters of a new route with this template.
     pub(crate) fn route(&self, template: &str) -> Arc<RouteMeter> {
-        let meter = Arc::new(RouteMeter { template: template.to_owned(), methods: Default::default() });
+        let meter =
+            Arc::new(RouteMeter { template: template.to_owned(), methods: Default::default() });
         self.routes.lock().push(meter.clone());
         meter
     }
@@ -55,7 +56,10 @@ impl Meters {
     }
 
     /// Returns the page for Prometheus: these counters and the given gauges (name, help, value).
-    pub(crate) fn page(&self, gauges: Vec<(&'static str, &'static str, f64)>) -> Result<String, fmt::Error> {
+    pub(crate) fn page(
+        &self,
+        gauges: Vec<(&'static str, &'static str, f64)>,
+    ) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         let under_way = self.under_way.load(Ordering::Relaxed) as i64;
         registry.register(
@@ -123,13 +127,11 @@ impl Requests {
     /// Yields the counters that have counted anything, with their labels.
     fn used(&self) -> impl Iterator<Item = ([(&str, &str); 2], &MethodMeter)> {
         self.routes.iter().flat_map(|route| {
-            let used = |meter: &MethodMeter| meter.classes.iter().any(|n| n.load(Ordering::Relaxed) > 0);
-            route
-                .methods
-                .iter()
-                .zip(METHODS)
-                .filter(move |(meter, _)| used(meter))
-                .map(|(meter, method)| ([("route", route.template.as_str()), ("method", method)], meter))
+            let used =
+                |meter: &MethodMeter| meter.classes.iter().any(|n| n.load(Ordering::Relaxed) > 0);
+            route.methods.iter().zip(METHODS).filter(move |(meter, _)| used(meter)).map(
+                |(meter, method)| ([("route", route.template.as_str()), ("method", method)], meter),
+            )
         })
     }
 }
@@ -137,13 +139,16 @@ impl Requests {
 impl Collector for Requests {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let help = "HTTP requests answered, by class of status";
-        let mut metric = encoder.encode_descriptor("roost_http_requests", help, None, MetricType::Counter)?;
+        let mut metric =
+            encoder.encode_descriptor("roost_http_requests", help, None, MetricType::Counter)?;
         for ([route, method], meter) in self.used() {
             for (class, count) in CLASSES.iter().zip(&meter.classes) {
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 {
                     let labels = [route, method, ("status", class)];
-                    metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                    metric
+                        .encode_family(&labels)?
+                        .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
         }
@@ -227,6 +232,9 @@ mod tests {
         let first = meters.enter(1);
         assert!(first.is_some() && meters.enter(1).is_none());
         drop(first);
-        assert!(meters.enter(1).is_some(), "neither the refused nor the finished one keeps a place");
+        assert!(
+            meters.enter(1).is_some(),
+            "neither the refused nor the finished one keeps a place"
+        );
     }
 }

@@ -62,11 +62,17 @@ impl OpBody {
                 let creation = Creation { mode, sequential, ttl_ms, session };
                 creation.op(&path, data_in(data, encoding)?, acl)?
             }
-            OpBody::Set { path, data, encoding, version } => {
-                Op::SetData { path: ZnodePath::parse(&path)?, data: data_in(data, encoding)?, version }
+            OpBody::Set { path, data, encoding, version } => Op::SetData {
+                path: ZnodePath::parse(&path)?,
+                data: data_in(data, encoding)?,
+                version,
+            },
+            OpBody::Delete { path, version } => {
+                Op::Delete { path: ZnodePath::parse(&path)?, version }
             }
-            OpBody::Delete { path, version } => Op::Delete { path: ZnodePath::parse(&path)?, version },
-            OpBody::Check { path, version } => Op::Check { path: ZnodePath::parse(&path)?, version },
+            OpBody::Check { path, version } => {
+                Op::Check { path: ZnodePath::parse(&path)?, version }
+            }
         })
     }
 }

@@ -59,8 +59,9 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation
 fn complete_operation(template: &str, writes: bool, operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     let stale = parameters.iter().any(|parameter| parameter.name == "consistency");
-    let client =
-        template.starts_with("/v1/") && !template.starts_with("/v1/cluster") && template != "/v1/digest";
+    let client = template.starts_with("/v1/")
+        && !template.starts_with("/v1/cluster")
+        && template != "/v1/digest";
     let mut offer = |name: &str, about: &str| {
         if !parameters.iter().any(|parameter| parameter.name.eq_ignore_ascii_case(name)) {
             parameters.push(header_parameter(name, about));
@@ -70,7 +71,10 @@ fn complete_operation(template: &str, writes: bool, operation: &mut Operation) {
         offer("Roost-Session", "The token of a session; the request renews it");
     }
     if client && writes && operation.operation_id.as_deref() != Some("renew_session") {
-        offer("Idempotency-Key", "1 to 128 bytes: a retry with the same key gets the first one's answer");
+        offer(
+            "Idempotency-Key",
+            "1 to 128 bytes: a retry with the same key gets the first one's answer",
+        );
     }
     for (_, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response {
@@ -85,7 +89,9 @@ fn complete_operation(template: &str, writes: bool, operation: &mut Operation) {
 }
 
 fn header_parameter(name: &str, about: &str) -> Parameter {
-    debug_assert!([&SESSION, &IDEMPOTENCY_KEY].iter().any(|known| known.as_str().eq_ignore_ascii_case(name)));
+    debug_assert!(
+        [&SESSION, &IDEMPOTENCY_KEY].iter().any(|known| known.as_str().eq_ignore_ascii_case(name))
+    );
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)

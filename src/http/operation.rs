@@ -34,7 +34,8 @@ pub(crate) async fn get_digest(
     let applied = node.applied();
     let tree = node.local();
     let zxid = tree.zxid();
-    let body = DigestBody { zxid: zxid.0, digest: tree.digest().to_string(), applied, node: node.id() };
+    let body =
+        DigestBody { zxid: zxid.0, digest: tree.digest().to_string(), applied, node: node.id() };
     Ok(answer::json_at(StatusCode::OK, zxid, &body))
 }
 

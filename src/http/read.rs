@@ -40,7 +40,11 @@ pub(crate) async fn view(
 }
 
 /// Returns the znode at a path if the caller may read it.
-pub(crate) fn readable<'a>(view: &'a View, path: &str, caller: &Caller) -> Result<&'a Znode, Failed> {
+pub(crate) fn readable<'a>(
+    view: &'a View,
+    path: &str,
+    caller: &Caller,
+) -> Result<&'a Znode, Failed> {
     let zxid = view.tree.zxid();
     let znode = view.tree.get(path).ok_or_else(|| Failed::code(Code::NoNode).at(zxid))?;
     if !permits(znode.acl(), &caller.authority, Perms::READ) {
@@ -61,7 +65,9 @@ pub(crate) fn aged(view: &View, mut response: Response) -> Response {
 pub(crate) fn page_limit(limit: Option<usize>) -> Result<usize, Failed> {
     match limit.unwrap_or(PAGE_CHILDREN_MAX) {
         limit @ 1..=PAGE_CHILDREN_MAX => Ok(limit),
-        limit => Err(Failed::bad_arguments(format!("limit is {limit}: it must be 1 to {PAGE_CHILDREN_MAX}"))),
+        limit => Err(Failed::bad_arguments(format!(
+            "limit is {limit}: it must be 1 to {PAGE_CHILDREN_MAX}"
+        ))),
     }
 }
 

@@ -161,7 +161,11 @@ impl Entry {
 }
 
 /// Brings all entries about, or none. Returns for each whether it is new, and the zxid.
-async fn register_all(door: &Door, caller: &Caller, entries: &[Entry]) -> Result<(Vec<bool>, Zxid), Failed> {
+async fn register_all(
+    door: &Door,
+    caller: &Caller,
+    entries: &[Entry],
+) -> Result<(Vec<bool>, Zxid), Failed> {
     let session = caller.need_session()?;
     let plan = |tree: &Tree| {
         let mut ops = write::missing(tree, entries.iter().map(|entry| &entry.parent));
@@ -307,7 +311,9 @@ pub(crate) async fn deregister_provider(
         check_own(&door, &[&path], session).await?;
     }
     match write::submit(&door, &caller, Op::Delete { path, version: None }).await? {
-        (Reply::Deleted, zxid) => Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 })),
+        (Reply::Deleted, zxid) => {
+            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+        }
         (_, zxid) => Err(write::other_kind(zxid)),
     }
 }
@@ -371,11 +377,14 @@ pub(crate) async fn deregister(
         let path = providers_path(service).and_then(|parent| parent.child(id));
         path.map_err(|why| Failed::from(why).in_item(index))
     };
-    let paths: Vec<ZnodePath> = body.providers.iter().enumerate().map(path).collect::<Result<_, _>>()?;
+    let paths: Vec<ZnodePath> =
+        body.providers.iter().enumerate().map(path).collect::<Result<_, _>>()?;
     check_own(&door, &paths.iter().collect::<Vec<_>>(), session).await?;
     let ops = paths.into_iter().map(|path| Op::Delete { path, version: None }).collect();
     match write::submit(&door, &caller, Op::Multi(ops)).await? {
-        (Reply::Multi(_), zxid) => Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 })),
+        (Reply::Multi(_), zxid) => {
+            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+        }
         (_, zxid) => Err(write::other_kind(zxid)),
     }
 }

@@ -87,7 +87,11 @@ impl Routes<'_> {
         Self { api, ..self }
     }
 
-    fn fronted(&self, methods: UtoipaMethodRouter<Door>, bounded: bool) -> UtoipaMethodRouter<Door> {
+    fn fronted(
+        &self,
+        methods: UtoipaMethodRouter<Door>,
+        bounded: bool,
+    ) -> UtoipaMethodRouter<Door> {
         let meter = self.door.meters().route(&openapi::plain(&template(&methods)));
         let state = Front { door: self.door.clone(), meter, bounded };
         let (schemas, paths, methods) = methods;

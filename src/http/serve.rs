@@ -24,7 +24,11 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 /// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once, requests
 /// under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. Returns when no connection is left.
 /// Errors: the address of the socket cannot be read.
-pub async fn serve(listener: TcpListener, node: Node, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    node: Node,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "serving HTTP");
     let router = router(Door::new(node, shutdown.clone()));
@@ -72,12 +76,19 @@ pub async fn serve(listener: TcpListener, node: Node, shutdown: CancellationToke
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }
 
 /// Serves one connection until either side closes it.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdown: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     // Answers are small and complete: waiting to fill a packet would only add latency.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");

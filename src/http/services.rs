@@ -76,7 +76,11 @@ fn summary<'a>(view: &View, service: &'a ZnodePath) -> ServiceSummaryBody<'a> {
         let path = format!("{service}/{below}");
         view.tree.get(&path).map_or(0, |znode| znode.num_children())
     };
-    ServiceSummaryBody { name: service.name(), providers: count("providers"), consumers: count("consumers") }
+    ServiceSummaryBody {
+        name: service.name(),
+        providers: count("providers"),
+        consumers: count("consumers"),
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]

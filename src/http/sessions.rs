@@ -64,7 +64,10 @@ pub(crate) async fn open_session(
 fn own(text: &str, caller: &Caller) -> Result<SessionId, Failed> {
     let session = SessionId::from_str(text).map_err(Failed::bad_arguments)?;
     if caller.need_session()? != session {
-        return Err(Failed::because(Code::AuthFailed, "Roost-Session is the token of another session"));
+        return Err(Failed::because(
+            Code::AuthFailed,
+            "Roost-Session is the token of another session",
+        ));
     }
     Ok(session)
 }

@@ -57,7 +57,11 @@ struct ItemBody<'a> {
 
 impl SnapshotText {
     /// Begins the text of what these filters see of this state.
-    pub(crate) fn new(tree: Arc<Tree>, filters: Vec<Filter>, authority: Arc<[AclId]>) -> SnapshotText {
+    pub(crate) fn new(
+        tree: Arc<Tree>,
+        filters: Vec<Filter>,
+        authority: Arc<[AclId]>,
+    ) -> SnapshotText {
         SnapshotText { tree, authority, filters: filters.into(), at: Progress::Head }
     }
 
@@ -135,7 +139,8 @@ impl SnapshotText {
         if !permits(znode.acl(), &self.authority, Perms::READ) {
             return false;
         }
-        let with_data = self.filters.front().is_some_and(|filter| filter.kind != WatchKind::Children);
+        let with_data =
+            self.filters.front().is_some_and(|filter| filter.kind != WatchKind::Children);
         let (data, encoding) = if with_data { data_out(znode.data()) } else { (None, None) };
         let data = with_data.then_some(data);
         if !first {

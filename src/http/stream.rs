@@ -112,8 +112,7 @@ fn write_encoded(encoded: &[u8], with_data: bool, out: &mut Vec<u8>) {
 fn reason_name(reason: ResetReason) -> &'static str {
     match reason {
         ResetReason::TooOld => "too_old",
-        ResetReason::Overflow => "overflow",
-        ResetReason::SnapshotInstalled => "snapshot_installed",
+        ResetReason::Skipped => "skipped",
     }
 }
 
@@ -134,11 +133,16 @@ pub(crate) struct Events {
 
 impl Events {
     /// Returns the body of a stream of this subscription, which ends when `stop` is cancelled.
-    pub(crate) fn body(subscription: Subscription, viewer: Viewer, stop: CancellationToken) -> Body {
+    pub(crate) fn body(
+        subscription: Subscription,
+        viewer: Viewer,
+        stop: CancellationToken,
+    ) -> Body {
         let mut out = Vec::new();
         put(&mut out, format_args!("retry: {RETRY_MS}\n\n"));
         let waiting = VecDeque::new();
-        let events = Events { subscription, stop, viewer, waiting, upto: Zxid(0), snapshot: None, out };
+        let events =
+            Events { subscription, stop, viewer, waiting, upto: Zxid(0), snapshot: None, out };
         Body::from_stream(futures::stream::unfold(events, |mut events| async {
             let piece = events.next().await?;
             Some((Ok::<_, Infallible>(piece), events))
@@ -177,7 +181,9 @@ impl Events {
                     let reason = reason_name(reason);
                     put(
                         out,
-                        format_args!("event: reset\ndata: {{\"zxid\":{zxid},\"reason\":\"{reason}\"}}\n\n"),
+                        format_args!(
+                            "event: reset\ndata: {{\"zxid\":{zxid},\"reason\":\"{reason}\"}}\n\n"
+                        ),
                     );
                 }
                 put(out, format_args!("id: {zxid}\nevent: snapshot\ndata: "));
@@ -196,7 +202,10 @@ impl Events {
     }
 
     fn progress(&mut self, upto: Zxid) {
-        put(&mut self.out, format_args!("id: {upto}\nevent: progress\ndata: {{\"zxid\":{upto}}}\n\n"));
+        put(
+            &mut self.out,
+            format_args!("id: {upto}\nevent: progress\ndata: {{\"zxid\":{upto}}}\n\n"),
+        );
     }
 
     /// Writes waiting changes up to the size of a piece.
@@ -204,7 +213,10 @@ impl Events {
         while self.out.len() < PIECE_BYTES {
             let Some(message) = self.waiting.pop_front() else { break };
             let begun = self.out.len();
-            put(&mut self.out, format_args!("id: {}\nevent: change\ndata: ", message.change.zxid()));
+            put(
+                &mut self.out,
+                format_args!("id: {}\nevent: change\ndata: ", message.change.zxid()),
+            );
             if self.viewer.write_change(&message, &mut self.out) {
                 self.out.extend_from_slice(b"\n\n");
             } else {

@@ -44,7 +44,10 @@ pub(crate) struct WatchParams {
 #[into_params(parameter_in = Query)]
 struct PollParams {
     /// How long to wait for a change, ms; 0 when left out, at most 60000.
-    #[allow(dead_code, reason = "describes the parameter to the OpenAPI document; `Asked` reads it")]
+    #[allow(
+        dead_code,
+        reason = "describes the parameter to the OpenAPI document; `Asked` reads it"
+    )]
     wait_ms: Option<u64>,
 }
 
@@ -74,7 +77,9 @@ impl Asked {
         }
         if asked.wait_ms > POLL_WAIT_MS_MAX {
             let wait_ms = asked.wait_ms;
-            return Err(Failed::bad_arguments(format!("wait_ms is {wait_ms}: at most {POLL_WAIT_MS_MAX}")));
+            return Err(Failed::bad_arguments(format!(
+                "wait_ms is {wait_ms}: at most {POLL_WAIT_MS_MAX}"
+            )));
         }
         Ok(asked)
     }
@@ -91,8 +96,9 @@ impl Asked {
 }
 
 fn number(name: &str, value: &str) -> Result<u64, Failed> {
-    u64::from_str(value)
-        .map_err(|_| Failed::bad_request(format!("in the query: {name} is {value:?}, not a number")))
+    u64::from_str(value).map_err(|_| {
+        Failed::bad_request(format!("in the query: {name} is {value:?}, not a number"))
+    })
 }
 
 const KINDS: [WatchKind; 4] =
@@ -270,7 +276,8 @@ pub(crate) async fn poll(
 ) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["watch", "since", "wait_ms"])?;
     let deadline = Instant::now() + Duration::from_millis(asked.wait_ms);
-    let (mut subscription, viewer) = subscribe(&door, caller, asked.filters()?, asked.watches.since)?;
+    let (mut subscription, viewer) =
+        subscribe(&door, caller, asked.filters()?, asked.watches.since)?;
     loop {
         let wait = deadline.saturating_duration_since(Instant::now());
         let delivery = tokio::select! {

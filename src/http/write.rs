@@ -59,7 +59,10 @@ pub(crate) fn settle_create(failure: &Failure) -> Option<Failed> {
 
 /// Returns the ops that create those of `parents` and of their ancestors that do not exist, parents first, persistent
 /// and open to everyone.
-pub(crate) fn missing<'a>(tree: &Tree, parents: impl IntoIterator<Item = &'a ZnodePath>) -> Vec<Op> {
+pub(crate) fn missing<'a>(
+    tree: &Tree,
+    parents: impl IntoIterator<Item = &'a ZnodePath>,
+) -> Vec<Op> {
     let mut paths = std::collections::BTreeSet::new();
     for parent in parents {
         let absent = parent.self_and_ancestors().take_while(|path| tree.get(path).is_none());
@@ -148,7 +151,10 @@ mod tests {
         }
         for last in [failure(Code::NodeExists, None), failure(Code::NoAuth, Some(0))] {
             let failed = settle_create(&last).unwrap();
-            assert_eq!((failed.parts().1.code, failed.parts().1.multi_index), (last.code.name(), None));
+            assert_eq!(
+                (failed.parts().1.code, failed.parts().1.multi_index),
+                (last.code.name(), None)
+            );
         }
     }
 }

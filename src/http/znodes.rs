@@ -9,7 +9,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer::{self, etag};
-use super::dto::{AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_in, acl_out, data_out};
+use super::dto::{
+    AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_in, acl_out, data_out,
+};
 use super::error::Failed;
 use super::extract::{At, Caller, IfMatch, Json, Params, RawData, Rest};
 use super::read::{self, Freshness};
@@ -74,8 +76,13 @@ pub(crate) async fn get_znode(
         response
     } else {
         let (data, encoding) = data_out(znode.data());
-        let body =
-            ZnodeBody { path: path.as_str(), data, encoding, stat: StatBody::from(&stat), zxid: zxid.0 };
+        let body = ZnodeBody {
+            path: path.as_str(),
+            data,
+            encoding,
+            stat: StatBody::from(&stat),
+            zxid: zxid.0,
+        };
         answer::json_at(StatusCode::OK, zxid, &body)
     };
     response.headers_mut().insert(header::ETAG, etag(stat.version));
@@ -161,7 +168,8 @@ pub(crate) async fn create_znode(
                 ops.push(op.clone());
                 Ok(write::together(ops))
             };
-            write::submit_planned(&door, &caller, plan, |failure, _| write::settle_create(failure)).await?
+            write::submit_planned(&door, &caller, plan, |failure, _| write::settle_create(failure))
+                .await?
         }
         _ => write::submit(&door, &caller, op).await?,
     };
@@ -218,7 +226,9 @@ pub(crate) async fn delete_znode(
     caller: Caller,
 ) -> Result<Response, Failed> {
     match write::submit(&door, &caller, Op::Delete { path, version }).await? {
-        (Reply::Deleted, zxid) => Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 })),
+        (Reply::Deleted, zxid) => {
+            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+        }
         (_, zxid) => Err(write::other_kind(zxid)),
     }
 }
@@ -287,8 +297,8 @@ pub(crate) async fn get_children(
     let znode = read::readable(&view, path.as_str(), &caller)?;
     let child_body = |child: &'_ ZnodePath| {
         let found = view.tree.get(child.as_str());
-        let open =
-            found.filter(|child| params.values && permits(child.acl(), &caller.authority, Perms::READ));
+        let open = found
+            .filter(|child| params.values && permits(child.acl(), &caller.authority, Perms::READ));
         let (data, encoding) = open.map_or((None, None), |child| data_out(child.data()));
         let stat = found.filter(|_| params.stats).map(|child| StatBody::from(&child.stat()));
         let bytes = data.as_ref().map_or(0, |data| data.len());
@@ -338,7 +348,8 @@ pub(crate) async fn get_acl(
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let znode = read::readable(&view, path.as_str(), &caller)?;
     let zxid = view.tree.zxid();
-    let body = AclOfBody { acl: acl_out(znode.acl()), stat: StatBody::from(&znode.stat()), zxid: zxid.0 };
+    let body =
+        AclOfBody { acl: acl_out(znode.acl()), stat: StatBody::from(&znode.stat()), zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
 }
 

@@ -147,7 +147,8 @@ impl Pending {
         let mut lanes = Vec::new();
         while let Some(chunk) = self.chunks.front_mut() {
             let dropped = chunk.lane.is_broken();
-            let room = |bytes: usize, txn: &Bytes| bytes == 0 || bytes + txn.len() <= BATCH_BYTES_MAX;
+            let room =
+                |bytes: usize, txn: &Bytes| bytes == 0 || bytes + txn.len() <= BATCH_BYTES_MAX;
             let mut taken = 0;
             for txn in &chunk.txns {
                 if !dropped && (batch.len() == BATCH_TXNS_MAX || !room(bytes, txn)) {
@@ -179,7 +180,10 @@ mod tests {
     use super::*;
 
     fn chunk(lane: &Lane, sizes: &[usize]) -> Chunk {
-        Chunk { lane: lane.clone(), txns: sizes.iter().map(|size| Bytes::from(vec![0; *size])).collect() }
+        Chunk {
+            lane: lane.clone(),
+            txns: sizes.iter().map(|size| Bytes::from(vec![0; *size])).collect(),
+        }
     }
 
     #[test]

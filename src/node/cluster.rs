@@ -68,7 +68,8 @@ impl Membership {
         clock: Clock,
     ) -> Membership {
         let led_at_ms = Mutex::new(clock.now_ms());
-        let shared = Shared { identity: Mutex::new(identity), peer_identity, wal, clock, led_at_ms };
+        let shared =
+            Shared { identity: Mutex::new(identity), peer_identity, wal, clock, led_at_ms };
         Membership { shared: Arc::new(shared) }
     }
 
@@ -103,7 +104,12 @@ impl Membership {
             match identity.cluster_id {
                 own if own == cluster_id => return Ok(()),
                 0 => Identity { cluster_id, ..*identity },
-                own => return Err(format!("node {} belongs to cluster {own:032x} already", identity.node)),
+                own => {
+                    return Err(format!(
+                        "node {} belongs to cluster {own:032x} already",
+                        identity.node
+                    ));
+                }
             }
         };
         let write = Write::Identity(identity.encode().into());
@@ -137,9 +143,9 @@ impl Membership {
 async fn invite(peers: &Peers, cluster_id: ClusterId, member: &Member) -> Result<(), Error> {
     let payload = codec::encode(&Invitation { cluster_id, node: member.node }).into();
     let asked = peers.dial(member.node, &member.peer_addr).call(Kind::Join, payload, ASK).await;
-    asked
-        .map(drop)
-        .map_err(|why| Error::Refused(format!("node {} at {}: {why}", member.node, member.peer_addr)))
+    asked.map(drop).map_err(|why| {
+        Error::Refused(format!("node {} at {}: {why}", member.node, member.peer_addr))
+    })
 }
 
 impl Node {
@@ -155,7 +161,10 @@ impl Node {
     pub async fn init(&self, members: Vec<Member>) -> Result<ClusterId, Error> {
         check_members(&members)?;
         if !members.iter().any(|member| member.node == self.id()) {
-            return Err(Error::Refused(format!("this is node {}: it must be one of the members", self.id())));
+            return Err(Error::Refused(format!(
+                "this is node {}: it must be one of the members",
+                self.id()
+            )));
         }
         if self.inner.consensus.is_initialized().await? {
             return Err(Error::Refused("this node belongs to a running cluster already".into()));
@@ -208,7 +217,11 @@ impl Node {
         })
     }
 
-    async fn ask_leader(&self, question: &Question, patience: Duration) -> Result<Vec<MemberStatus>, Error> {
+    async fn ask_leader(
+        &self,
+        question: &Question,
+        patience: Duration,
+    ) -> Result<Vec<MemberStatus>, Error> {
         if self.cluster_id().is_none() {
             return Err(Error::NotInitialized);
         }
@@ -218,7 +231,8 @@ impl Node {
         } else {
             let payload = codec::encode(question).into();
             let answer = self.inner.peers.call(leader, Kind::Status, payload, patience).await;
-            let answer = answer.map_err(|why| Error::Io(format!("the leader, node {leader}: {why}")))?;
+            let answer =
+                answer.map_err(|why| Error::Io(format!("the leader, node {leader}: {why}")))?;
             codec::decode::<Answer>(&answer, PEER_PAYLOAD_BYTES_MAX).map_err(Error::Io)?
         };
         answer.map_err(|(retry, why)| if retry { Error::NoLeader } else { Error::Refused(why) })
@@ -251,7 +265,9 @@ async fn add_learner(node: &Node, member: &Member) -> Result<(), Refused> {
         return Err(Refused::Invalid(format!("node {} is a member already", member.node)));
     }
     let cluster_id = node.cluster_id().ok_or(Refused::NotLeader)?;
-    invite(&node.inner.peers, cluster_id, member).await.map_err(|err| Refused::Invalid(err.to_string()))?;
+    invite(&node.inner.peers, cluster_id, member)
+        .await
+        .map_err(|err| Refused::Invalid(err.to_string()))?;
     node.inner.consensus.add_learner(member.clone()).await
 }
 

@@ -40,7 +40,10 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
         match gate.tick(seen) {
             Decision::Hold => {}
             Decision::Restart => {
-                tracing::info!(term = seen.leading_term, "every session has its full timeout again");
+                tracing::info!(
+                    term = seen.leading_term,
+                    "every session has its full timeout again"
+                );
                 node.inner.stage.expiry.lock().restart_all(now_ms);
             }
             Decision::Expire => {
@@ -69,7 +72,9 @@ fn close_expired(node: &Node, now_ms: u64) {
     for session in expired {
         // The owner is named so that a session which re-attaches elsewhere before this is applied stays.
         match root.session(session).map(|record| record.owner()) {
-            Some(owner) => propose(node, Op::CloseSession { session, unless_moved_from: Some(owner) }),
+            Some(owner) => {
+                propose(node, Op::CloseSession { session, unless_moved_from: Some(owner) })
+            }
             None => drop(node.inner.stage.expiry.lock().remove(session)),
         }
     }
@@ -85,8 +90,13 @@ fn reap(node: &Node) {
 
 /// Proposes without waiting: what is lost or refused is found again at a later tick.
 fn propose(node: &Node, op: Op) {
-    let request =
-        Request { session: SessionId::NONE, owner: None, authority: Vec::new(), idempotency_key: None, op };
+    let request = Request {
+        session: SessionId::NONE,
+        owner: None,
+        authority: Vec::new(),
+        idempotency_key: None,
+        op,
+    };
     if let Err(err) = node.enqueue(&request) {
         tracing::debug!(%err, "housekeeping has to wait");
     }

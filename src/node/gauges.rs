@@ -21,7 +21,11 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
         ("roost_data_bytes", "Bytes of all paths and data", tree.data_bytes() as f64),
         ("roost_raft_term", "Raft term", status.term as f64),
         ("roost_raft_is_leader", "Whether this node leads", f64::from(u8::from(is_leader))),
-        ("roost_raft_has_leader", "Whether a leader is known", f64::from(u8::from(status.leader.is_some()))),
+        (
+            "roost_raft_has_leader",
+            "Whether a leader is known",
+            f64::from(u8::from(status.leader.is_some())),
+        ),
         ("roost_raft_last_log_index", "Last index in the log", status.last_log.unwrap_or(0) as f64),
         (
             "roost_raft_committed_index",
@@ -34,11 +38,23 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
             "Last index in the newest snapshot",
             status.snapshot.unwrap_or(0) as f64,
         ),
-        ("roost_writes_waiting", "Writes that entered here and are not applied here", outbox as f64),
+        (
+            "roost_writes_waiting",
+            "Writes that entered here and are not applied here",
+            outbox as f64,
+        ),
         ("roost_sessions_tracked", "Sessions in the expiry queue", expiring as f64),
         ("roost_subscriptions", "Watch subscriptions", watches.subscriptions as f64),
-        ("roost_watch_changes", "Transactions with events, since the start", watches.published as f64),
-        ("roost_watch_messages", "Messages taken by subscribers, since the start", watches.delivered as f64),
+        (
+            "roost_watch_changes",
+            "Transactions with events, since the start",
+            watches.published as f64,
+        ),
+        (
+            "roost_watch_messages",
+            "Messages taken by subscribers, since the start",
+            watches.delivered as f64,
+        ),
         (
             "roost_watch_overflows",
             "Subscribers that were too slow, since the start",
@@ -56,6 +72,10 @@ fn storage(stats: &StorageStats) -> [Gauge; 5] {
         ("roost_log_entries", "Entries appended to the log, since the start", stats.entries as f64),
         ("roost_log_entry_bytes", "Bytes of those entries", stats.entry_bytes as f64),
         ("roost_log_written_bytes", "Bytes handed to the store", stats.written_bytes as f64),
-        ("roost_log_commit_seconds", "Time spent in durable commits", stats.commit_micros_sum as f64 / 1e6),
+        (
+            "roost_log_commit_seconds",
+            "Time spent in durable commits",
+            stats.commit_micros_sum as f64 / 1e6,
+        ),
     ]
 }

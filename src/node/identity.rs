@@ -39,7 +39,8 @@ impl Identity {
 
     /// Decodes the stored record.
     pub fn decode(bytes: &[u8]) -> Result<Identity, String> {
-        codec::decode(bytes, 1024).map_err(|why| format!("the node's identity record does not parse: {why}"))
+        codec::decode(bytes, 1024)
+            .map_err(|why| format!("the node's identity record does not parse: {why}"))
     }
 
     /// Encodes the record.

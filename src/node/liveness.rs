@@ -67,7 +67,10 @@ impl Reports {
         {
             let mut heard = self.heard.lock();
             if heard.renewals.len() >= RENEWALS_MAX {
-                return Err(Error::Busy { what: "the node's queue of renewals", retry_after_ms: 100 });
+                return Err(Error::Busy {
+                    what: "the node's queue of renewals",
+                    retry_after_ms: 100,
+                });
             }
             heard.renewals.push((session, waiter));
         }

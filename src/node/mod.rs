@@ -60,7 +60,8 @@ use crate::raft::{Consensus, Leadership};
 use crate::storage::WalHandle;
 use crate::tree::Tree;
 use crate::types::{
-    AclId, ClusterId, Error, Failure, NodeId, Op, Origin, Owner, Password, Reply, SessionId, Txn, Zxid,
+    AclId, ClusterId, Error, Failure, NodeId, Op, Origin, Owner, Password, Reply, SessionId, Txn,
+    Zxid,
 };
 
 pub use identity::Identity;
@@ -153,6 +154,11 @@ impl Node {
         self.inner.stage.root()
     }
 
+    /// Returns the last log index in this node's state. Read it before [`Node::local`], which is then at least as new.
+    pub fn applied(&self) -> Option<u64> {
+        self.inner.stage.progress().borrow().index
+    }
+
     /// Returns the wall clock, ms since 1970, for people to read.
     pub fn wall_ms(&self) -> u64 {
         self.inner.stage.clock.wall_ms()
@@ -207,9 +213,13 @@ impl Node {
 
     fn enqueue(&self, request: &Request) -> Result<tokio::sync::oneshot::Receiver<Answer>, Error> {
         let Request { session, owner, authority, idempotency_key, op } = request.clone();
-        let origin =
-            Origin { node: self.inner.stage.node, incarnation: self.inner.stage.incarnation, seq: 0 };
-        let encoded = outbox::encode(&Txn { origin, session, owner, authority, idempotency_key, op })?;
+        let origin = Origin {
+            node: self.inner.stage.node,
+            incarnation: self.inner.stage.incarnation,
+            seq: 0,
+        };
+        let encoded =
+            outbox::encode(&Txn { origin, session, owner, authority, idempotency_key, op })?;
         let answer = self.inner.stage.outbox.lock().push(encoded)?;
         self.inner.stage.outbox_grew.notify_one();
         Ok(answer)

@@ -39,7 +39,10 @@ impl Outbox {
 
     /// Takes an encoded transaction (with any sequence number), gives it the next one, and returns where its answer will
     /// come. Refused with `Busy` when the queue is full.
-    pub(super) fn push(&mut self, mut encoded: Vec<u8>) -> Result<oneshot::Receiver<Answer>, Error> {
+    pub(super) fn push(
+        &mut self,
+        mut encoded: Vec<u8>,
+    ) -> Result<oneshot::Receiver<Answer>, Error> {
         if self.slots.len() >= OUTBOX_TXNS_MAX || self.bytes + encoded.len() > OUTBOX_BYTES_MAX {
             return Err(Error::Busy { what: "the node's queue of writes", retry_after_ms: 100 });
         }
@@ -156,7 +159,11 @@ mod tests {
         let mut outbox = Outbox::new();
         let _answers: Vec<_> = (0..5).map(|_| outbox.push(encoded()).unwrap()).collect();
         assert_eq!(seqs(&outbox.take_unsent(2, usize::MAX)), [1, 2]);
-        assert_eq!(seqs(&outbox.take_unsent(9, 1)), [3], "one goes even when it is larger than the bound");
+        assert_eq!(
+            seqs(&outbox.take_unsent(9, 1)),
+            [3],
+            "one goes even when it is larger than the bound"
+        );
         assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [4, 5]);
         assert!(outbox.take_unsent(9, usize::MAX).is_empty());
     }
@@ -200,7 +207,8 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_keeps_what_it_has() {
         let mut outbox = Outbox::new();
-        let answers: Vec<_> = (0..OUTBOX_TXNS_MAX).map(|_| outbox.push(encoded()).unwrap()).collect();
+        let answers: Vec<_> =
+            (0..OUTBOX_TXNS_MAX).map(|_| outbox.push(encoded()).unwrap()).collect();
         assert!(matches!(outbox.push(encoded()), Err(Error::Busy { .. })));
         assert_eq!(outbox.len(), answers.len());
     }

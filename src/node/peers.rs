@@ -40,8 +40,9 @@ impl Peers {
 
     fn peer(&self, node: NodeId) -> Result<Peer, PeerError> {
         let member = self.consensus.get().and_then(|consensus| consensus.member(node));
-        let addr =
-            member.ok_or_else(|| PeerError::Unreachable(format!("node {node} is not a member")))?.peer_addr;
+        let addr = member
+            .ok_or_else(|| PeerError::Unreachable(format!("node {node} is not a member")))?
+            .peer_addr;
         let mut peers = self.peers.lock();
         match peers.get(&node) {
             Some((known, peer)) if *known == addr => Ok(peer.clone()),

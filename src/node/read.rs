@@ -40,9 +40,10 @@ impl Barrier {
         let (waiter, index) = oneshot::channel();
         match self.queue.try_send(waiter) {
             Ok(()) => index.await.map_err(|_| Error::Stopping),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(Error::Busy { what: "the node's queue of linearizable reads", retry_after_ms: 100 })
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Busy {
+                what: "the node's queue of linearizable reads",
+                retry_after_ms: 100,
+            }),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::Stopping),
         }
     }
@@ -69,7 +70,8 @@ pub(super) fn start(
             while let Ok(more) = waiting.try_recv() {
                 waiters.push(more);
             }
-            let round = round(stage.clone(), consensus.clone(), peers.clone(), consensus.leadership());
+            let round =
+                round(stage.clone(), consensus.clone(), peers.clone(), consensus.leadership());
             let stop = stop.clone();
             tokio::spawn(async move {
                 if let Some(Ok(index)) = stop.run_until_cancelled(round).await {

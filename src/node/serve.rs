@@ -53,14 +53,23 @@ impl Dispatch {
 }
 
 impl Handler for Dispatch {
-    fn call(&self, from: NodeId, kind: Kind, payload: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn call(
+        &self,
+        from: NodeId,
+        kind: Kind,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
         let member = self.member();
         match kind {
             Kind::Append | Kind::Vote | Kind::PreVote | Kind::TransferLeader => {
                 async move { member?.consensus().serve(kind, payload).await }.boxed()
             }
             Kind::ReadIndex => async move {
-                let index = member?.consensus().read_index().await.map_err(|refused| refused.to_string())?;
+                let index = member?
+                    .consensus()
+                    .read_index()
+                    .await
+                    .map_err(|refused| refused.to_string())?;
                 Ok(Bytes::copy_from_slice(&index.to_le_bytes()))
             }
             .boxed(),
@@ -98,7 +107,8 @@ impl Handler for Dispatch {
                     Ok(())
                 }
                 (Ok(node), Kind::Snapshot) => {
-                    raft::receive_snapshot(snapshots, node.consensus().clone(), sender, receiver).await
+                    raft::receive_snapshot(snapshots, node.consensus().clone(), sender, receiver)
+                        .await
                 }
                 (Ok(_), other) => Err(format!("{other:?} is a call, not a stream")),
                 (Err(why), _) => Err(why),

@@ -89,7 +89,10 @@ impl Stage {
     /// Keeps the expiry queue in step with the sessions of the tree, on every node: whoever becomes leader has it complete.
     fn follow_session(&self, expiry: &mut ExpiryQueue, txn: &Txn, reply: &Reply, now_ms: u64) {
         match (&txn.op, reply) {
-            (Op::OpenSession { .. } | Op::AttachSession { .. }, Reply::Session { session, timeout_ms }) => {
+            (
+                Op::OpenSession { .. } | Op::AttachSession { .. },
+                Reply::Session { session, timeout_ms },
+            ) => {
                 expiry.insert(*session, *timeout_ms, now_ms);
             }
             (Op::CloseSession { session, .. }, Reply::Removed { .. }) => {
@@ -121,7 +124,10 @@ impl ApplySink for Stage {
                         changes.push((applied.zxid, applied.events));
                     }
                     if is_own {
-                        answers.push((txn.origin.seq, Answer { zxid: applied.zxid, result: applied.result }));
+                        answers.push((
+                            txn.origin.seq,
+                            Answer { zxid: applied.zxid, result: applied.result },
+                        ));
                     }
                 }
                 Outcome::Gap { .. } if is_own => gaps.push(txn.origin.seq),

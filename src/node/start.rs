@@ -77,7 +77,8 @@ impl Node {
         let opened = open_storage(&options.storage, node, &clock).await?;
         let Opened { wal, snapshots, log, identity } = opened;
         let peer_identity = peer::Identity::new(node, identity.cluster_id, options.secret.clone());
-        let membership = Membership::new(identity, peer_identity.clone(), wal.clone(), clock.clone());
+        let membership =
+            Membership::new(identity, peer_identity.clone(), wal.clone(), clock.clone());
         let peers = Arc::new(Peers::new(options.net.clone(), peer_identity.clone(), stop.clone()));
 
         let tick_ms = options.tick.as_millis() as u64;
@@ -89,15 +90,24 @@ impl Node {
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));
         let state_machine = StateMachine::new(snapshots.clone(), stage.clone());
-        let consensus =
-            Consensus::start(node, "roost".into(), &options.raft, clock.clone(), log, state_machine, network)
-                .await
-                .map_err(|err| err.to_string())?;
+        let consensus = Consensus::start(
+            node,
+            "roost".into(),
+            &options.raft,
+            clock.clone(),
+            log,
+            state_machine,
+            network,
+        )
+        .await
+        .map_err(|err| err.to_string())?;
         peers.set_consensus(consensus.clone());
 
         let cluster_time = Arc::new(ClusterTime::new(stage.clone(), consensus.leadership()));
-        let (batcher, batching) = batcher::start(consensus.clone(), cluster_time.clone(), stop.clone());
-        let (barrier, reading) = read::start(stage.clone(), consensus.clone(), peers.clone(), stop.clone());
+        let (batcher, batching) =
+            batcher::start(consensus.clone(), cluster_time.clone(), stop.clone());
+        let (barrier, reading) =
+            read::start(stage.clone(), consensus.clone(), peers.clone(), stop.clone());
         let reports = Arc::new(Reports::default());
         let this = Node {
             inner: Arc::new(Inner {
@@ -123,7 +133,13 @@ impl Node {
             membership: membership.clone(),
         };
         let admission = Arc::new(Doorkeeper { membership: membership.clone() });
-        tasks.spawn(peer::serve(options.acceptor, peer_identity, admission, Arc::new(handler), stop.clone()));
+        tasks.spawn(peer::serve(
+            options.acceptor,
+            peer_identity,
+            admission,
+            Arc::new(handler),
+            stop.clone(),
+        ));
         tasks.spawn(batching);
         tasks.spawn(reading);
         tasks.spawn(membership.follow(consensus.leadership()));
@@ -145,7 +161,13 @@ impl Node {
         ));
         let pace = Pace { tick: options.tick, quorum_ack_age_ms_max: options.raft.election_ms_max };
         tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, stop.clone()));
-        tasks.spawn(snapshot_when_due(stage, consensus, options.snapshot_log_bytes, options.tick, stop));
+        tasks.spawn(snapshot_when_due(
+            stage,
+            consensus,
+            options.snapshot_log_bytes,
+            options.tick,
+            stop,
+        ));
         Ok(this)
     }
 }
@@ -163,21 +185,24 @@ async fn open_storage(storage: &Storage, node: NodeId, clock: &Clock) -> Result<
     let clock = clock.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let disk: Arc<dyn Disk> = match &storage {
-            Storage::Directory(dir) => {
-                Arc::new(SledDisk::open(&dir.join("raft"), SLED_CACHE_BYTES).map_err(|err| err.to_string())?)
-            }
+            Storage::Directory(dir) => Arc::new(
+                SledDisk::open(&dir.join("raft"), SLED_CACHE_BYTES)
+                    .map_err(|err| err.to_string())?,
+            ),
             Storage::Memory(disk, _) => disk.clone(),
         };
         let (mut log, recovered) = Log::open(disk).map_err(|err| err.to_string())?;
         let identity = Identity::next(node, recovered.identity.as_deref())?;
-        log.write_now(vec![Write::Identity(identity.encode().into())]).map_err(|err| err.to_string())?;
+        log.write_now(vec![Write::Identity(identity.encode().into())])
+            .map_err(|err| err.to_string())?;
         let generation = recovered.snapshot.as_ref().map(|pointer| pointer.generation);
         let store = match storage {
             Storage::Directory(dir) => SnapshotStore::open(&dir.join("snap"), generation),
             Storage::Memory(_, disks) => SnapshotStore::in_memory(disks, generation),
         };
         let store = store.map_err(|err| err.to_string())?;
-        let wal = spawn_writer(log, Box::new(move || clock.now_micros())).map_err(|err| err.to_string())?;
+        let wal = spawn_writer(log, Box::new(move || clock.now_micros()))
+            .map_err(|err| err.to_string())?;
         let log = LogStore::new(wal.clone(), &recovered)?;
         let snapshots = Snapshots::new(store, wal.clone(), recovered.snapshot);
         Ok(Opened { wal, snapshots, log, identity })

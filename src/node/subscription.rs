@@ -60,14 +60,21 @@ pub struct Subscription {
 impl Node {
     /// Subscribes to paths: from now on, beginning with a snapshot, or after what the client has seen already. Errors: `Busy`
     /// and `Refused` at the bounds of the hub.
-    pub fn subscribe(&self, filters: Vec<Filter>, since: Option<Zxid>) -> Result<Subscription, Error> {
+    pub fn subscribe(
+        &self,
+        filters: Vec<Filter>,
+        since: Option<Zxid>,
+    ) -> Result<Subscription, Error> {
         let woken = Arc::new(Notify::new());
         let wake = {
             let woken = woken.clone();
             Box::new(move || woken.notify_one())
         };
-        let (id, start) =
-            self.inner.stage.hub.lock().subscribe(filters, since.map_or(Since::Now, Since::After), wake)?;
+        let (id, start) = self.inner.stage.hub.lock().subscribe(
+            filters,
+            since.map_or(Since::Now, Since::After),
+            wake,
+        )?;
         Ok(Subscription {
             stage: self.inner.stage.clone(),
             id,
@@ -96,7 +103,10 @@ impl Subscription {
             let tree = self.stage.root();
             hub.restart(self.id, tree.zxid())?;
             self.drained = false;
-            return Some(Delivery::Snapshot { tree, reset: self.reset.replace(ResetReason::Skipped) });
+            return Some(Delivery::Snapshot {
+                tree,
+                reset: self.reset.replace(ResetReason::Skipped),
+            });
         }
         self.reset = Some(ResetReason::Skipped);
         self.drained = !taken.more;

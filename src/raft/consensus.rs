@@ -135,7 +135,8 @@ impl Consensus {
             install_snapshot_timeout: 60_000,
             ..openraft::Config::default()
         };
-        let config = config.validate().map_err(|err| Error::Refused(format!("raft timing: {err}")))?;
+        let config =
+            config.validate().map_err(|err| Error::Refused(format!("raft timing: {err}")))?;
         let raft = Raft::new(node, Arc::new(config), network, log, state_machine)
             .await
             .map_err(|err| Error::Io(format!("consensus did not start: {err}")))?;
@@ -173,7 +174,9 @@ impl Consensus {
     pub async fn read_index(&self) -> Result<u64, Refused> {
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _)) => Ok(read.index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Refused::NotLeader),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+                Err(Refused::NotLeader)
+            }
             Err(RaftError::APIError(_)) => Err(Refused::NotLeader),
             Err(RaftError::Fatal(_)) => Err(Refused::Stopped),
         }
@@ -183,7 +186,8 @@ impl Consensus {
     pub async fn serve(&self, kind: Kind, payload: Bytes) -> Result<Bytes, String> {
         match kind {
             Kind::Append => {
-                let rpc: AppendEntriesRequest<TypeConfig> = codec::decode(&payload, PEER_FRAME_BYTES_MAX)?;
+                let rpc: AppendEntriesRequest<TypeConfig> =
+                    codec::decode(&payload, PEER_FRAME_BYTES_MAX)?;
                 let commit = rpc.leader_commit.map(|id| id.index);
                 let answer = self.raft.append_entries(rpc).await.map_err(|err| err.to_string())?;
                 if answer.is_success() {
@@ -200,8 +204,10 @@ impl Consensus {
                 answer.map(|answer| codec::encode(&answer).into()).map_err(|err| err.to_string())
             }
             Kind::TransferLeader => {
-                let rpc: TransferLeaderRequest<TypeConfig> = codec::decode(&payload, PEER_FRAME_BYTES_MAX)?;
-                let answer = self.raft.handle_transfer_leader(rpc).await.map_err(|err| err.to_string())?;
+                let rpc: TransferLeaderRequest<TypeConfig> =
+                    codec::decode(&payload, PEER_FRAME_BYTES_MAX)?;
+                let answer =
+                    self.raft.handle_transfer_leader(rpc).await.map_err(|err| err.to_string())?;
                 Ok(codec::encode(&answer).into())
             }
             other => Err(format!("{other:?} is not a message of consensus")),
@@ -216,7 +222,8 @@ impl Consensus {
         data: SnapshotData,
     ) -> Result<Bytes, String> {
         let snapshot = openraft::storage::Snapshot { meta, snapshot: data };
-        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(|err| err.to_string())?;
+        let answer =
+            self.raft.install_full_snapshot(vote, snapshot).await.map_err(|err| err.to_string())?;
         Ok(codec::encode(&answer).into())
     }
 
@@ -272,12 +279,22 @@ impl Consensus {
 
     /// Returns the term of the last entry that is applied here.
     pub fn applied_term(&self) -> Option<u64> {
-        self.raft.data_metrics().borrow_watched().last_applied.map(|id| id.committed_leader_id().term)
+        self.raft
+            .data_metrics()
+            .borrow_watched()
+            .last_applied
+            .map(|id| id.committed_leader_id().term)
     }
 
     /// Returns how to reach a member, as far as this node's membership tells.
     pub fn member(&self, node: NodeId) -> Option<Member> {
-        self.raft.server_metrics().borrow_watched().membership_config.membership().get_node(&node).cloned()
+        self.raft
+            .server_metrics()
+            .borrow_watched()
+            .membership_config
+            .membership()
+            .get_node(&node)
+            .cloned()
     }
 
     /// Returns whether the node is part of the membership that this node knows.
@@ -299,7 +316,8 @@ impl Consensus {
                     Some(replication) => replication.get(node).and_then(|id| id.map(|id| id.index)),
                     None => None,
                 };
-                let lag = matched.map(|matched| metrics.last_log_index.unwrap_or(0).saturating_sub(matched));
+                let lag = matched
+                    .map(|matched| metrics.last_log_index.unwrap_or(0).saturating_sub(matched));
                 MemberStatus { member: member.clone(), voter: voters.contains(node), matched, lag }
             })
             .collect();
@@ -343,7 +361,11 @@ impl Consensus {
 
     /// Adds a learner and waits until it has the log.
     pub async fn add_learner(&self, member: Member) -> Result<(), Refused> {
-        self.raft.add_learner(member.node, member, true).await.map(drop).map_err(|err| refused(&err))
+        self.raft
+            .add_learner(member.node, member, true)
+            .await
+            .map(drop)
+            .map_err(|err| refused(&err))
     }
 
     /// Makes a learner a voter.
@@ -373,9 +395,9 @@ impl Consensus {
         match tokio::time::timeout(Duration::from_secs(5), leads).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Refused::Stopped),
-            Err(_) => {
-                Err(Refused::Invalid(format!("node {node} did not take over: it may be down or far behind")))
-            }
+            Err(_) => Err(Refused::Invalid(format!(
+                "node {node} did not take over: it may be down or far behind"
+            ))),
         }
     }
 
@@ -403,7 +425,9 @@ impl Consensus {
 
 fn refusal(err: &ClientWriteError<TypeConfig>) -> Refused {
     match err {
-        ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_) => Refused::NotLeader,
+        ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_) => {
+            Refused::NotLeader
+        }
         other => Refused::Invalid(other.to_string()),
     }
 }

@@ -22,7 +22,8 @@ pub enum Content {
 
 /// Decodes a stored entry: its term and content.
 pub fn inspect_entry(entry: &LogEntry) -> Result<(u64, Content), String> {
-    let decoded = decode_entry(&entry.bytes).map_err(|err| format!("log entry {}: {err}", entry.index))?;
+    let decoded =
+        decode_entry(&entry.bytes).map_err(|err| format!("log entry {}: {err}", entry.index))?;
     let content = match decoded.payload {
         EntryPayload::Blank => Content::Blank,
         EntryPayload::Membership(membership) => Content::Membership(membership.to_string()),
@@ -33,9 +34,12 @@ pub fn inspect_entry(entry: &LogEntry) -> Result<(u64, Content), String> {
 
 /// Returns the last index that a stopped node knew to be committed.
 pub fn inspect_committed(recovered: &Recovered) -> Result<Option<u64>, String> {
+    let committed = recovered
+        .committed
+        .as_ref()
+        .map(|bytes| codec::decode::<LogId>(bytes, PEER_FRAME_BYTES_MAX));
     let committed =
-        recovered.committed.as_ref().map(|bytes| codec::decode::<LogId>(bytes, PEER_FRAME_BYTES_MAX));
-    let committed = committed.transpose().map_err(|why| format!("the commit index does not parse: {why}"))?;
+        committed.transpose().map_err(|why| format!("the commit index does not parse: {why}"))?;
     let in_snapshot = recovered.snapshot.as_ref().map(snapshot::stands_for).transpose()?.flatten();
     Ok(committed.map(|id| id.index).max(in_snapshot))
 }

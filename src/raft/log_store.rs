@@ -27,8 +27,10 @@ pub struct LogStore {
 impl LogStore {
     /// Returns the log over a store that was just opened. Errors: a record of it does not parse.
     pub fn new(wal: WalHandle, recovered: &Recovered) -> Result<LogStore, String> {
-        let purged = recovered.purged.as_ref().map(|(_, marker)| decode("purged", marker)).transpose()?;
-        let committed = recovered.committed.as_ref().map(|bytes| decode("committed", bytes)).transpose()?;
+        let purged =
+            recovered.purged.as_ref().map(|(_, marker)| decode("purged", marker)).transpose()?;
+        let committed =
+            recovered.committed.as_ref().map(|bytes| decode("committed", bytes)).transpose()?;
         Ok(LogStore { reader: wal.reader(), wal, purged, committed })
     }
 
@@ -93,7 +95,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     /// What apply reads: in pieces, so that a long range is never in memory as a whole.
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -127,7 +132,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let reader = self.reader.clone();
-        let last = tokio::task::spawn_blocking(move || reader.last()).await.map_err(io::Error::other)??;
+        let last = tokio::task::spawn_blocking(move || reader.last())
+            .await
+            .map_err(io::Error::other)??;
         let last_log_id =
             last.map(|entry| decode_entry(&entry.bytes).map(|entry| entry.log_id())).transpose()?;
         Ok(LogState { last_purged_log_id: self.purged, last_log_id: last_log_id.or(self.purged) })
@@ -160,10 +167,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter();
-        let entries =
-            entries.map(|entry| LogEntry { index: entry.log_id.index, bytes: encode(&entry) }).collect();
-        self.wal
-            .submit(vec![Write::Append(entries)], Box::new(move |outcome| callback.io_completed(outcome)));
+        let entries = entries
+            .map(|entry| LogEntry { index: entry.log_id.index, bytes: encode(&entry) })
+            .collect();
+        self.wal.submit(
+            vec![Write::Append(entries)],
+            Box::new(move |outcome| callback.io_completed(outcome)),
+        );
         Ok(())
     }
 

@@ -55,8 +55,10 @@ impl Link {
         rpc: &impl Serialize,
         patience: Duration,
     ) -> Rpc<A> {
-        let answer = self.peer.call(kind, codec::encode(rpc).into(), patience).await.map_err(unreachable)?;
-        codec::decode(&answer, PEER_FRAME_BYTES_MAX).map_err(|why| Unreachable::from_string(why).into())
+        let answer =
+            self.peer.call(kind, codec::encode(rpc).into(), patience).await.map_err(unreachable)?;
+        codec::decode(&answer, PEER_FRAME_BYTES_MAX)
+            .map_err(|why| Unreachable::from_string(why).into())
     }
 }
 

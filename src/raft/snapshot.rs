@@ -66,7 +66,11 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// Returns the snapshots of a store that was just opened, whose pointer was `current`.
-    pub fn new(store: SnapshotStore, wal: WalHandle, current: Option<SnapshotPointer>) -> Arc<Snapshots> {
+    pub fn new(
+        store: SnapshotStore,
+        wal: WalHandle,
+        current: Option<SnapshotPointer>,
+    ) -> Arc<Snapshots> {
         let next = current.as_ref().map_or(1, |pointer| pointer.generation + 1);
         Arc::new(Snapshots {
             store,
@@ -107,7 +111,11 @@ impl Snapshots {
     }
 
     /// Writes and publishes a snapshot of a tree.
-    pub(super) async fn build(self: &Arc<Self>, tree: Tree, meta: SnapshotMeta) -> io::Result<Snapshot> {
+    pub(super) async fn build(
+        self: &Arc<Self>,
+        tree: Tree,
+        meta: SnapshotMeta,
+    ) -> io::Result<Snapshot> {
         let home = self.clone();
         let stored = Meta::of(&meta);
         let pointer = tokio::task::spawn_blocking(move || {
@@ -120,7 +128,11 @@ impl Snapshots {
     }
 
     /// Takes over a snapshot as the current one and returns its content. One that lies elsewhere is copied first.
-    pub(super) async fn adopt(self: &Arc<Self>, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<Tree> {
+    pub(super) async fn adopt(
+        self: &Arc<Self>,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<Tree> {
         let home = self.clone();
         let meta = Meta::of(meta);
         let adopted = tokio::task::spawn_blocking(move || {
@@ -165,7 +177,8 @@ fn invalid(why: String) -> io::Error {
 /// Sends a snapshot to a peer and returns its encoded answer: a header, the pieces, an empty item as the end, and then one
 /// item back.
 pub(super) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot) -> Result<Bytes, String> {
-    let (sender, mut receiver) = peer.open_stream(Kind::Snapshot).await.map_err(|err| err.to_string())?;
+    let (sender, mut receiver) =
+        peer.open_stream(Kind::Snapshot).await.map_err(|err| err.to_string())?;
     let header = Header { vote, meta: Meta::of(&snapshot.meta) };
     let SnapshotData { home, pointer, .. } = snapshot.snapshot;
     let sending = async {

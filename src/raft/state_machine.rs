@@ -99,12 +99,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
             tree: self.tree.clone(),
-            meta: SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() },
+            meta: SnapshotMeta {
+                last_log_id: self.last_applied,
+                last_membership: self.membership.clone(),
+            },
             snapshots: self.snapshots.clone(),
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<()> {
         let old = std::mem::replace(&mut self.tree, self.snapshots.adopt(meta, data).await?);
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

@@ -22,7 +22,8 @@ impl RaftTypeConfig for TypeConfig {
     type LeaderId = leader_id_std::LeaderId<u64, NodeId>;
     type Vote = openraft::vote::Vote<Self::LeaderId>;
     type Payload = EntryPayload<EncodedBatch, NodeId, Member>;
-    type Entry = openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
+    type Entry =
+        openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
     type AsyncRuntime = TokioRuntime;
     type Responder<T>
         = OneshotResponder<Self, T>

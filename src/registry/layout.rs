@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_has_defaults_and_what_is_unknown_is_passed_over() {
-        let provider = Provider::from_data(Some(br#"{"host":"h","port":80,"zone":{"a":1}}"#)).unwrap();
+        let provider =
+            Provider::from_data(Some(br#"{"host":"h","port":80,"zone":{"a":1}}"#)).unwrap();
         let metadata = BTreeMap::new();
         assert_eq!(
             provider,

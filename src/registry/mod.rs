@@ -18,6 +18,6 @@
 mod layout;
 
 pub use layout::{
-    Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, providers_path, service_path,
-    services_path,
+    Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, providers_path,
+    service_path, services_path,
 };

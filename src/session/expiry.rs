@@ -175,7 +175,10 @@ mod tests {
             queue.insert(S1, 1_030, heard_ms);
             let expired_ms = first_expiry(&mut queue, 0..3_000).unwrap();
             let due_ms = heard_ms + 1_030;
-            assert!((due_ms..due_ms + 100).contains(&expired_ms), "heard {heard_ms}, expired {expired_ms}");
+            assert!(
+                (due_ms..due_ms + 100).contains(&expired_ms),
+                "heard {heard_ms}, expired {expired_ms}"
+            );
         }
     }
 

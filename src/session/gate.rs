@@ -46,7 +46,8 @@ impl ExpiryGate {
         let elapsed_ms = self.last_tick_ms.map(|last_ms| seen.now_ms.checked_sub(last_ms));
         self.last_tick_ms = Some(seen.now_ms);
         let is_steady = matches!(elapsed_ms, Some(Some(gap_ms)) if gap_ms <= self.gap_ms_max);
-        let has_quorum = seen.quorum_ack_age_ms.is_some_and(|age| age <= self.quorum_ack_age_ms_max);
+        let has_quorum =
+            seen.quorum_ack_age_ms.is_some_and(|age| age <= self.quorum_ack_age_ms_max);
         if seen.leading_term.is_none() || !has_quorum {
             self.good_in_term = None;
             return Decision::Hold;

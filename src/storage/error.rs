@@ -48,15 +48,20 @@ impl StoreError {
         StoreError::Io { store: store.to_string(), source }
     }
 
-    pub(super) fn damaged(store: &str, key: impl Into<String>, why: impl Into<String>) -> StoreError {
+    pub(super) fn damaged(
+        store: &str,
+        key: impl Into<String>,
+        why: impl Into<String>,
+    ) -> StoreError {
         StoreError::Damaged { store: store.to_string(), key: key.into(), why: why.into() }
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let remedy =
-            |store: &str| format!("this node lost its disk: wipe {store} and join under a new node id");
+        let remedy = |store: &str| {
+            format!("this node lost its disk: wipe {store} and join under a new node id")
+        };
         match self {
             StoreError::Locked { store } => {
                 write!(f, "{store} is in use by another process: stop that node first")

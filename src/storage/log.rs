@@ -54,7 +54,9 @@ impl Write {
     pub(super) fn cost(&self) -> usize {
         const RECORD_BYTES: usize = 32;
         let bytes = match self {
-            Write::Append(entries) => entries.iter().map(|entry| RECORD_BYTES + entry.bytes.len()).sum(),
+            Write::Append(entries) => {
+                entries.iter().map(|entry| RECORD_BYTES + entry.bytes.len()).sum()
+            }
             Write::TruncateAfter(_) => 0,
             Write::Purge { marker, .. } => marker.len(),
             Write::Vote(bytes) | Write::Committed(bytes) | Write::Identity(bytes) => bytes.len(),

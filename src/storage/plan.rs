@@ -187,7 +187,8 @@ impl<'a> Plan<'a> {
 
     fn read_packed(&self, first: u64) -> Result<Vec<LogEntry>, StoreError> {
         let key = chunk_key(first, 0);
-        let damaged = |why: String| StoreError::damaged(self.disk.name(), record::describe(&key), why);
+        let damaged =
+            |why: String| StoreError::damaged(self.disk.name(), record::describe(&key), why);
         let value = match self.changes.get(&key) {
             Some(value) => value.clone(),
             None => self.disk.get(&key).map_err(|err| StoreError::io(self.disk.name(), err))?,

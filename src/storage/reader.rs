@@ -57,11 +57,13 @@ impl LogReader {
                 if self.shared.view.lock().cuts() != cuts {
                     continue 'again;
                 }
-                let wanted = found_here.into_iter().skip_while(|entry| entry.index < next).collect();
+                let wanted =
+                    found_here.into_iter().skip_while(|entry| entry.index < next).collect();
                 if !take(wanted, range.end, bytes_max, &mut bytes, &mut found) {
                     return Ok(found);
                 }
-                next = found.last().expect("a stored chunk holds the entry it was read for").index + 1;
+                next =
+                    found.last().expect("a stored chunk holds the entry it was read for").index + 1;
             }
         }
     }
@@ -136,7 +138,8 @@ fn take(
 
 /// Reads the chunk that holds this entry, or the parts of the entry.
 fn read_chunk(disk: &dyn Disk, index: u64) -> Result<Vec<LogEntry>, StoreError> {
-    let damaged = |key: &[u8], why: String| StoreError::damaged(disk.name(), record::describe(key), why);
+    let damaged =
+        |key: &[u8], why: String| StoreError::damaged(disk.name(), record::describe(key), why);
     let io = |err| StoreError::io(disk.name(), err);
     let wanted = record::chunk_key(index, 0);
     let found = disk.floor(&record::chunk_key(index, u16::MAX)).map_err(io)?;

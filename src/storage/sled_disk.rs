@@ -116,9 +116,11 @@ fn check_no_blobs(dir: &Path, name: &str) -> Result<(), StoreError> {
     match fs::read_dir(dir.join("blobs")) {
         Ok(mut files) => match files.next() {
             None => Ok(()),
-            Some(_) => {
-                Err(StoreError::damaged(name, "blobs/", "it must be empty, its files are never synced"))
-            }
+            Some(_) => Err(StoreError::damaged(
+                name,
+                "blobs/",
+                "it must be empty, its files are never synced",
+            )),
         },
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(err) => Err(StoreError::io(name, err)),

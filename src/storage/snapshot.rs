@@ -127,7 +127,11 @@ impl SnapshotStore {
             .map_err(|err| StoreError::io(&self.shelf.name(), err))?
             .contains(&pointer.generation)
         {
-            return Err(StoreError::damaged(&self.shelf.name(), pointer.generation.to_string(), "missing"));
+            return Err(StoreError::damaged(
+                &self.shelf.name(),
+                pointer.generation.to_string(),
+                "missing",
+            ));
         }
         Ok(SnapshotReader {
             disk: self.shelf.disk(pointer.generation)?,
@@ -157,7 +161,9 @@ impl Shelf {
             return Ok(disk.clone());
         }
         let disk: Arc<dyn Disk> = match &self.place {
-            Place::Directory(dir) => Arc::new(SledDisk::open(&directory(dir, generation), CACHE_BYTES)?),
+            Place::Directory(dir) => {
+                Arc::new(SledDisk::open(&directory(dir, generation), CACHE_BYTES)?)
+            }
             Place::Memory(disks) => Arc::new(disks.open(generation)),
         };
         open.insert(generation, disk.clone());
@@ -170,7 +176,9 @@ impl Shelf {
             Place::Directory(dir) => {
                 let mut found = Vec::new();
                 for entry in fs::read_dir(dir)? {
-                    found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+                    found.extend(
+                        entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()),
+                    );
                 }
                 found.sort_unstable();
                 Ok(found)
@@ -194,7 +202,10 @@ impl Shelf {
     fn remove(&self, generation: u64) -> io::Result<()> {
         let mut open = self.open.lock();
         if open.get(&generation).is_some_and(|disk| Arc::strong_count(disk) > 1) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{generation} is in use")));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{generation} is in use"),
+            ));
         }
         open.remove(&generation);
         match &self.place {
@@ -304,7 +315,9 @@ impl SnapshotReader {
             let value = self.disk.get(&self.next.to_be_bytes());
             let value = value.map_err(|err| StoreError::io(self.disk.name(), err))?;
             let value = value.ok_or_else(|| self.damaged("missing"))?;
-            if value.len() < HEADER_BYTES || crc32fast::hash(&value[4..]).to_le_bytes() != value[..4] {
+            if value.len() < HEADER_BYTES
+                || crc32fast::hash(&value[4..]).to_le_bytes() != value[..4]
+            {
                 return Err(self.damaged("wrong checksum"));
             }
             self.crc.update(&value);

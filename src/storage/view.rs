@@ -160,7 +160,10 @@ impl View {
         if self.purged.is_some_and(|purged| upto <= purged) {
             return;
         }
-        assert!(self.first == self.end || self.first <= upto + 1, "a purge leaves no hole behind it");
+        assert!(
+            self.first == self.end || self.first <= upto + 1,
+            "a purge leaves no hole behind it"
+        );
         self.purged = Some(upto);
         self.first = upto + 1;
         self.end = self.end.max(self.first);

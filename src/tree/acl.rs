@@ -25,7 +25,8 @@ fn speaks_of(rule: &AclId, authority: &[AclId]) -> bool {
 
 /// Returns whether an address lies in `addr` or `addr/bits`. An IPv4 address that arrives in IPv6 clothes is IPv4.
 fn in_network(network: &str, address: &str) -> bool {
-    let (Some((network, bits)), Ok(address)) = (parse_network(network), address.parse::<IpAddr>()) else {
+    let (Some((network, bits)), Ok(address)) = (parse_network(network), address.parse::<IpAddr>())
+    else {
         return false;
     };
     match (network, address.to_canonical()) {
@@ -77,7 +78,8 @@ pub(super) fn fix_up(rules: &[Acl], authority: &[AclId]) -> Result<Vec<Acl>, Cod
         }
         proved.try_for_each(|id| add(rule.perms, id))?;
     }
-    let is_open = matches!(fixed.as_slice(), [rule] if rule.perms == Perms::ALL && rule.id.scheme == "world");
+    let is_open =
+        matches!(fixed.as_slice(), [rule] if rule.perms == Perms::ALL && rule.id.scheme == "world");
     Ok(if is_open { Vec::new() } else { fixed })
 }
 

@@ -5,8 +5,8 @@ use super::znode::next_version;
 use super::{BUILT_IN, Lifetime, Tree, Znode, acl, permits};
 use crate::limits::{DATA_BYTES_MAX, TTL_MS_MAX};
 use crate::types::{
-    Acl, AclId, Code, CreateMode, Data, Event, EventKind, Failure, Op, Perms, Reply, SessionId, Txn,
-    ZnodePath,
+    Acl, AclId, Code, CreateMode, Data, Event, EventKind, Failure, Op, Perms, Reply, SessionId,
+    Txn, ZnodePath,
 };
 
 /// On whose behalf an op is done.
@@ -27,7 +27,11 @@ pub(super) struct Creation<'a> {
 
 impl Tree {
     /// Does what a transaction wants, or nothing at all.
-    pub(super) fn carry_out(&mut self, txn: &Txn, events: &mut Vec<Event>) -> Result<Reply, Failure> {
+    pub(super) fn carry_out(
+        &mut self,
+        txn: &Txn,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Failure> {
         let client = Client { session: txn.session, authority: &txn.authority };
         match &txn.op {
             Op::Multi(ops) => return self.multi(client, ops, events),
@@ -199,7 +203,12 @@ impl Tree {
         Ok(Reply::AclSet { stat: self.existing(path)?.stat() })
     }
 
-    fn check(&self, client: Client<'_>, path: &ZnodePath, version: Option<i32>) -> Result<Reply, Code> {
+    fn check(
+        &self,
+        client: Client<'_>,
+        path: &ZnodePath,
+        version: Option<i32>,
+    ) -> Result<Reply, Code> {
         let znode = self.existing(path)?;
         check_permitted(znode, client, Perms::READ)?;
         check_version(version, znode.version)?;
@@ -212,7 +221,11 @@ impl Tree {
 }
 
 fn check_data(data: Option<&Data>) -> Result<(), Code> {
-    if data.is_some_and(|data| data.len() > DATA_BYTES_MAX) { Err(Code::BadArguments) } else { Ok(()) }
+    if data.is_some_and(|data| data.len() > DATA_BYTES_MAX) {
+        Err(Code::BadArguments)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_permitted(znode: &Znode, client: Client<'_>, wanted: Perms) -> Result<(), Code> {

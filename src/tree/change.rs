@@ -95,14 +95,20 @@ impl Tree {
             before = std::mem::replace(&mut znode.data, data);
             change(znode);
         });
-        self.rolling =
-            self.rolling.wrapping_sub(digest::of_content(path, before.as_ref())).wrapping_add(added);
+        self.rolling = self
+            .rolling
+            .wrapping_sub(digest::of_content(path, before.as_ref()))
+            .wrapping_add(added);
         self.data_bytes += len as u64;
         self.data_bytes -= before.map_or(0, |data| data.len()) as u64;
     }
 
     /// Changes a session that exists.
-    pub(super) fn update_session(&mut self, id: SessionId, change: impl FnOnce(&mut super::Session)) {
+    pub(super) fn update_session(
+        &mut self,
+        id: SessionId,
+        change: impl FnOnce(&mut super::Session),
+    ) {
         let Some(slot) = self.sessions.get_mut(&id) else { return };
         self.rolling = self.rolling.wrapping_sub(digest::of_session(id, slot));
         change(Arc::make_mut(slot));

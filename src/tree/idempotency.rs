@@ -21,7 +21,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(zxid: Zxid, session: SessionId, key: &str, result: &Result<Reply, Failure>) -> Kept {
+    pub(super) fn new(
+        zxid: Zxid,
+        session: SessionId,
+        key: &str,
+        result: &Result<Reply, Failure>,
+    ) -> Kept {
         let encoded = codec::encode(&(zxid, session, key, result));
         Kept {
             session,
@@ -50,7 +55,11 @@ pub(super) struct Results {
 
 impl Results {
     /// Returns the zxid and the result of the first transaction with this session and key.
-    pub(super) fn get(&self, session: SessionId, key: &str) -> Option<(Zxid, &Result<Reply, Failure>)> {
+    pub(super) fn get(
+        &self,
+        session: SessionId,
+        key: &str,
+    ) -> Option<(Zxid, &Result<Reply, Failure>)> {
         let zxid = *self.by_key.get(&(session, Arc::from(key)))?;
         self.by_zxid.get(&zxid).map(|kept| (zxid, &*kept.result))
     }
@@ -62,7 +71,9 @@ impl Results {
         self.bytes += kept.bytes;
         self.by_key.insert((kept.session, Arc::clone(&kept.key)), zxid);
         self.by_zxid.insert(zxid, kept);
-        while self.by_zxid.len() > IDEMPOTENCY_RESULTS_MAX || self.bytes > IDEMPOTENCY_BYTES_MAX as u64 {
+        while self.by_zxid.len() > IDEMPOTENCY_RESULTS_MAX
+            || self.bytes > IDEMPOTENCY_BYTES_MAX as u64
+        {
             let Some((oldest, _)) = self.by_zxid.get_min() else { break };
             let oldest = *oldest;
             if let Some(kept) = self.by_zxid.remove(&oldest) {

@@ -4,7 +4,8 @@ use super::snapshot::{MAGIC, Record};
 use super::{BUILT_IN, Lifetime, Session, Tree, Znode, acl, idempotency};
 use crate::codec;
 use crate::limits::{
-    DATA_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, IDEMPOTENCY_RESULTS_MAX, NODE_ID_MAX, SESSIONS_MAX, TTL_MS_MAX,
+    DATA_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, IDEMPOTENCY_RESULTS_MAX, NODE_ID_MAX, SESSIONS_MAX,
+    TTL_MS_MAX,
 };
 use crate::types::{Digest, Failure, Reply, SessionId, ZnodePath, Zxid};
 
@@ -60,7 +61,9 @@ impl Loader {
         if !self.has_header {
             let Some(header) = self.buffer.first_chunk::<8>() else { return Ok(()) };
             if header[..7] != MAGIC[..7] {
-                return Err("this is not a snapshot of a tree: its first bytes are others".to_owned());
+                return Err(
+                    "this is not a snapshot of a tree: its first bytes are others".to_owned()
+                );
             }
             if header[7] != MAGIC[7] {
                 return Err(format!(
@@ -74,7 +77,9 @@ impl Loader {
         while let Some(prefix) = self.buffer[at..].first_chunk::<4>() {
             let len = u32::from_le_bytes(*prefix) as usize;
             if len > RECORD_BYTES_MAX {
-                return Err(format!("a record claims {len} bytes, the limit is {RECORD_BYTES_MAX}"));
+                return Err(format!(
+                    "a record claims {len} bytes, the limit is {RECORD_BYTES_MAX}"
+                ));
             }
             let Some(record) = self.buffer[at + 4..].get(..len) else { break };
             let record = codec::decode(record, RECORD_BYTES_MAX)
@@ -108,7 +113,10 @@ impl Loader {
             ));
         }
         if tree.digest() != digest {
-            return Err(format!("the snapshot has the digest {}, but says {digest}", tree.digest()));
+            return Err(format!(
+                "the snapshot has the digest {}, but says {digest}",
+                tree.digest()
+            ));
         }
         Ok(tree)
     }
@@ -134,7 +142,9 @@ impl Loader {
         match record {
             Record::Clock { zxid, time, sessions_opened } => {
                 if zxid.0 > ZXID_MAX || sessions_opened > SESSIONS_OPENED_MAX {
-                    return Err(format!("the counters {zxid} and {sessions_opened} are out of range"));
+                    return Err(format!(
+                        "the counters {zxid} and {sessions_opened} are out of range"
+                    ));
                 }
                 self.tree.zxid = zxid;
                 self.tree.time = time;
@@ -153,7 +163,9 @@ impl Loader {
                     Session { timeout_ms, password, owner, ephemerals: PathSet::default() },
                 )?;
             }
-            Record::Kept { zxid, session, key, result } => self.take_kept(zxid, session, &key, &result)?,
+            Record::Kept { zxid, session, key, result } => {
+                self.take_kept(zxid, session, &key, &result)?
+            }
             Record::Znode { path, znode } => self.take_znode(path, znode)?,
             Record::End { digest, znodes, sessions } => {
                 while self.close_one() {}
@@ -186,7 +198,9 @@ impl Loader {
         let results = &self.tree.results;
         let is_next = results.last_zxid().is_none_or(|last| last < zxid);
         if zxid.0 == 0 || zxid > self.tree.zxid || !is_next || results.get(session, key).is_some() {
-            return Err(format!("the kept result of zxid {zxid} is out of range, out of order or repeated"));
+            return Err(format!(
+                "the kept result of zxid {zxid} is out of range, out of order or repeated"
+            ));
         }
         if !idempotency::is_valid(Some(key)) || results.len() >= IDEMPOTENCY_RESULTS_MAX {
             return Err(format!("the kept result of zxid {zxid} exceeds a limit"));

@@ -50,8 +50,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 
 use crate::limits::NODE_ID_MAX;
 use crate::types::{
-    Acl, AclId, AclList, Applied, Code, Failure, NodeId, Origin, Outcome, Perms, SessionId, Txn, TxnTime,
-    ZnodePath, Zxid,
+    Acl, AclId, AclList, Applied, Code, Failure, NodeId, Origin, Outcome, Perms, SessionId, Txn,
+    TxnTime, ZnodePath, Zxid,
 };
 
 pub use acl::permits;

@@ -91,7 +91,9 @@ impl PathSet {
     pub(super) fn iter_after(&self, path: &str) -> impl Iterator<Item = &ZnodePath> {
         let after = (Bound::Excluded(path), Bound::Unbounded);
         let (few, many) = match self {
-            PathSet::Few(paths) => (&paths[paths.partition_point(|probe| probe.as_str() <= path)..], None),
+            PathSet::Few(paths) => {
+                (&paths[paths.partition_point(|probe| probe.as_str() <= path)..], None)
+            }
             PathSet::Many(paths) => (&[][..], Some(paths.range::<_, str>(after))),
         };
         few.iter().chain(many.into_iter().flatten())
@@ -125,7 +127,9 @@ mod tests {
             set.remove(path(n).as_str());
             expected.remove(&path(n));
             assert!(set.iter().eq(expected.iter()));
-            assert!(set.iter_after("/030").eq(expected.iter().filter(|path| path.as_str() > "/030")));
+            assert!(
+                set.iter_after("/030").eq(expected.iter().filter(|path| path.as_str() > "/030"))
+            );
         }
         assert!(matches!(set, PathSet::Few(_)));
     }

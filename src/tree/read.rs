@@ -36,7 +36,11 @@ impl Tree {
     }
 
     /// Returns what follows a znode when those below `top` are walked parents first. The znode is `top` or below it.
-    pub(super) fn next_in_preorder(&self, top: &ZnodePath, after: &ZnodePath) -> Option<&ZnodePath> {
+    pub(super) fn next_in_preorder(
+        &self,
+        top: &ZnodePath,
+        after: &ZnodePath,
+    ) -> Option<&ZnodePath> {
         if let Some(first) = self.nodes.get(after.as_str())?.children().next() {
             return Some(first);
         }

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{Tree, Znode};
 use crate::codec;
 use crate::limits::SNAPSHOT_CHUNK_BYTES_MAX;
-use crate::types::{Digest, Failure, NodeId, Owner, Password, Reply, SessionId, TxnTime, ZnodePath, Zxid};
+use crate::types::{
+    Digest, Failure, NodeId, Owner, Password, Reply, SessionId, TxnTime, ZnodePath, Zxid,
+};
 
 /// What a snapshot begins with; the last byte is the number of the format.
 pub(super) const MAGIC: [u8; 8] = *b"roost-t\x01";
@@ -115,7 +117,8 @@ impl SnapshotWriter {
     fn after_session(&self, id: SessionId) -> (Record, Position) {
         match self.tree.sessions.range((Bound::Excluded(id), Bound::Unbounded)).next() {
             Some((&id, session)) => {
-                let (timeout_ms, password, owner) = (session.timeout_ms, session.password, session.owner);
+                let (timeout_ms, password, owner) =
+                    (session.timeout_ms, session.password, session.owner);
                 (Record::Session { id, timeout_ms, password, owner }, Position::Session(id))
             }
             None => self.after_kept(Zxid(0)),

@@ -107,7 +107,9 @@ impl Znode {
         match self.lifetime {
             _ if self.children.len() > 0 => None,
             Lifetime::Container if self.created != 0 => Some(0),
-            Lifetime::Ttl { ttl_ms, renewed_ms } => Some(renewed_ms.saturating_add(ttl_ms).saturating_add(1)),
+            Lifetime::Ttl { ttl_ms, renewed_ms } => {
+                Some(renewed_ms.saturating_add(ttl_ms).saturating_add(1))
+            }
             _ => None,
         }
     }

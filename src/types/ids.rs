@@ -8,7 +8,9 @@ pub type NodeId = u64;
 
 /// Position of a transaction in the one total order of state changes. Assigned by the tree, one per transaction, never
 /// reused and never going back; it is not the Raft log index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Zxid(pub u64);
 
 impl Zxid {
@@ -66,7 +68,9 @@ impl FromStr for SessionId {
 
 /// Where a transaction entered the cluster and its place in that node's stream. The tree applies the sequence of one
 /// incarnation without gap and without repetition, which makes resending after a failover safe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Origin {
     /// The node that a client spoke to.
     pub node: NodeId,

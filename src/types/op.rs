@@ -62,7 +62,9 @@ pub type Password = [u8; 16];
 
 /// Decodes the list of a multi and refuses a multi inside a multi: no such thing is ever done, and bytes that nest it
 /// some hundred thousand times would otherwise decode until the stack is used up.
-fn flat<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+fn flat<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     thread_local!(static INSIDE: Cell<bool> = const { Cell::new(false) });
     if INSIDE.replace(true) {
         return Err(serde::de::Error::custom("a multi inside a multi"));
@@ -96,7 +98,9 @@ impl CreateMode {
     pub fn is_sequential(self) -> bool {
         matches!(
             self,
-            CreateMode::PersistentSequential | CreateMode::EphemeralSequential | CreateMode::TtlSequential(_)
+            CreateMode::PersistentSequential
+                | CreateMode::EphemeralSequential
+                | CreateMode::TtlSequential(_)
         )
     }
 

@@ -111,7 +111,10 @@ impl ZnodePath {
 fn check(text: &str) -> Result<(), PathError> {
     let refuse = |reason: String| Err(PathError { reason });
     if text.len() > PATH_BYTES_MAX {
-        return refuse(format!("the path is {} bytes long, the limit is {PATH_BYTES_MAX}", text.len()));
+        return refuse(format!(
+            "the path is {} bytes long, the limit is {PATH_BYTES_MAX}",
+            text.len()
+        ));
     }
     let Some(rest) = text.strip_prefix('/') else {
         return refuse(format!("the path {text:?} does not start with a slash"));
@@ -127,10 +130,11 @@ fn check(text: &str) -> Result<(), PathError> {
             return refuse(format!("the path {text:?} has the relative element {element:?}"));
         }
     }
-    let refused =
-        |c: &char| matches!(u32::from(*c), 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff);
+    let refused = |c: &char| matches!(u32::from(*c), 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff);
     match text.char_indices().find(|(_, c)| refused(c)) {
-        Some((at, c)) => refuse(format!("the path has the character U+{:04X} at byte {at}", u32::from(c))),
+        Some((at, c)) => {
+            refuse(format!("the path has the character U+{:04X} at byte {at}", u32::from(c)))
+        }
         None => Ok(()),
     }
 }

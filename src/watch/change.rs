@@ -117,9 +117,15 @@ mod tests {
         let change = Arc::new(Change::new(Zxid(1), events));
         let indexes = |which| {
             let message = Message { change: change.clone(), which };
-            message.events().map(|(index, event)| (index, event.path.to_string())).collect::<Vec<_>>()
+            message
+                .events()
+                .map(|(index, event)| (index, event.path.to_string()))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(indexes(Selection::new(vec![0, 2], 3)), [(0, "/a".to_owned()), (2, "/c".to_owned())]);
+        assert_eq!(
+            indexes(Selection::new(vec![0, 2], 3)),
+            [(0, "/a".to_owned()), (2, "/c".to_owned())]
+        );
         assert_eq!(indexes(Selection::new(vec![0, 1, 2], 3)).len(), 3);
         assert_eq!(Selection::new(vec![0, 1, 2], 3), Selection::All);
     }

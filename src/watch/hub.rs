@@ -580,7 +580,9 @@ pub(super) mod tests {
         assert!(matches!(try_filters(&mut hub, 3), Err(Error::Refused(_))));
         let first = try_filters(&mut hub, 2).unwrap();
         try_filters(&mut hub, 2).unwrap();
-        assert!(matches!(try_filters(&mut hub, 2), Err(Error::Busy { what, .. }) if what.contains("paths")));
+        assert!(
+            matches!(try_filters(&mut hub, 2), Err(Error::Busy { what, .. }) if what.contains("paths"))
+        );
         try_filters(&mut hub, 1).unwrap();
         assert!(
             matches!(try_filters(&mut hub, 1), Err(Error::Busy { what, .. }) if what.contains("subscriptions"))

@@ -169,7 +169,9 @@ impl World {
                 self.subscribe(*client, *node, filters.clone(), None);
             }
             Step::Resume(client, node) => {
-                if let Some(Client { filters, upto, views, is_lost: false, .. }) = &self.clients[*client] {
+                if let Some(Client { filters, upto, views, is_lost: false, .. }) =
+                    &self.clients[*client]
+                {
                     let (filters, known) = (filters.clone(), (*upto, views.clone()));
                     self.subscribe(*client, *node, filters, Some(known));
                 }

@@ -82,7 +82,9 @@ impl Ring {
         self.advance(change.zxid());
         self.bytes += change.bytes();
         self.changes.push_back(change);
-        while self.changes.len() > 1 && (self.changes.len() > self.txns_max || self.bytes > self.bytes_max) {
+        while self.changes.len() > 1
+            && (self.changes.len() > self.txns_max || self.bytes > self.bytes_max)
+        {
             let Some(oldest) = self.changes.pop_front() else { break };
             self.bytes -= oldest.bytes();
             self.floor = oldest.zxid();

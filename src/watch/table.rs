@@ -100,7 +100,11 @@ impl Table {
 
     /// Calls `found` for each watched path that the event matches, each once. What the kinds of watch mean is decided
     /// here and nowhere else.
-    fn visit<'a>(&'a self, event: &'a Event, mut found: impl FnMut(WatchKind, &'a str, &'a [SubscriberId])) {
+    fn visit<'a>(
+        &'a self,
+        event: &'a Event,
+        mut found: impl FnMut(WatchKind, &'a str, &'a [SubscriberId]),
+    ) {
         let mut look = |kind: WatchKind, path: &'a str| {
             if let Some(audience) = self.audiences(kind).get(path) {
                 found(kind, path, audience);
@@ -145,7 +149,8 @@ impl Table {
 
 /// Returns the events that at least one of these hits has.
 fn merge(hits: &[Hit<'_>], paths: &[usize], events: usize) -> Selection {
-    let mut indexes: Vec<u32> = paths.iter().flat_map(|at| hits[*at].events.iter().copied()).collect();
+    let mut indexes: Vec<u32> =
+        paths.iter().flat_map(|at| hits[*at].events.iter().copied()).collect();
     indexes.sort_unstable();
     indexes.dedup();
     Selection::new(indexes, events)
@@ -193,8 +198,13 @@ mod tests {
 
     #[test]
     fn a_children_data_watch_also_sees_the_data_of_children() {
-        let expected =
-            ["Created /a/b", "Deleted /a/b", "Created /a/b/c", "Deleted /a/b/c", "DataChanged /a/b/c"];
+        let expected = [
+            "Created /a/b",
+            "Deleted /a/b",
+            "Created /a/b/c",
+            "Deleted /a/b/c",
+            "DataChanged /a/b/c",
+        ];
         assert_eq!(seen(WatchKind::ChildrenData), expected);
     }
 
@@ -209,12 +219,14 @@ mod tests {
     #[test]
     fn the_root_can_be_watched_in_every_way() {
         let mut table = Table::default();
-        let kinds = [WatchKind::Data, WatchKind::Children, WatchKind::ChildrenData, WatchKind::Subtree];
+        let kinds =
+            [WatchKind::Data, WatchKind::Children, WatchKind::ChildrenData, WatchKind::Subtree];
         for (id, kind) in (1..).zip(kinds) {
             table.insert(SubscriberId(id), &[filter(kind, "/")]);
         }
-        let ids =
-            |kind, path| table.select(&[event(kind, path)]).iter().map(|(id, _)| id.0).collect::<Vec<_>>();
+        let ids = |kind, path| {
+            table.select(&[event(kind, path)]).iter().map(|(id, _)| id.0).collect::<Vec<_>>()
+        };
         assert_eq!(ids(DataChanged, "/"), [1, 4]);
         assert_eq!(ids(Created, "/a"), [2, 3, 4]);
         assert_eq!(ids(DataChanged, "/a"), [3, 4]);
@@ -229,13 +241,21 @@ mod tests {
         table.insert(SubscriberId(2), &overlapping);
         table.insert(SubscriberId(3), &[filter(WatchKind::Subtree, "/")]);
         table.insert(SubscriberId(4), &[filter(WatchKind::Data, "/z")]);
-        let events =
-            [event(Created, "/a/x"), event(Created, "/b"), event(DataChanged, "/a"), event(Deleted, "/a/x")];
+        let events = [
+            event(Created, "/a/x"),
+            event(Created, "/b"),
+            event(DataChanged, "/a"),
+            event(Deleted, "/a/x"),
+        ];
         let selected = table.select(&events);
         let only = Selection::Only(Arc::from([0, 2, 3]));
         assert_eq!(
             selected,
-            [(SubscriberId(1), only.clone()), (SubscriberId(2), only), (SubscriberId(3), Selection::All)]
+            [
+                (SubscriberId(1), only.clone()),
+                (SubscriberId(2), only),
+                (SubscriberId(3), Selection::All)
+            ]
         );
         let (Selection::Only(one), Selection::Only(two)) = (&selected[0].1, &selected[1].1) else {
             panic!("partial selections: {selected:?}");

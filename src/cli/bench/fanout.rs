@@ -48,7 +48,10 @@ pub(super) async fn run(
     field.fill(1, &data).await?;
     let fanout = Arc::new(Fanout {
         hosts: field.hosts(),
-        target: format!("/v1/watch?watch={}", encode_path(&format!("children_data:{}", field.path))),
+        target: format!(
+            "/v1/watch?watch={}",
+            encode_path(&format!("children_data:{}", field.path))
+        ),
         start: Instant::now(),
         present: Mutex::new((0, Instant::now())),
         entered: Semaphore::new(0),
@@ -75,7 +78,8 @@ pub(super) async fn run(
     subscribers.shutdown().await;
     let each = fanout.tally.lock().clone();
     let mut report = Report::new("fanout", each.count(), elapsed, cpu);
-    report.latencies = vec![("delivery to each", each.latency()), ("delivery to all", last.latency())];
+    report.latencies =
+        vec![("delivery to each", each.latency()), ("delivery to all", last.latency())];
     let mut failures = each;
     failures.add(&last);
     report.errors = failures.errors().clone();
@@ -123,7 +127,8 @@ async fn subscribe(fanout: Arc<Fanout>, index: usize) {
             Err(_) => "unreachable".to_owned(),
             Ok((mut sender, connection)) => {
                 let driving = tokio::spawn(connection);
-                let request = Prepared::new(Method::GET, &fanout.hosts[at], &fanout.target, Bytes::new());
+                let request =
+                    Prepared::new(Method::GET, &fanout.hosts[at], &fanout.target, Bytes::new());
                 let code = match connection::send(&mut sender, &request).await {
                     Err(_) => "connection_lost".to_owned(),
                     Ok(response) if response.status().is_success() => {

@@ -57,7 +57,8 @@ impl Field {
 
     /// Removes the field, and the root of all fields if this was the last.
     pub(super) async fn clear(self) -> Result<(), Failure> {
-        let children = self.client.children(&self.path, false, false, ReadOptions::Linearizable).await?;
+        let children =
+            self.client.children(&self.path, false, false, ReadOptions::Linearizable).await?;
         for some in children.children.chunks(OPS_MAX) {
             let path = |name: &str| format!("{}/{name}", self.path);
             let delete = |name: &str| MultiOp::Delete { path: path(name), version: None };

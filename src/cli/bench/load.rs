@@ -47,7 +47,8 @@ pub(super) async fn run(
     field.fill(args.keys, &data).await?;
     let data = Bytes::from(data);
     let hosts = field.hosts();
-    let requests = hosts.iter().map(|host| prepare(host, args.keys, &data, consistency, field)).collect();
+    let requests =
+        hosts.iter().map(|host| prepare(host, args.keys, &data, consistency, field)).collect();
     let measure_from = Instant::now() + args.warmup;
     let load = Arc::new(Load {
         hosts,
@@ -74,7 +75,13 @@ pub(super) async fn run(
     Ok(report)
 }
 
-fn prepare(host: &str, keys: u32, data: &Bytes, consistency: &str, field: &Field) -> [Vec<Prepared>; 2] {
+fn prepare(
+    host: &str,
+    keys: u32,
+    data: &Bytes,
+    consistency: &str,
+    field: &Field,
+) -> [Vec<Prepared>; 2] {
     let path = |key| format!("/v1/znodes{}", encode_path(&field.key(key)));
     let keys = 0..keys.min(PREPARED_MAX);
     let write = |key| Prepared::new(Method::PUT, host, &path(key), data.clone());

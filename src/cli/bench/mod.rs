@@ -49,7 +49,11 @@ pub(super) async fn execute(args: BenchArgs, global: &GlobalArgs) -> Result<(), 
     cleared
 }
 
-async fn measure(load: &BenchLoad, field: &Field, as_json: bool) -> Result<report::Report, Failure> {
+async fn measure(
+    load: &BenchLoad,
+    field: &Field,
+    as_json: bool,
+) -> Result<report::Report, Failure> {
     let bar = |steps| progress_bar(steps, as_json);
     match load {
         BenchLoad::Write(args) => load::run("write", args, 0, "linearizable", field, bar).await,
@@ -70,6 +74,7 @@ fn progress_bar(steps: u64, is_hidden: bool) -> ProgressBar {
     if is_hidden {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").expect("a constant template");
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}").expect("a constant template");
     bar.with_style(style)
 }

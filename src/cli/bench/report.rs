@@ -21,7 +21,8 @@ pub(super) struct Tally {
 impl Default for Tally {
     fn default() -> Tally {
         // Three digits: percentiles are exact to a thousandth.
-        let latencies_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constant bounds");
+        let latencies_us =
+            Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constant bounds");
         Tally { latencies_us, seconds: Vec::new(), errors: BTreeMap::new() }
     }
 }
@@ -71,7 +72,9 @@ impl Tally {
 
     /// Returns the successes of the slowest whole second among the first so many; `None` when there is no whole one.
     pub(super) fn slowest_second(&self, elapsed: Duration) -> Option<u32> {
-        (0..elapsed.as_secs() as usize).map(|second| self.seconds.get(second).copied().unwrap_or(0)).min()
+        (0..elapsed.as_secs() as usize)
+            .map(|second| self.seconds.get(second).copied().unwrap_or(0))
+            .min()
     }
 
     pub(super) fn latency(&self) -> Latency {
@@ -141,8 +144,11 @@ impl Report {
     pub(super) fn to_text(&self) -> String {
         let mut out = String::new();
         let elapsed_s = self.elapsed_ms as f64 / 1_000.0;
-        let _ =
-            write!(out, "{}: {} ops in {elapsed_s:.2} s, {:.0} ops/s", self.load, self.ops, self.ops_per_s);
+        let _ = write!(
+            out,
+            "{}: {} ops in {elapsed_s:.2} s, {:.0} ops/s",
+            self.load, self.ops, self.ops_per_s
+        );
         if let Some(slowest) = self.ops_slowest_second {
             let _ = write!(out, ", slowest second {slowest}");
         }
@@ -156,7 +162,8 @@ impl Report {
             rows.push(std::iter::once((*name).to_owned()).chain(cells).collect());
         }
         out += &crate::cli::output::table(&rows);
-        let errors: Vec<_> = self.errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
+        let errors: Vec<_> =
+            self.errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
         let errors = if errors.is_empty() { "none".to_owned() } else { errors.join(", ") };
         let _ = writeln!(out, "errors: {errors}; client {:.1} µs/op", self.client_cpu_us_per_op);
         out
@@ -167,7 +174,9 @@ impl Report {
 pub(super) fn cpu_time() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-    Duration::from_micros(u64::try_from(micros(usage.user_time()) + micros(usage.system_time())).unwrap_or(0))
+    Duration::from_micros(
+        u64::try_from(micros(usage.user_time()) + micros(usage.system_time())).unwrap_or(0),
+    )
 }
 
 #[cfg(test)]
@@ -194,7 +203,10 @@ mod tests {
         assert_eq!(all.slowest_second(MS(4_000)), Some(0), "a second without success counts");
         assert_eq!(all.slowest_second(MS(900)), None);
         let latency = all.latency();
-        assert!(latency.p50_us.abs_diff(1_000) <= 1 && latency.max_us.abs_diff(9_000) <= 9, "{latency:?}");
+        assert!(
+            latency.p50_us.abs_diff(1_000) <= 1 && latency.max_us.abs_diff(9_000) <= 9,
+            "{latency:?}"
+        );
     }
 
     #[test]

@@ -109,7 +109,11 @@ impl Line<'_> {
 
     /// Sends what `request` makes for the present host until it is carried out, backing off while refused; every
     /// refusal is counted. `None` after too many.
-    async fn insist(&mut self, tally: &mut Tally, request: impl Fn(&str) -> Prepared) -> Option<Bytes> {
+    async fn insist(
+        &mut self,
+        tally: &mut Tally,
+        request: impl Fn(&str) -> Prepared,
+    ) -> Option<Bytes> {
         for failures in 1..=ATTEMPTS_MAX {
             match self.attempt(&request).await {
                 Ok(body) => return Some(body),
@@ -197,7 +201,11 @@ async fn enter(storm: Arc<Storm>, index: usize) -> Tallies {
 }
 
 /// Closes the sessions, each connection its share.
-async fn close_all(storm: &Arc<Storm>, clients: usize, tokens: Vec<String>) -> Result<Tally, Failure> {
+async fn close_all(
+    storm: &Arc<Storm>,
+    clients: usize,
+    tokens: Vec<String>,
+) -> Result<Tally, Failure> {
     let mut connections = JoinSet::new();
     let share = tokens.len().div_ceil(clients).max(1);
     for (index, tokens) in tokens.chunks(share).enumerate() {
