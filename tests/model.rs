@@ -1,4 +1,5 @@
-//! The tree against a naive model: the same random transactions must give the same answers, events and states.
+//! The tree against a naive model: the same random transactions must give the same answers, events and
+//! states.
 //!
 //! `ROOST_CASES` sets the number of cases.
 
@@ -17,8 +18,8 @@ use proptest::test_runner::TestCaseError;
 use roost::codec;
 use roost::tree::{Lifetime, Loader, SnapshotWriter, Tree};
 use roost::types::{
-    Acl, AclId, CreateMode, Data, Op, Origin, Outcome, Owner, Password, Perms, SessionId, Stat,
-    Txn, TxnTime, ZnodePath,
+    Acl, AclId, CreateMode, Data, Op, Origin, Outcome, Owner, Password, Perms, Reply, SessionId,
+    Stat, Txn, TxnTime, ZnodePath,
 };
 
 /// Everything that can be seen of one znode.
@@ -108,13 +109,24 @@ impl Step {
 fn names() -> impl Strategy<Value = String> {
     let fixed =
         ["a", "b", "c", "", "a0000000000", "a0000000001", "0000000002", "zookeeper", "quota"];
-    prop_oneof![8 => proptest::sample::select(fixed[..3].to_vec()), 2 => proptest::sample::select(fixed[..].to_vec()), 1 => Just("a/b"), 1 => Just(".")]
-        .prop_map(str::to_owned)
+    prop_oneof![
+        8 => proptest::sample::select(fixed[..3].to_vec()),
+        2 => proptest::sample::select(fixed.to_vec()),
+        1 => Just("a/b"),
+        1 => Just("."),
+    ]
+    .prop_map(str::to_owned)
 }
 
 fn paths() -> impl Strategy<Value = ZnodePath> {
-    vec(prop_oneof![8 => Just("a"), 6 => Just("b"), 2 => Just("a0000000000"), 2 => Just("a0000000001"), 1 => Just("zookeeper")], 0..4)
-        .prop_map(|names| ZnodePath::parse(&format!("/{}", names.join("/"))).unwrap())
+    let name = prop_oneof![
+        8 => Just("a"),
+        6 => Just("b"),
+        2 => Just("a0000000000"),
+        2 => Just("a0000000001"),
+        1 => Just("zookeeper"),
+    ];
+    vec(name, 0..4).prop_map(|names| ZnodePath::parse(&format!("/{}", names.join("/"))).unwrap())
 }
 
 fn owners() -> impl Strategy<Value = Option<Owner>> {
@@ -180,8 +192,10 @@ fn znode_ops() -> impl Strategy<Value = Op> {
         8 => (paths(), names(), data(), acls(), modes())
             .prop_map(|(parent, name, data, acl, mode)| Op::Create { parent, name, data, acl, mode }),
         4 => (paths(), versions()).prop_map(|(path, version)| Op::Delete { path, version }),
-        3 => (paths(), data(), versions()).prop_map(|(path, data, version)| Op::SetData { path, data, version }),
-        1 => (paths(), acls(), versions()).prop_map(|(path, acl, aversion)| Op::SetAcl { path, acl, aversion }),
+        3 => (paths(), data(), versions())
+            .prop_map(|(path, data, version)| Op::SetData { path, data, version }),
+        1 => (paths(), acls(), versions())
+            .prop_map(|(path, acl, aversion)| Op::SetAcl { path, acl, aversion }),
         1 => (paths(), versions()).prop_map(|(path, version)| Op::Check { path, version }),
     ]
 }
@@ -298,7 +312,8 @@ proptest! {
             prop_assert_eq!(&outcome, &model.apply(time, &txn));
             if let Outcome::Applied(applied) = &outcome {
                 prop_assert_eq!(tree.zxid(), before.zxid().next());
-                if let (Ok(roost::types::Reply::Session { session, .. }), Op::OpenSession { .. }) = (&applied.result, &txn.op) {
+                let is_open = matches!(txn.op, Op::OpenSession { .. });
+                if let (Ok(Reply::Session { session, .. }), true) = (&applied.result, is_open) {
                     opened.push(*session);
                 }
                 if applied.result.is_err() {
@@ -398,9 +413,11 @@ fn absurd() -> impl Strategy<Value = (TxnTime, Txn, Vec<(u16, u8)>)> {
         1 => Just(Op::Multi(vec![Op::Check { path: ZnodePath::root(), version: None }; 10_001])),
         3 => (any::<u32>(), any::<Password>(), owner())
             .prop_map(|(timeout_ms, password, owner)| Op::OpenSession { timeout_ms, password, owner }),
-        1 => (session(), any::<Password>(), owner(), any::<u32>()).prop_map(|(session, password, owner, timeout_ms)| {
-            Op::AttachSession { session, password, owner, timeout_ms }
-        }),
+        1 => (session(), any::<Password>(), owner(), any::<u32>()).prop_map(
+            |(session, password, owner, timeout_ms)| {
+                Op::AttachSession { session, password, owner, timeout_ms }
+            }
+        ),
         1 => (session(), option::of(owner()))
             .prop_map(|(session, unless_moved_from)| Op::CloseSession { session, unless_moved_from }),
         1 => vec(paths(), 0..9).prop_map(|paths| Op::Reap { paths }),

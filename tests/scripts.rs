@@ -1,8 +1,9 @@
-//! Golden scripts of the tree: `tests/scripts/tree/*`, one behaviour each. `UPDATE_GOLDENFILES=1` writes the output anew.
+//! Golden scripts of the tree: `tests/scripts/tree/*`, one behaviour each. `UPDATE_GOLDENFILES=1` writes
+//! the output anew.
 //!
-//! A line `s1:> create /a` is a line of zkCli's language, spoken by the client `s1`; the commands of this file are in
-//! [`World::harness`]. The output of a transaction is its zxid and answer, and a line for each event. After each line
-//! the rolling digest is compared with the recomputed one.
+//! A line `s1:> create /a` is a line of zkCli's language, spoken by the client `s1`; the commands of this
+//! file are in [`World::harness`]. The output of a transaction is its zxid and answer, and a line for each
+//! event. After each line the rolling digest is compared with the recomputed one.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -81,7 +82,8 @@ impl World {
                 let timeout_ms = args.take_key("timeout").map_or(Ok(10_000), str::parse)?;
                 self.open(who, owner, timeout_ms)?
             }
-            // Makes another client's session one's own: attach CLIENT owner=NODE/GENERATION [password=N] [timeout=MS]
+            // Makes another client's session one's own: attach CLIENT owner=NODE/GENERATION [password=N]
+            // [timeout=MS]
             "attach" => {
                 let session = self.session_of(args.next_pos().ok_or("whose session?")?);
                 let owner = args.take_key("owner").map(parse_owner).transpose()?.flatten();
@@ -344,7 +346,8 @@ fn format_stat(wanted: bool, stat: &Stat) -> String {
         return String::new();
     }
     format!(
-        "\n  czxid {} mzxid {} pzxid {}, ctime {} mtime {}, version {} cversion {} aversion {}, owner {}, {} bytes, {} children",
+        "\n  czxid {} mzxid {} pzxid {}, ctime {} mtime {}, version {} cversion {} aversion {}, \
+         owner {}, {} bytes, {} children",
         stat.czxid,
         stat.mzxid,
         stat.pzxid,

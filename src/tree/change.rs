@@ -1,5 +1,5 @@
-//! The edits of the znodes: the only code that touches the links between a znode, its parent, its session, the index of
-//! what is due, and the rolling digest.
+//! The edits of the znodes: the only code that touches the links between a znode, its parent, its session,
+//! the index of what is due, and the rolling digest.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::{Tree, Znode, acl, digest, idempotency};
 use crate::types::{Data, Event, EventKind, Failure, NodeId, Reply, SessionId, ZnodePath, Zxid};
 
 impl Tree {
-    /// Adds a znode below its parent, which exists, and to its session. `counted` says whether the parent counts it
-    /// as created, which the built-in ones are not.
+    /// Adds a znode below its parent, which exists, and to its session. `counted` says whether the parent
+    /// counts it as created, which the built-in ones are not.
     pub(super) fn link(&mut self, path: &ZnodePath, znode: Znode, counted: bool) {
         debug_assert!(!self.nodes.contains_key(path.as_str()), "the path is free");
         let zxid = znode.czxid;
@@ -39,7 +39,8 @@ impl Tree {
         self.nodes.insert(path, Arc::new(znode));
     }
 
-    /// Removes a childless znode from everywhere and returns the event of it; `None` when there is no such znode.
+    /// Removes a childless znode from everywhere and returns the event of it; `None` when there is no such
+    /// znode.
     pub(super) fn unlink(&mut self, path: &ZnodePath) -> Option<Event> {
         let znode = self.nodes.remove(path.as_str())?;
         debug_assert_eq!(znode.num_children(), 0, "only leaves are removed");

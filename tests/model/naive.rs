@@ -1,5 +1,5 @@
-//! The semantics of the tree written as plainly as possible: one map of texts, counts by scanning, copies instead of
-//! undo. Shares nothing with the tree but the vocabulary.
+//! The semantics of the tree written as plainly as possible: one map of texts, counts by scanning, copies
+//! instead of undo. Shares nothing with the tree but the vocabulary.
 
 use std::collections::BTreeMap;
 
