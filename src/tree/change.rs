@@ -156,3 +156,29 @@ impl Tree {
 pub(super) fn event(kind: EventKind, path: ZnodePath, znode: &Znode) -> Event {
     Event { kind, path, data: znode.data.clone(), stat: znode.stat(), acl: Arc::clone(&znode.acl) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Tree, Znode, acl};
+    use crate::types::{Acl, AclId, Perms, ZnodePath};
+
+    #[test]
+    fn equal_lists_are_one_list_which_goes_with_its_last_user() {
+        let mut tree = Tree::new();
+        let lists_before = tree.acls.len();
+        let id = AclId { scheme: "x509".to_owned(), id: "CN=a".to_owned() };
+        let rules = vec![Acl { perms: Perms::READ, id }];
+        let paths = ["/a", "/b"].map(|path| ZnodePath::parse(path).unwrap());
+        for path in &paths {
+            let acl = acl::intern(&mut tree.acls, rules.clone());
+            tree.link(path, Znode { acl, ..Znode::default() }, true);
+        }
+        let lists = ["/a", "/b"].map(|path| tree.get(path).unwrap().acl());
+        assert!(Arc::ptr_eq(lists[0], lists[1]));
+        assert_eq!(tree.acls.get(rules.as_slice()), Some(&2));
+        paths.iter().for_each(|path| assert!(tree.unlink(path).is_some()));
+        assert_eq!(tree.acls.len(), lists_before);
+    }
+}
