@@ -1,4 +1,5 @@
-//! The command language of ZooKeeper's `zkCli.sh`, as values: what the interactive shell and the golden scripts speak.
+//! The command language of ZooKeeper's `zkCli.sh`, as values: what the interactive shell and the golden
+//! scripts speak.
 //!
 //! ```text
 //! create [-s] [-e] [-c] [-t ttl_ms] path [data] [acl]     get [-s] path
@@ -10,12 +11,13 @@
 //!                                                         session close [0xid]
 //! ```
 //!
-//! The last four are ours. Words are split at blanks; quotes, single or double, keep blanks, `;` and empty words, and a
-//! backslash keeps the character after it (`\n` and `\t` excepted, and `\x` takes two hex digits as a byte). A version
-//! of -1 means any. An access control list is `scheme:id:perms` with perms out of `cdrwa`, several joined by commas.
+//! The last four are ours. Words are split at blanks; quotes, single or double, keep blanks, `;` and empty
+//! words, and a backslash keeps the character after it (`\n` and `\t` excepted, and `\x` takes two hex
+//! digits as a byte). A version of -1 means any. An access control list is `scheme:id:perms` with perms out
+//! of `cdrwa`, several joined by commas.
 //!
-//! Departures from `zkCli.sh`: watches (`-w`) are not commands, data without a word is null, and a wrong flag is an
-//! error instead of being taken for a path.
+//! Departures from `zkCli.sh`: watches (`-w`) are not commands, data without a word is null, and a wrong
+//! flag is an error instead of being taken for a path.
 
 use crate::types::{Acl, AclId, CreateMode, Data, Op, Perms, SessionId, ZnodePath};
 
@@ -199,8 +201,8 @@ struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// Flags come before other words. `valued` lists those that take a value; any other that is not in `flags` is an
-    /// error.
+    /// Flags come before other words. `valued` lists those that take a value; any other that is not in
+    /// `flags` is an error.
     fn new(
         name: &'a str,
         words: &'a [Word],

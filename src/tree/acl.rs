@@ -6,9 +6,9 @@ use imbl::OrdMap;
 use crate::limits::{ACL_ID_BYTES_MAX, ACL_RULES_MAX};
 use crate::types::{Acl, AclId, AclList, Code, Perms};
 
-/// Returns whether somebody with this authority may do one of the wanted things under this list. An empty list permits
-/// everything, and so does the authority `super`. Cost: O(rules × identities).
-/// Source: ZooKeeper `ZooKeeperServer.checkACL`.
+/// Returns whether somebody with this authority may do one of the wanted things under this list. An empty
+/// list permits everything, and so does the authority `super`. Cost: O(rules × identities). Source:
+/// ZooKeeper `ZooKeeperServer.checkACL`.
 pub fn permits(acl: &[Acl], authority: &[AclId], wanted: Perms) -> bool {
     acl.is_empty()
         || authority.iter().any(|id| id.scheme == "super")
@@ -23,7 +23,8 @@ fn speaks_of(rule: &AclId, authority: &[AclId]) -> bool {
     }
 }
 
-/// Returns whether an address lies in `addr` or `addr/bits`. An IPv4 address that arrives in IPv6 clothes is IPv4.
+/// Returns whether an address lies in `addr` or `addr/bits`. An IPv4 address that arrives in IPv6 clothes
+/// is IPv4.
 fn in_network(network: &str, address: &str) -> bool {
     let (Some((network, bits)), Ok(address)) = (parse_network(network), address.parse::<IpAddr>())
     else {
@@ -51,8 +52,8 @@ fn parse_network(text: &str) -> Option<(IpAddr, u32)> {
     (bits.unwrap_or(width) <= width).then_some((address, bits.unwrap_or(width)))
 }
 
-/// Checks a list that a client wants to set and brings it into the form that is stored: `auth` becomes everyone whom
-/// the client has proved to be, duplicates go, and what is open to everyone becomes empty.
+/// Checks a list that a client wants to set and brings it into the form that is stored: `auth` becomes
+/// everyone whom the client has proved to be, duplicates go, and what is open to everyone becomes empty.
 /// Errors: `InvalidAcl`. Source: ZooKeeper `PrepRequestProcessor.fixupACL`.
 pub(super) fn fix_up(rules: &[Acl], authority: &[AclId]) -> Result<Vec<Acl>, Code> {
     if rules.len() > ACL_RULES_MAX {

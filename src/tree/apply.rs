@@ -50,7 +50,8 @@ impl Tree {
         .map_err(Failure::from)
     }
 
-    /// Does an op that may be part of a multi; the others are `BadArguments`. Changes nothing when it refuses.
+    /// Does an op that may be part of a multi; the others are `BadArguments`. Changes nothing when it
+    /// refuses.
     pub(super) fn change_znode(
         &mut self,
         client: Client<'_>,
@@ -116,8 +117,8 @@ impl Tree {
         Ok(Reply::Created { path, stat })
     }
 
-    /// Returns the lifetime that a mode stands for. Errors: `BadArguments` for an ephemeral without a session and for a
-    /// TTL out of range.
+    /// Returns the lifetime that a mode stands for. Errors: `BadArguments` for an ephemeral without a
+    /// session and for a TTL out of range.
     fn lifetime(&self, mode: CreateMode, session: SessionId) -> Result<Lifetime, Code> {
         match mode {
             CreateMode::Persistent | CreateMode::PersistentSequential => Ok(Lifetime::Persistent),
@@ -234,4 +235,69 @@ fn check_permitted(znode: &Znode, client: Client<'_>, wanted: Perms) -> Result<(
 
 fn check_version(expected: Option<i32>, present: i32) -> Result<(), Code> {
     if expected.is_none_or(|expected| expected == present) { Ok(()) } else { Err(Code::BadVersion) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tree;
+    use crate::types::{CreateMode, Op, Outcome, Reply, Txn, TxnTime, ZnodePath};
+
+    fn apply(tree: &mut Tree, op: Op) -> Reply {
+        let txn = Txn {
+            origin: Default::default(),
+            session: Default::default(),
+            owner: None,
+            authority: Vec::new(),
+            idempotency_key: None,
+            op,
+        };
+        match tree.apply(TxnTime::default(), &txn) {
+            Outcome::Applied(applied) => applied.result.expect("it is carried out"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn create(tree: &mut Tree, mode: CreateMode, name: &str) -> String {
+        let op = Op::Create {
+            parent: ZnodePath::root(),
+            name: name.to_owned(),
+            data: None,
+            acl: Vec::new(),
+            mode,
+        };
+        match apply(tree, op) {
+            Reply::Created { path, .. } => path.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_wrap_to_negative_ones_as_in_zookeeper() {
+        let mut tree = Tree::new();
+        tree.update("/", |root| root.created = i32::MAX);
+        assert_eq!(create(&mut tree, CreateMode::PersistentSequential, "n"), "/n2147483647");
+        assert_eq!(create(&mut tree, CreateMode::PersistentSequential, "n"), "/n-2147483648");
+        tree.update("/", |root| root.created = -7);
+        assert_eq!(create(&mut tree, CreateMode::PersistentSequential, "n"), "/n-000000007");
+        assert_eq!(tree.digest(), tree.recomputed_digest());
+    }
+
+    #[test]
+    fn versions_skip_minus_one_when_they_wrap() {
+        let mut tree = Tree::new();
+        create(&mut tree, CreateMode::Persistent, "a");
+        let mut next = |version| {
+            tree.update("/a", |znode| (znode.version, znode.aversion) = (version, version));
+            let path = ZnodePath::parse("/a").unwrap();
+            apply(
+                &mut tree,
+                Op::SetData { path: path.clone(), data: None, version: Some(version) },
+            );
+            apply(&mut tree, Op::SetAcl { path, acl: Vec::new(), aversion: Some(version) });
+            let stat = tree.get("/a").unwrap().stat();
+            assert_eq!(stat.version, stat.aversion);
+            stat.version
+        };
+        assert_eq!((next(i32::MAX), next(-2), next(-3)), (i32::MIN, 0, -2));
+    }
 }

@@ -1,5 +1,5 @@
-//! The edits of the znodes: the only code that touches the links between a znode, its parent, its session, the index of
-//! what is due, and the rolling digest.
+//! The edits of the znodes: the only code that touches the links between a znode, its parent, its session,
+//! the index of what is due, and the rolling digest.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::{Tree, Znode, acl, digest, idempotency};
 use crate::types::{Data, Event, EventKind, Failure, NodeId, Reply, SessionId, ZnodePath, Zxid};
 
 impl Tree {
-    /// Adds a znode below its parent, which exists, and to its session. `counted` says whether the parent counts it
-    /// as created, which the built-in ones are not.
+    /// Adds a znode below its parent, which exists, and to its session. `counted` says whether the parent
+    /// counts it as created, which the built-in ones are not.
     pub(super) fn link(&mut self, path: &ZnodePath, znode: Znode, counted: bool) {
         debug_assert!(!self.nodes.contains_key(path.as_str()), "the path is free");
         let zxid = znode.czxid;
@@ -39,7 +39,8 @@ impl Tree {
         self.nodes.insert(path, Arc::new(znode));
     }
 
-    /// Removes a childless znode from everywhere and returns the event of it; `None` when there is no such znode.
+    /// Removes a childless znode from everywhere and returns the event of it; `None` when there is no such
+    /// znode.
     pub(super) fn unlink(&mut self, path: &ZnodePath) -> Option<Event> {
         let znode = self.nodes.remove(path.as_str())?;
         debug_assert_eq!(znode.num_children(), 0, "only leaves are removed");
@@ -154,4 +155,30 @@ impl Tree {
 /// Returns the event of a change of this znode.
 pub(super) fn event(kind: EventKind, path: ZnodePath, znode: &Znode) -> Event {
     Event { kind, path, data: znode.data.clone(), stat: znode.stat(), acl: Arc::clone(&znode.acl) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Tree, Znode, acl};
+    use crate::types::{Acl, AclId, Perms, ZnodePath};
+
+    #[test]
+    fn equal_lists_are_one_list_which_goes_with_its_last_user() {
+        let mut tree = Tree::new();
+        let lists_before = tree.acls.len();
+        let id = AclId { scheme: "x509".to_owned(), id: "CN=a".to_owned() };
+        let rules = vec![Acl { perms: Perms::READ, id }];
+        let paths = ["/a", "/b"].map(|path| ZnodePath::parse(path).unwrap());
+        for path in &paths {
+            let acl = acl::intern(&mut tree.acls, rules.clone());
+            tree.link(path, Znode { acl, ..Znode::default() }, true);
+        }
+        let lists = ["/a", "/b"].map(|path| tree.get(path).unwrap().acl());
+        assert!(Arc::ptr_eq(lists[0], lists[1]));
+        assert_eq!(tree.acls.get(rules.as_slice()), Some(&2));
+        paths.iter().for_each(|path| assert!(tree.unlink(path).is_some()));
+        assert_eq!(tree.acls.len(), lists_before);
+    }
 }

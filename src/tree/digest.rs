@@ -1,8 +1,8 @@
-//! Hashes of the records of the tree. The digest of the whole is their wrapping sum: the sum does not depend on the
-//! order of the records, and a change costs one subtraction and one addition.
+//! Hashes of the records of the tree. The digest of the whole is their wrapping sum: the sum does not
+//! depend on the order of the records, and a change costs one subtraction and one addition.
 //!
-//! A znode is two records, its content and its metadata, so that adding a child to a parent with a megabyte of data
-//! does not hash that megabyte.
+//! A znode is two records, its content and its metadata, so that adding a child to a parent with a megabyte
+//! of data does not hash that megabyte.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 

@@ -2,9 +2,9 @@ use super::Tree;
 use crate::types::{Event, Reply, ZnodePath};
 
 impl Tree {
-    /// Returns up to `limit` container and TTL znodes that may be deleted at this time of the cluster's clock, in path
-    /// order: what a `Reap` should name. Those that have been due longest come first under the limit.
-    /// Cost: O(limit · log limit).
+    /// Returns up to `limit` container and TTL znodes that may be deleted at this time of the cluster's
+    /// clock, in path order: what a `Reap` should name. Those that have been due longest come first under
+    /// the limit. Cost: O(limit · log limit).
     pub fn reapable(&self, cluster_ms: u64, limit: usize) -> Vec<ZnodePath> {
         let due = self.due.iter().take_while(|(due_ms, _)| *due_ms <= cluster_ms);
         let mut paths: Vec<_> = due.take(limit).map(|(_, path)| path.clone()).collect();
@@ -12,14 +12,14 @@ impl Tree {
         paths
     }
 
-    /// Returns the time of the cluster's clock from which some container or TTL znode may be deleted; 0 when a
-    /// container may be already. `None` when there is nothing to wait for. Cost: O(log n).
+    /// Returns the time of the cluster's clock from which some container or TTL znode may be deleted; 0
+    /// when a container may be already. `None` when there is nothing to wait for. Cost: O(log n).
     pub fn next_due_ms(&self) -> Option<u64> {
         self.due.get_min().map(|(due_ms, _)| *due_ms)
     }
 
-    /// Deletes those candidates that are due at the tree's own clock. What has got a child, new data or another
-    /// lifetime since it was proposed stays. Built-in znodes are persistent, hence never due.
+    /// Deletes those candidates that are due at the tree's own clock. What has got a child, new data or
+    /// another lifetime since it was proposed stays. Built-in znodes are persistent, hence never due.
     pub(super) fn reap(&mut self, paths: &[ZnodePath], events: &mut Vec<Event>) -> Reply {
         let before = events.len();
         for path in paths {

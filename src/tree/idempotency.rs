@@ -43,8 +43,8 @@ impl Kept {
     }
 }
 
-/// The results that are kept for idempotency keys: the latest ones, bounded in number and bytes over all sessions.
-/// They do not end with their session, since the retry that needs one may come after it.
+/// The results that are kept for idempotency keys: the latest ones, bounded in number and bytes over all
+/// sessions. They do not end with their session, since the retry that needs one may come after it.
 #[derive(Clone, Default)]
 pub(super) struct Results {
     /// By the zxid of the transaction, which is also the order of age.
@@ -64,8 +64,8 @@ impl Results {
         self.by_zxid.get(&zxid).map(|kept| (zxid, &*kept.result))
     }
 
-    /// Adds the result of the latest transaction and drops the oldest ones beyond the bounds. Returns by how much the
-    /// sum of the hashes changed, wrapping.
+    /// Adds the result of the latest transaction and drops the oldest ones beyond the bounds. Returns by
+    /// how much the sum of the hashes changed, wrapping.
     pub(super) fn insert(&mut self, zxid: Zxid, kept: Kept) -> u64 {
         let mut change = kept.hash;
         self.bytes += kept.bytes;
@@ -102,4 +102,53 @@ impl Results {
 /// Returns whether a transaction may carry this key.
 pub(super) fn is_valid(key: Option<&str>) -> bool {
     key.is_none_or(|key| key.len() <= IDEMPOTENCY_KEY_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kept, Results};
+    use crate::codec;
+    use crate::limits::{IDEMPOTENCY_BYTES_MAX, IDEMPOTENCY_RESULTS_MAX};
+    use crate::types::{Reply, SessionId, Stat, ZnodePath, Zxid};
+
+    fn insert(results: &mut Results, n: u64, reply: Reply) -> u64 {
+        let kept = Kept::new(Zxid(n), SessionId(1), &n.to_string(), &Ok(reply));
+        results.insert(Zxid(n), kept)
+    }
+
+    /// Returns the keys that are still known, and checks both directions.
+    fn known(results: &Results, up_to: u64) -> Vec<u64> {
+        let known = (1..=up_to).filter(|n| results.get(SessionId(1), &n.to_string()).is_some());
+        let known: Vec<u64> = known.collect();
+        assert!(results.iter_after(Zxid(0)).map(|(zxid, _)| zxid.0).eq(known.iter().copied()));
+        known
+    }
+
+    #[test]
+    fn the_oldest_results_go_when_there_are_too_many() {
+        let mut results = Results::default();
+        let count = IDEMPOTENCY_RESULTS_MAX as u64 + 3;
+        let sum = (1..=count)
+            .fold(0u64, |sum, n| sum.wrapping_add(insert(&mut results, n, Reply::Deleted)));
+        assert_eq!(known(&results, count), Vec::from_iter(4..=count));
+        let hashes = results.iter_after(Zxid(0)).map(|(zxid, kept)| kept.recomputed_hash(*zxid));
+        assert_eq!(sum, hashes.fold(0, u64::wrapping_add));
+    }
+
+    #[test]
+    fn the_oldest_results_go_when_they_take_too_many_bytes() {
+        let mut results = Results::default();
+        let path = ZnodePath::parse(&format!("/{}", "x".repeat(4000))).unwrap();
+        let created = Reply::Created { path, stat: Stat::default() };
+        let bytes = codec::encode(&created).len();
+        let part = |n| Reply::Multi(vec![created.clone(); IDEMPOTENCY_BYTES_MAX / n / bytes + 1]);
+        for n in 1..=4 {
+            insert(&mut results, n, part(3));
+        }
+        // Each being more than a third, two fit.
+        assert_eq!(known(&results, 4), [3, 4]);
+        insert(&mut results, 5, part(1));
+        assert_eq!(known(&results, 5), []);
+        assert_eq!((results.bytes, results.len()), (0, 0));
+    }
 }

@@ -9,14 +9,15 @@ use crate::limits::{
 };
 use crate::types::{Digest, Failure, Reply, SessionId, ZnodePath, Zxid};
 
-/// The longest record: a kept result may be as large as the whole allowance; the rest is for the fields around it.
+/// The longest record: a kept result may be as large as the whole allowance; the rest is for the fields
+/// around it.
 const RECORD_BYTES_MAX: usize = IDEMPOTENCY_BYTES_MAX + 4096;
 /// Clients compare zxids as signed numbers, and each transaction must be able to add one.
 const ZXID_MAX: u64 = (i64::MAX / 2) as u64;
 
-/// Builds a tree from the chunks of a [`SnapshotWriter`](super::SnapshotWriter), cut anyhow. Trusts nothing: whatever
-/// the bytes are, the result is a tree that keeps all invariants and has the digest that the writer had, or an error
-/// that says what is wrong. Holds at most one record beside the tree.
+/// Builds a tree from the chunks of a [`SnapshotWriter`](super::SnapshotWriter), cut anyhow. Trusts
+/// nothing: whatever the bytes are, the result is a tree that keeps all invariants and has the digest that
+/// the writer had, or an error that says what is wrong. Holds at most one record beside the tree.
 pub struct Loader {
     tree: Tree,
     buffer: Vec<u8>,
@@ -91,8 +92,8 @@ impl Loader {
         Ok(())
     }
 
-    /// Returns the tree after the last bytes. Errors: the bytes were cut off, or the tree is not the one that was
-    /// written.
+    /// Returns the tree after the last bytes. Errors: the bytes were cut off, or the tree is not the one
+    /// that was written.
     pub fn finish(self) -> Result<Tree, String> {
         let Some((digest, znodes, sessions)) = self.end else {
             return Err("the snapshot is cut off before its end".to_owned());
@@ -109,7 +110,8 @@ impl Loader {
         let (got_znodes, got_sessions) = (tree.znode_count() as u64, tree.session_count() as u64);
         if (got_znodes, got_sessions) != (znodes, sessions) {
             return Err(format!(
-                "the snapshot holds {got_znodes} znodes and {got_sessions} sessions, but says {znodes} and {sessions}"
+                "the snapshot holds {got_znodes} znodes and {got_sessions} sessions, but says {znodes} \
+                 and {sessions}"
             ));
         }
         if tree.digest() != digest {
@@ -251,7 +253,8 @@ impl Loader {
         }
     }
 
-    /// Enters the deepest open znode into the tree, its children being complete. Returns whether there was one.
+    /// Enters the deepest open znode into the tree, its children being complete. Returns whether there was
+    /// one.
     fn close_one(&mut self) -> bool {
         let Some(Open { path, mut znode, children }) = self.open.pop() else { return false };
         znode.children = PathSet::from_sorted(children);
@@ -260,5 +263,137 @@ impl Loader {
         }
         self.tree.put(path, znode);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::snapshot::{MAGIC, Record};
+    use super::{Lifetime, Loader, Tree, Znode};
+    use crate::codec;
+    use crate::limits::{DATA_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+    use crate::tree::SnapshotWriter;
+    use crate::types::{Acl, AclId, Data, Perms, SessionId, TxnTime, ZnodePath, Zxid};
+
+    fn frame(records: &[Record]) -> Vec<u8> {
+        let frames = records
+            .iter()
+            .map(codec::encode)
+            .flat_map(|record| [(record.len() as u32).to_le_bytes().to_vec(), record].concat());
+        MAGIC.into_iter().chain(frames).collect()
+    }
+
+    fn load(bytes: &[u8]) -> Result<Tree, String> {
+        let mut loader = Loader::new();
+        loader.push(bytes)?;
+        loader.finish()
+    }
+
+    fn clock(zxid: u64) -> Record {
+        Record::Clock { zxid: Zxid(zxid), time: TxnTime::default(), sessions_opened: 3 }
+    }
+
+    fn znode(path: &str) -> Record {
+        Record::Znode { path: ZnodePath::parse(path).unwrap(), znode: Znode::default() }
+    }
+
+    fn with(path: &str, znode: Znode) -> Record {
+        Record::Znode { path: ZnodePath::parse(path).unwrap(), znode }
+    }
+
+    #[test]
+    fn chunks_are_bounded_and_large_data_survives_being_cut() {
+        let mut tree = Tree::new();
+        for n in 0..2000usize {
+            let len = if n % 700 == 0 { DATA_BYTES_MAX } else { n };
+            let path = ZnodePath::parse(&format!("/{n:05}")).unwrap();
+            tree.link(
+                &path,
+                Znode { data: Some(Data::new(&vec![n as u8; len])), ..Znode::default() },
+                true,
+            );
+        }
+        let mut writer = SnapshotWriter::new(tree.clone());
+        let chunks: Vec<_> = std::iter::from_fn(|| writer.next_chunk()).collect();
+        assert!(chunks.iter().all(|chunk| (1..=SNAPSHOT_CHUNK_BYTES_MAX).contains(&chunk.len())));
+        let mut loader = Loader::new();
+        chunks.iter().for_each(|chunk| loader.push(chunk).unwrap());
+        let loaded = loader.finish().unwrap();
+        assert_eq!(loaded.recomputed_digest(), tree.digest());
+        assert!(
+            loaded
+                .get("/00700")
+                .unwrap()
+                .data()
+                .unwrap()
+                .iter()
+                .all(|byte| *byte == 700usize as u8)
+        );
+        let mut again = SnapshotWriter::new(loaded);
+        assert!(std::iter::from_fn(|| again.next_chunk()).eq(chunks));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_none_or_of_another_format_is_named_so() {
+        assert!(load(b"").unwrap_err().contains("cut off"));
+        assert!(load(b"PNG\0\0\0\0\0").unwrap_err().contains("not a snapshot"));
+        assert!(load(b"roost-t\x02").unwrap_err().contains("format 2"));
+        assert!(load(&[&MAGIC[..], &[0xff; 4]].concat()).unwrap_err().contains("limit"));
+        let mut whole: Vec<u8> = Vec::new();
+        let mut writer = SnapshotWriter::new(Tree::new());
+        whole.extend(std::iter::from_fn(|| writer.next_chunk()).flatten());
+        assert!(load(&whole).is_ok());
+        assert!(load(&[&whole[..], &[0]].concat()).unwrap_err().contains("follow the end"));
+    }
+
+    #[test]
+    fn records_that_would_break_an_invariant_are_refused() {
+        let session = |id| Record::Session {
+            id: SessionId(id),
+            timeout_ms: 1,
+            password: [0; 16],
+            owner: None,
+        };
+        let origin = |node| Record::Origin { node, incarnation: 1, seq: 1 };
+        let ephemeral =
+            || Znode { lifetime: Lifetime::Ephemeral(SessionId(1)), ..Znode::default() };
+        let ttl =
+            Znode { lifetime: Lifetime::Ttl { ttl_ms: 0, renewed_ms: 0 }, ..Znode::default() };
+        let rule = Acl {
+            perms: Perms(99),
+            id: AclId { scheme: "world".to_owned(), id: "anyone".to_owned() },
+        };
+        let listed = Znode { acl: [rule].into(), ..Znode::default() };
+        let large =
+            Znode { data: Some(Data::new(&vec![0; DATA_BYTES_MAX + 1])), ..Znode::default() };
+        for (records, reason) in [
+            (vec![znode("/")], "kind 5 follows one of kind 0"),
+            (vec![clock(1), clock(1)], "kind 1 follows one of kind 1"),
+            (vec![clock(1), znode("/"), session(1)], "kind 3 follows one of kind 5"),
+            (vec![clock(u64::MAX)], "out of range"),
+            (vec![clock(1), origin(256)], "origin 256"),
+            (vec![clock(1), origin(2), origin(2)], "out of order"),
+            (vec![clock(1), session(0)], "out of range"),
+            (vec![clock(1), session(9)], "out of range"),
+            (vec![clock(1), session(2), session(1)], "out of order"),
+            (vec![clock(1), znode("/"), znode("/")], "twice"),
+            (vec![clock(1), znode("/a")], "does not follow its parent"),
+            (vec![clock(1), znode("/"), znode("/b"), znode("/a")], "out of order"),
+            (
+                vec![clock(1), znode("/"), znode("/a"), znode("/b"), znode("/a/b")],
+                "does not follow its parent",
+            ),
+            (vec![clock(1), znode("/"), with("/e", ephemeral())], "is no session"),
+            (
+                vec![clock(1), session(1), znode("/"), with("/e", ephemeral()), znode("/e/a")],
+                "ephemeral parent",
+            ),
+            (vec![clock(1), znode("/"), with("/t", ttl)], "TTL"),
+            (vec![clock(1), znode("/"), with("/l", listed)], "not well formed"),
+            (vec![clock(1), znode("/"), with("/d", large)], "exceeds"),
+        ] {
+            let error = load(&frame(&records)).err().expect(reason);
+            assert!(error.contains(reason), "expected {reason:?}, got {error:?}");
+        }
     }
 }

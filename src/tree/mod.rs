@@ -1,33 +1,37 @@
 //! The replicated state machine: what a cluster agrees on.
 //!
-//! A [`Tree`] is a plain value. [`Tree::apply`] takes one transaction of the log and changes the value; everything that
-//! decides the outcome is in the value and in the transaction. So two trees that applied the same transactions are
-//! equal, on whatever machine and however the transactions were batched.
+//! A [`Tree`] is a plain value. [`Tree::apply`] takes one transaction of the log and changes the value;
+//! everything that decides the outcome is in the value and in the transaction. So two trees that applied
+//! the same transactions are equal, on whatever machine and however the transactions were batched.
 //!
 //! What it keeps to:
 //!
 //! - `apply` is total: no transaction, however it was made, makes it panic, fail or wait. A refusal is a
-//!   [`Code`] in the answer, never an error of the machine. Arithmetic on what others supply wraps or saturates.
-//! - Every transaction that is taken up gets the next zxid, refused ones and repeated ones too; a refused one changes
-//!   nothing else but the clock and its origin's sequence. A [`Outcome::Duplicate`] or [`Outcome::Gap`] changes nothing
-//!   at all. So one zxid names one state, and [`Tree::digest`] may be compared at equal zxids.
-//! - A parent exists for each znode but the root; a znode is in its parent's children; an ephemeral znode has a live
-//!   owner whose session lists it, and no children. `change.rs` is the only place that edits these links, the index of
-//!   what is due and the rolling digest, so that they cannot come apart.
-//! - A clone is O(1) and immutable from then on: readers and the snapshot writer hold one while `apply` goes on.
+//!   [`Code`] in the answer, never an error of the machine. Arithmetic on what others supply wraps or
+//!   saturates.
+//! - Every transaction that is taken up gets the next zxid, refused ones and repeated ones too; a refused
+//!   one changes nothing else but the clock and its origin's sequence. A [`Outcome::Duplicate`] or
+//!   [`Outcome::Gap`] changes nothing at all. So one zxid names one state, and [`Tree::digest`] may be
+//!   compared at equal zxids.
+//! - A parent exists for each znode but the root; a znode is in its parent's children; an ephemeral znode
+//!   has a live owner whose session lists it, and no children. `change.rs` is the only place that edits
+//!   these links, the index of what is due and the rolling digest, so that they cannot come apart.
+//! - A clone is O(1) and immutable from then on: readers and the snapshot writer hold one while `apply`
+//!   goes on.
 //! - Nothing depends on the order of a hash map: the one that holds the znodes is never iterated.
 //!
-//! What it lacks on purpose: clocks (time comes with the transaction), liveness of sessions (the leader proposes
-//! `CloseSession`), watches (it only returns events), quotas, and I/O.
+//! What it lacks on purpose: clocks (time comes with the transaction), liveness of sessions (the leader
+//! proposes `CloseSession`), watches (it only returns events), quotas, and I/O.
 //!
-//! Where it departs from ZooKeeper: deletions of due container and TTL znodes name their candidates and are checked
-//! again when applied; TTLs count on the cluster's clock instead of `mtime`; a second request with the same
-//! idempotency key gets the first one's answer; data, lists and results have bounds (`limits`) that are checked here
-//! too; unknown ACL schemes are accepted and match exactly; closing a session deletes its ephemerals in path order.
+//! Where it departs from ZooKeeper: deletions of due container and TTL znodes name their candidates and are
+//! checked again when applied; TTLs count on the cluster's clock instead of `mtime`; a second request with
+//! the same idempotency key gets the first one's answer; data, lists and results have bounds (`limits`)
+//! that are checked here too; unknown ACL schemes are accepted and match exactly; closing a session deletes
+//! its ephemerals in path order.
 //!
-//! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency` the tables
-//! beside the znodes, `due` the container and TTL rule, `change` the edits, `read` the questions, `digest` the
-//! hashes, `snapshot` and `load` the way to bytes and back.
+//! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
+//! the tables beside the znodes, `due` the container and TTL rule, `change` the edits, `read` the
+//! questions, `digest` the hashes, `snapshot` and `load` the way to bytes and back.
 
 mod acl;
 mod apply;
@@ -44,6 +48,7 @@ mod snapshot;
 mod znode;
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
@@ -87,6 +92,19 @@ pub struct Tree {
     ephemerals: u64,
 }
 
+impl fmt::Debug for Tree {
+    /// Shows what identifies a state, not its million znodes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (znodes, sessions) = (self.znode_count(), self.session_count());
+        write!(
+            f,
+            "Tree at zxid {}: {znodes} znodes, {sessions} sessions, digest {}",
+            self.zxid,
+            self.digest()
+        )
+    }
+}
+
 impl Default for Tree {
     fn default() -> Tree {
         Tree::new()
@@ -94,9 +112,9 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Returns the state before any transaction: `/`, `/zookeeper`, `/zookeeper/quota` and `/zookeeper/config`, the
-    /// last readable to all and writable only to `super`. As in ZooKeeper these were never counted as created, hence
-    /// `/` starts with cversion -1 and `/zookeeper` with -2.
+    /// Returns the state before any transaction: `/`, `/zookeeper`, `/zookeeper/quota` and
+    /// `/zookeeper/config`, the last readable to all and writable only to `super`. As in ZooKeeper these
+    /// were never counted as created, hence `/` starts with cversion -1 and `/zookeeper` with -2.
     pub fn new() -> Tree {
         let mut tree = Tree::empty();
         for path in BUILT_IN {
@@ -132,16 +150,16 @@ impl Tree {
         }
     }
 
-    /// Applies one transaction of the log, `time` being that of its batch; a time earlier than one seen before counts
-    /// as that one. Returns what it did. An origin with node 0 is not tracked: such a transaction is always taken up.
-    /// Cost: O(log n) per znode it touches.
+    /// Applies one transaction of the log, `time` being that of its batch; a time earlier than one seen
+    /// before counts as that one. Returns what it did. An origin with node 0 is not tracked: such a
+    /// transaction is always taken up. Cost: O(log n) per znode it touches.
     pub fn apply(&mut self, time: TxnTime, txn: &Txn) -> Outcome {
-        let last = match self.admit(txn.origin) {
-            Ok(last) => last,
-            Err(ignored) => return ignored,
-        };
-        if let Some(last) = last {
-            self.set_origin(txn.origin.node, last);
+        if let Some(ignored) = self.ignored(txn.origin) {
+            return ignored;
+        }
+        let Origin { node, incarnation, seq } = txn.origin;
+        if (1..=NODE_ID_MAX).contains(&node) {
+            self.set_origin(node, (incarnation, seq));
         }
         self.time.wall_ms = self.time.wall_ms.max(time.wall_ms);
         self.time.cluster_ms = self.time.cluster_ms.max(time.cluster_ms);
@@ -149,25 +167,21 @@ impl Tree {
         Outcome::Applied(self.take_up(txn))
     }
 
-    /// Decides by its origin whether a transaction is the next one. Returns what to remember of the origin, if
-    /// anything.
-    fn admit(&self, origin: Origin) -> Result<Option<(u64, u64)>, Outcome> {
-        if origin.node == 0 || origin.node > NODE_ID_MAX {
-            return Ok(None);
+    /// Returns why a transaction of this origin is to be ignored, `None` when it is the next one.
+    fn ignored(&self, origin: Origin) -> Option<Outcome> {
+        if !(1..=NODE_ID_MAX).contains(&origin.node) {
+            return None;
         }
-        let next = match self.origins.get(&origin.node) {
+        let expected = match self.origins.get(&origin.node) {
             None => 1,
             Some(&(incarnation, last)) => match origin.incarnation.cmp(&incarnation) {
-                Ordering::Less => return Err(Outcome::Duplicate),
-                Ordering::Equal if origin.seq <= last => return Err(Outcome::Duplicate),
+                Ordering::Less => return Some(Outcome::Duplicate),
+                Ordering::Equal if origin.seq <= last => return Some(Outcome::Duplicate),
                 Ordering::Equal => last.saturating_add(1),
                 Ordering::Greater => 1,
             },
         };
-        if origin.seq != next {
-            return Err(Outcome::Gap { expected: next });
-        }
-        Ok(Some((origin.incarnation, origin.seq)))
+        (origin.seq != expected).then_some(Outcome::Gap { expected })
     }
 
     fn take_up(&mut self, txn: &Txn) -> Applied {
@@ -187,8 +201,9 @@ impl Tree {
         Applied { zxid, result, events }
     }
 
-    /// Checks what concerns the transaction itself, not its op. These refusals are not kept for its idempotency key:
-    /// nothing was tried, and the same request through the right connection must still be able to succeed.
+    /// Checks what concerns the transaction itself, not its op. These refusals are not kept for its
+    /// idempotency key: nothing was tried, and the same request through the right connection must still be
+    /// able to succeed.
     fn check_request(&self, txn: &Txn) -> Result<(), Code> {
         if txn.origin.node > NODE_ID_MAX || !idempotency::is_valid(txn.idempotency_key.as_deref()) {
             return Err(Code::BadArguments);

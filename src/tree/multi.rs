@@ -4,8 +4,8 @@ use crate::limits::MULTI_OPS_MAX;
 use crate::types::{Code, Event, Failure, Op, Reply};
 
 impl Tree {
-    /// Does all of the ops, each seeing what the earlier ones did, or none. All share one zxid. The way back is the
-    /// tree itself: it was cloned before the first op, after zxid, clock and origin had moved.
+    /// Does all of the ops, each seeing what the earlier ones did, or none. All share one zxid. The way
+    /// back is the tree itself: it was cloned before the first op, after zxid, clock and origin had moved.
     pub(super) fn multi(
         &mut self,
         client: Client<'_>,

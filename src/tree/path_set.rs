@@ -6,12 +6,14 @@ use crate::types::ZnodePath;
 
 /// Beyond so many paths a set becomes a search tree.
 const FEW_MAX: usize = 16;
-/// Below so many it becomes an array again; lower than the other bound lest a set at the edge flips with each change.
+/// Below so many it becomes an array again; lower than the other bound lest a set at the edge flips with
+/// each change.
 const MANY_MIN: usize = 8;
 
-/// An ordered set of paths that costs nothing when empty, little when small, and whose clone is cheap when large: most
-/// znodes have no children, most sessions a few ephemerals, and some parents a million children. Children share their
-/// path with the table of znodes; below one parent the order of paths is the order of names.
+/// An ordered set of paths that costs nothing when empty, little when small, and whose clone is cheap when
+/// large: most znodes have no children, most sessions a few ephemerals, and some parents a million
+/// children. Children share their path with the table of znodes; below one parent the order of paths is the
+/// order of names.
 #[derive(Clone, Debug)]
 pub(super) enum PathSet {
     Few(Vec<ZnodePath>),

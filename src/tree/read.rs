@@ -24,8 +24,8 @@ impl Tree {
         self.session(id).into_iter().flat_map(Session::ephemerals)
     }
 
-    /// Yields the znodes below a path, each before its children, siblings ordered by name; none when nothing is
-    /// there. Lazy: O(depth · log n) for each step.
+    /// Yields the znodes below a path, each before its children, siblings ordered by name; none when
+    /// nothing is there. Lazy: O(depth · log n) for each step.
     pub fn descendants(&self, path: &str) -> impl Iterator<Item = (&ZnodePath, &Arc<Znode>)> {
         let top = self.nodes.get_key_value(path).map(|(top, _)| top);
         let mut at = top;
@@ -35,7 +35,8 @@ impl Tree {
         })
     }
 
-    /// Returns what follows a znode when those below `top` are walked parents first. The znode is `top` or below it.
+    /// Returns what follows a znode when those below `top` are walked parents first. The znode is `top` or
+    /// below it.
     pub(super) fn next_in_preorder(
         &self,
         top: &ZnodePath,

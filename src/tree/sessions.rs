@@ -45,8 +45,8 @@ impl Session {
 }
 
 impl Tree {
-    /// Checks that a transaction may speak for its session: the session lives, and if a connection owns it then it is
-    /// this one.
+    /// Checks that a transaction may speak for its session: the session lives, and if a connection owns it
+    /// then it is this one.
     pub(super) fn check_session(&self, id: SessionId, owner: Option<Owner>) -> Result<(), Code> {
         if id.is_none() {
             return Ok(());
@@ -113,9 +113,9 @@ impl Tree {
     }
 }
 
-/// Returns the high byte of the ids that a node hands out. ZooKeeper reserves 0x80 and 0xff in `ephemeralOwner`, and 0
-/// could make an id look like "no session"; these nodes borrow a neighbour's byte, as the counter alone makes ids
-/// unique.
+/// Returns the high byte of the ids that a node hands out. ZooKeeper reserves 0x80 and 0xff in
+/// `ephemeralOwner`, and 0 could make an id look like "no session"; these nodes borrow a neighbour's byte,
+/// as the counter alone makes ids unique.
 fn high_byte(node: NodeId) -> u64 {
     match node as u8 {
         0 => 1,

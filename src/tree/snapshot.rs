@@ -1,8 +1,9 @@
 //! The tree as bytes.
 //!
-//! Layout: the eight bytes `roost-t` and a format number, then records, each its length as a little-endian u32 and its
-//! bytes: the clock; origins, sessions and kept results, each kind in ascending order; znodes from the root, parents
-//! first and siblings by name; the end, which carries the digest. The same state always gives the same bytes.
+//! Layout: the eight bytes `roost-t` and a format number, then records, each its length as a little-endian
+//! u32 and its bytes: the clock; origins, sessions and kept results, each kind in ascending order; znodes
+//! from the root, parents first and siblings by name; the end, which carries the digest. The same state
+//! always gives the same bytes.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -55,8 +56,8 @@ impl SnapshotWriter {
         SnapshotWriter { tree, position: Position::Start, pending: Vec::new() }
     }
 
-    /// Returns the next chunk, at most [`SNAPSHOT_CHUNK_BYTES_MAX`] bytes, or `None` after the last. Chunks end between
-    /// records, unless a record is larger than a chunk. Cost: some hundred znodes.
+    /// Returns the next chunk, at most [`SNAPSHOT_CHUNK_BYTES_MAX`] bytes, or `None` after the last. Chunks
+    /// end between records, unless a record is larger than a chunk. Cost: some hundred znodes.
     pub fn next_chunk(&mut self) -> Option<Vec<u8>> {
         let mut chunk = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES_MAX);
         loop {

@@ -34,7 +34,8 @@ pub struct Znode {
     pub(super) mtime_ms: u64,
     pub(super) version: i32,
     pub(super) aversion: i32,
-    /// How many children were ever created here, wrapping. Numbers sequential children, and is half of `cversion`.
+    /// How many children were ever created here, wrapping. Numbers sequential children, and is half of
+    /// `cversion`.
     pub(super) created: i32,
     pub(super) lifetime: Lifetime,
     /// Not part of a znode's record: the children's own records tell.
@@ -66,8 +67,8 @@ impl Znode {
         }
     }
 
-    /// Returns the stat. `cversion` is twice the children ever created less those that live, which is creations plus
-    /// deletions. Source: ZooKeeper `DataNode.copyStat`.
+    /// Returns the stat. `cversion` is twice the children ever created less those that live, which is
+    /// creations plus deletions. Source: ZooKeeper `DataNode.copyStat`.
     pub fn stat(&self) -> Stat {
         let num_children = self.children.len() as u32;
         Stat {
@@ -90,8 +91,8 @@ impl Znode {
         self.children.iter()
     }
 
-    /// Yields, in the same order, the paths of those children that come after the given path, which need not exist.
-    /// Cost: O(log n) to begin.
+    /// Yields, in the same order, the paths of those children that come after the given path, which need
+    /// not exist. Cost: O(log n) to begin.
     pub fn children_after(&self, path: &str) -> impl Iterator<Item = &ZnodePath> {
         self.children.iter_after(path)
     }
@@ -101,8 +102,8 @@ impl Znode {
         self.children.len()
     }
 
-    /// Returns the time of the cluster's clock from which the znode may be deleted; 0 for a container that has lost its
-    /// last child.
+    /// Returns the time of the cluster's clock from which the znode may be deleted; 0 for a container that
+    /// has lost its last child.
     pub(super) fn due_ms(&self) -> Option<u64> {
         match self.lifetime {
             _ if self.children.len() > 0 => None,
