@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::SessionId;
 
-/// The deadlines of all sessions, in buckets of one tick. The leader alone has one. All times are ms of the leader's
-/// monotonic clock. Source: ZooKeeper `ExpiryQueue`.
+/// The deadlines of all sessions, in buckets of one tick. The leader alone has one. All times are ms of the
+/// leader's monotonic clock. Source: ZooKeeper `ExpiryQueue`.
 ///
 /// Every session is in exactly one bucket, the one of its entry, and there are no empty buckets.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ impl ExpiryQueue {
         self.buckets.keys().next().copied()
     }
 
-    /// Enters a session that has just been opened, or found in the tree, with its full timeout. A session that is here
-    /// already is touched. Cost: O(log sessions).
+    /// Enters a session that has just been opened, or found in the tree, with its full timeout. A session
+    /// that is here already is touched. Cost: O(log sessions).
     pub fn insert(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) {
         if !self.touch(session, timeout_ms, now_ms) {
             let due_ms = self.deadline(timeout_ms, now_ms);
@@ -60,8 +60,9 @@ impl ExpiryQueue {
         }
     }
 
-    /// Gives a session that was heard of its full timeout from now, which is `timeout_ms` henceforth. A deadline never
-    /// becomes earlier, not even by a shorter timeout. Returns whether the session is known. Cost: O(log sessions).
+    /// Gives a session that was heard of its full timeout from now, which is `timeout_ms` henceforth. A
+    /// deadline never becomes earlier, not even by a shorter timeout. Returns whether the session is known.
+    /// Cost: O(log sessions).
     pub fn touch(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) -> bool {
         let deadline_ms = self.deadline(timeout_ms, now_ms);
         let Some(entry) = self.sessions.get_mut(&session) else { return false };
@@ -79,9 +80,10 @@ impl ExpiryQueue {
         true
     }
 
-    /// Returns at most `max` sessions whose deadline is at or before `now_ms`, oldest bucket first and by id within it.
-    /// They stay in the queue, as being closed, until they are removed or touched, and are not returned again for
-    /// `retry_after_ms`. Cost: O(expired · log sessions). Source: ZooKeeper `ExpiryQueue.poll`.
+    /// Returns at most `max` sessions whose deadline is at or before `now_ms`, oldest bucket first and by id
+    /// within it. They stay in the queue, as being closed, until they are removed or touched, and are not
+    /// returned again for `retry_after_ms`. Cost: O(expired · log sessions). Source: ZooKeeper
+    /// `ExpiryQueue.poll`.
     pub fn expired(&mut self, now_ms: u64, max: usize) -> Vec<SessionId> {
         let due = self.buckets.range(..=now_ms).flat_map(|(_, sessions)| sessions);
         let expired: Vec<SessionId> = due.take(max).copied().collect();
@@ -102,7 +104,8 @@ impl ExpiryQueue {
         self.sessions.clear();
     }
 
-    /// Gives every session its full timeout from now, also those that are being closed. Cost: O(sessions · log sessions).
+    /// Gives every session its full timeout from now, also those that are being closed. Cost: O(sessions ·
+    /// log sessions).
     pub fn restart_all(&mut self, now_ms: u64) {
         let (tick_ms, mut buckets) = (self.tick_ms, BTreeMap::<u64, BTreeSet<SessionId>>::new());
         for (session, entry) in &mut self.sessions {
@@ -138,8 +141,8 @@ impl ExpiryQueue {
 }
 
 impl Entry {
-    /// Returns the entry with a deadline that is not earlier than the one it had. The time at which a closing session
-    /// would have been named again is not such a deadline.
+    /// Returns the entry with a deadline that is not earlier than the one it had. The time at which a closing
+    /// session would have been named again is not such a deadline.
     fn renewed(self, timeout_ms: u32, deadline_ms: u64) -> Entry {
         let due_ms = if self.is_closing { deadline_ms } else { deadline_ms.max(self.due_ms) };
         Entry { timeout_ms, due_ms, is_closing: false }
@@ -150,7 +153,8 @@ fn deadline(tick_ms: u64, timeout_ms: u32, now_ms: u64) -> u64 {
     round_up(tick_ms, now_ms.saturating_add(u64::from(timeout_ms)))
 }
 
-/// Returns the first multiple of the tick at or after a time. A time that has none, some 580 million years on, is never.
+/// Returns the first multiple of the tick at or after a time. A time that has none, some 580 million years
+/// on, is never.
 fn round_up(tick_ms: u64, time_ms: u64) -> u64 {
     time_ms.checked_next_multiple_of(tick_ms).unwrap_or(u64::MAX)
 }

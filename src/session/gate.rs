@@ -20,29 +20,32 @@ pub enum Decision {
     Expire,
 }
 
-/// Decides at each tick whether the deadlines still mean anything. See rules 3 to 5 of the module's introduction.
+/// Decides at each tick whether the deadlines still mean anything. See rules 3 to 5 of the module's
+/// introduction.
 #[derive(Debug)]
 pub struct ExpiryGate {
     gap_ms_max: u64,
     quorum_ack_age_ms_max: u64,
-    /// The last tick: its time, and the term in which the deadlines were last restarted and have been good since.
+    /// The last tick: its time, and the term in which the deadlines were last restarted and have been good
+    /// since.
     last_tick_ms: Option<u64>,
     good_in_term: Option<u64>,
 }
 
 impl ExpiryGate {
-    /// Returns a gate that takes ticks further apart than `gap_ms_max` for a pause of the process, and an acknowledgement
-    /// older than `quorum_ack_age_ms_max` for the loss of the quorum. The gap must be longer than the tick, or nothing
-    /// ever expires; on the other hand it is the time for which reports may lie unread without anyone noticing, so it
-    /// should be well below the shortest timeout.
+    /// Returns a gate that takes ticks further apart than `gap_ms_max` for a pause of the process, and an
+    /// acknowledgement older than `quorum_ack_age_ms_max` for the loss of the quorum. The gap must be longer
+    /// than the tick, or nothing ever expires; on the other hand it is the time for which reports may lie
+    /// unread without anyone noticing, so it should be well below the shortest timeout.
     pub fn new(gap_ms_max: u64, quorum_ack_age_ms_max: u64) -> ExpiryGate {
         ExpiryGate { gap_ms_max, quorum_ack_age_ms_max, last_tick_ms: None, good_in_term: None }
     }
 
-    /// Decides for one tick. A restart that is due while there is no quorum is given once there is one, so that the full
-    /// timeout runs from then.
+    /// Decides for one tick. A restart that is due while there is no quorum is given once there is one, so
+    /// that the full timeout runs from then.
     pub fn tick(&mut self, seen: Observation) -> Decision {
-        // A monotonic clock does not go back. Should it, the deadlines mean as little as after a jump forward.
+        // A monotonic clock does not go back. Should it, the deadlines mean as little as after a jump
+        // forward.
         let elapsed_ms = self.last_tick_ms.map(|last_ms| seen.now_ms.checked_sub(last_ms));
         self.last_tick_ms = Some(seen.now_ms);
         let is_steady = matches!(elapsed_ms, Some(Some(gap_ms)) if gap_ms <= self.gap_ms_max);
@@ -65,7 +68,8 @@ mod tests {
     use super::Decision::{Expire, Hold, Restart};
     use super::*;
 
-    /// The decisions of a gate (gap 250 ms, acknowledgement 300 ms) for (time, term, age of the acknowledgement).
+    /// The decisions of a gate (gap 250 ms, acknowledgement 300 ms) for (time, term, age of the
+    /// acknowledgement).
     fn decisions(ticks: &[(u64, Option<u64>, Option<u64>)]) -> Vec<Decision> {
         let mut gate = ExpiryGate::new(250, 300);
         let observe = |&(now_ms, leading_term, quorum_ack_age_ms)| Observation {

@@ -1,19 +1,21 @@
 //! When a session has been silent for too long: the leader's bookkeeping of liveness.
 //!
-//! Liveness is not in the log. Nodes report to the leader which sessions they have heard from; the leader keeps one
-//! deadline per session in an [`ExpiryQueue`] and, when an [`ExpiryGate`] allows it, proposes `CloseSession` for those
-//! whose deadline has passed. A session ends only by that committed entry, never by what is written down here.
+//! Liveness is not in the log. Nodes report to the leader which sessions they have heard from; the leader
+//! keeps one deadline per session in an [`ExpiryQueue`] and, when an [`ExpiryGate`] allows it, proposes
+//! `CloseSession` for those whose deadline has passed. A session ends only by that committed entry, never by
+//! what is written down here.
 //!
-//! Lateness is always safe, earliness never: a lock whose holder still believes in it must not be given away, while a
-//! provider that lingers is merely a failed call. Hence the rules, in the order in which they matter:
+//! Lateness is always safe, earliness never: a lock whose holder still believes in it must not be given away,
+//! while a provider that lingers is merely a failed call. Hence the rules, in the order in which they matter:
 //!
 //! 1. Never early: a session is not named before its full timeout has passed since it was last heard of.
-//! 2. Late by at most one tick, as long as nothing below interferes: deadlines are rounded *up* to a multiple of the
-//!    tick, so that thousands of sessions share a bucket and one batch closes them.
+//! 2. Late by at most one tick, as long as nothing below interferes: deadlines are rounded *up* to a multiple
+//!    of the tick, so that thousands of sessions share a bucket and one batch closes them.
 //! 3. A new leader knows nothing of what its predecessor heard: every session gets its full timeout again.
-//! 4. A leader that was paused (its ticks are too far apart) has not read the reports that were sent meanwhile: again.
-//! 5. A leader that lost its quorum may have been cut off from the nodes that report: nothing expires while it has none,
-//!    and when it is back: again.
+//! 4. A leader that was paused (its ticks are too far apart) has not read the reports that were sent
+//!    meanwhile: again.
+//! 5. A leader that lost its quorum may have been cut off from the nodes that report: nothing expires while
+//!    it has none, and when it is back: again.
 //!
 //! How the leader uses the two, on each tick and in this order:
 //!
@@ -25,13 +27,14 @@
 //!     Expire  => propose CloseSession for queue.expired(now, n) }
 //! ```
 //!
-//! A session stays in the queue until its `CloseSession` is applied and [`ExpiryQueue::remove`] is called; should the
-//! proposal be lost, it is named again after a while. A report that comes in between gives it a new deadline.
+//! A session stays in the queue until its `CloseSession` is applied and [`ExpiryQueue::remove`] is called;
+//! should the proposal be lost, it is named again after a while. A report that comes in between gives it a
+//! new deadline.
 //!
-//! Deliberately absent: clocks (time is passed in, ms of a monotonic clock), the sessions themselves (the tree has
-//! them), and protection against mass expiry, which decides about services and not about sessions. Departure from
-//! ZooKeeper, whose `SessionTrackerImpl` this resembles: it drops a session from its queue when it expires and so forgets
-//! it when the proposal fails, and it does not notice that it was paused.
+//! Deliberately absent: clocks (time is passed in, ms of a monotonic clock), the sessions themselves (the
+//! tree has them), and protection against mass expiry, which decides about services and not about sessions.
+//! Departure from ZooKeeper, whose `SessionTrackerImpl` this resembles: it drops a session from its queue
+//! when it expires and so forgets it when the proposal fails, and it does not notice that it was paused.
 
 mod expiry;
 mod gate;

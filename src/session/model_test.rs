@@ -28,7 +28,7 @@ enum Step {
     /// Another term begins under the same leader's feet.
     NewTerm,
     /// The leadership is lost for one tick.
-    StepDown,
+    Resign,
     /// The quorum goes silent or comes back.
     Quorum(bool),
 }
@@ -42,12 +42,13 @@ fn step() -> impl Strategy<Value = Step> {
         16 => (1..GAP_MS + 1).prop_map(Step::Tick),
         1 => (GAP_MS + 1..3_000).prop_map(Step::Pause),
         1 => Just(Step::NewTerm),
-        1 => Just(Step::StepDown),
+        1 => Just(Step::Resign),
         1 => any::<bool>().prop_map(Step::Quorum),
     ]
 }
 
-/// What is true of a session: when its silence began to count, for how long it may last, and when it was named.
+/// What is true of a session: when its silence began to count, for how long it may last, and when it was
+/// named.
 struct Truth {
     timeout_ms: u64,
     full_until_ms: u64,
@@ -118,7 +119,7 @@ impl World {
                 self.tick(elapsed_ms);
             }
             Step::NewTerm => (self.term, self.is_disturbed) = (self.term + 1, true),
-            Step::StepDown => {
+            Step::Resign => {
                 self.is_leader = false;
                 self.tick(TICK_MS);
                 self.is_leader = true;

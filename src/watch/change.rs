@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::types::{Event, Zxid};
 
-/// What one event occupies apart from its path and data, bytes: the event, its slot, and the fixed part of a textual
-/// encoding (names of fields, eleven numbers of the stat).
+/// What one event occupies apart from its path and data, bytes: the event, its slot, and the fixed part of a
+/// textual encoding (names of fields, eleven numbers of the stat).
 const EVENT_BYTES: usize = 512;
 
 /// The events of one applied transaction, shared by everyone who is told of it.
@@ -33,15 +33,15 @@ impl Change {
         &self.events
     }
 
-    /// Returns the encoding of one event: `encode` runs for the first caller, the others share its result. Hence all
-    /// callers must encode alike; an encoding that depends on the subscriber does not belong here. Panics when there is
-    /// no event with this index.
+    /// Returns the encoding of one event: `encode` runs for the first caller, the others share its result.
+    /// Hence all callers must encode alike; an encoding that depends on the subscriber does not belong here.
+    /// Panics when there is no event with this index.
     pub fn encoded(&self, index: usize, encode: impl FnOnce(Zxid, &Event) -> Bytes) -> Bytes {
         self.encoded[index].get_or_init(|| encode(self.zxid, &self.events[index])).clone()
     }
 
-    /// Returns about how many bytes this occupies once it is encoded, never much less: path and data count for the event
-    /// and again for the encoding, in which data may be base64. Cost: O(events).
+    /// Returns about how many bytes this occupies once it is encoded, never much less: path and data count
+    /// for the event and again for the encoding, in which data may be base64. Cost: O(events).
     pub fn bytes(&self) -> usize {
         let event_bytes = |event: &Event| {
             let data_bytes = event.data.as_ref().map_or(0, |data| data.len());

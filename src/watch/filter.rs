@@ -5,8 +5,8 @@ use crate::types::ZnodePath;
 pub enum WatchKind {
     /// The znode itself: created, deleted, data changed.
     Data,
-    /// The list of its children: a direct child created or deleted; also the znode itself created or deleted, without
-    /// which an empty list and no list could not be told apart.
+    /// The list of its children: a direct child created or deleted; also the znode itself created or deleted,
+    /// without which an empty list and no list could not be told apart.
     Children,
     /// The list of its children with their data, which is what a service's list of instances is: as
     /// [`WatchKind::Children`], and the data of a direct child changed.

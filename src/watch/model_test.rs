@@ -1,6 +1,6 @@
-//! Random histories on two nodes, and clients that subscribe, resume on either node, are slow, get lost and restart.
-//! Whatever happens, a client has been told exactly what its filters match up to its bookmark, and a state built from
-//! what it was told is the state of that moment.
+//! Random histories on two nodes, and clients that subscribe, resume on either node, are slow, get lost and
+//! restart. Whatever happens, a client has been told exactly what its filters match up to its bookmark, and a
+//! state built from what it was told is the state of that moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ type State = BTreeMap<ZnodePath, Option<Data>>;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The cluster commits a transaction: for each path, create it, delete it or set its data, where that is possible.
+    /// The cluster commits a transaction: for each path, create it, delete it or set its data, where that is
+    /// possible.
     Commit(Vec<(EventKind, usize)>),
     /// A node applies so many committed transactions.
     Apply(usize, usize),
@@ -131,7 +132,8 @@ struct Client {
 #[derive(Default)]
 struct World {
     state: State,
-    /// The events of each transaction and the state after it. Zxids are twice the position, so that there are gaps.
+    /// The events of each transaction and the state after it. Zxids are twice the position, so that there are
+    /// gaps.
     history: Vec<(Vec<Event>, State)>,
     nodes: Vec<Node>,
     clients: [Option<Client>; 3],
@@ -259,7 +261,8 @@ impl World {
         self.clients[index] = Some(client);
     }
 
-    /// Applies to each of a client's views the events that its filter tells of, and compares it with the truth.
+    /// Applies to each of a client's views the events that its filter tells of, and compares it with the
+    /// truth.
     fn rebuild<'a>(&self, client: &mut Client, told: impl Iterator<Item = &'a Event> + Clone) {
         for (filter, known) in client.filters.iter().zip(&mut client.views) {
             told.clone().filter(|event| sees(filter, event)).for_each(|event| apply(known, event));

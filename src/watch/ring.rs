@@ -5,8 +5,8 @@ use super::Change;
 use crate::types::Zxid;
 
 /// The recent changes of this node, by zxid. Every change whose zxid is above [`Ring::floor`] and not above
-/// [`Ring::last`] is here; transactions without events have no entry. Beyond its bounds the oldest changes go and the
-/// floor rises; the newest always stays, however large.
+/// [`Ring::last`] is here; transactions without events have no entry. Beyond its bounds the oldest changes go
+/// and the floor rises; the newest always stays, however large.
 #[derive(Debug)]
 pub struct Ring {
     changes: VecDeque<Arc<Change>>,
@@ -25,8 +25,9 @@ pub struct TooOld {
 }
 
 impl Ring {
-    /// Returns an empty ring that begins after `floor`. It keeps at most `txns_max` changes and about `bytes_max` bytes.
-    pub fn new(floor: Zxid, txns_max: usize, bytes_max: usize) -> Ring {
+    /// Returns an empty ring that begins after `floor`. It keeps at most `txns_max` changes and about
+    /// `bytes_max` bytes.
+    pub(super) fn new(floor: Zxid, txns_max: usize, bytes_max: usize) -> Ring {
         Ring { changes: VecDeque::new(), bytes: 0, floor, last: floor, txns_max, bytes_max }
     }
 
@@ -55,8 +56,8 @@ impl Ring {
         self.bytes
     }
 
-    /// Yields the changes above `zxid`, oldest first; none when `zxid` is at or above [`Ring::last`]. Cost: O(log changes)
-    /// and the changes taken.
+    /// Yields the changes above `zxid`, oldest first; none when `zxid` is at or above [`Ring::last`]. Cost:
+    /// O(log changes) and the changes taken.
     pub fn since(&self, zxid: Zxid) -> Result<impl Iterator<Item = &Arc<Change>>, TooOld> {
         if zxid < self.floor {
             return Err(TooOld { floor: self.floor });

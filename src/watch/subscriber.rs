@@ -7,14 +7,15 @@ use crate::types::Zxid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriberId(pub u64);
 
-/// What the hub calls when a subscriber has something to take: often under the hub's mutex, so it must only set a flag or
-/// wake a task, and never call the hub.
+/// What the hub calls when a subscriber has something to take: often under the hub's mutex, so it must only
+/// set a flag or wake a task, and never call the hub.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// Capacity that an emptied mailbox may keep, messages: what a burst has grown is given back.
 const MAILBOX_CAPACITY_KEPT: usize = 64;
 
-/// Messages that wait for a subscriber, oldest first: zxids of changes in the ring, and which of their events.
+/// Messages that wait for a subscriber, oldest first: zxids of changes in the ring, and which of their
+/// events.
 pub(super) type Mailbox = VecDeque<(Zxid, Selection)>;
 
 /// Where a subscriber's messages come from.
@@ -29,10 +30,12 @@ pub(super) enum State {
 
 /// One subscription.
 pub(super) struct Subscriber {
+    /// Its name.
+    pub(super) id: SubscriberId,
     /// What it watches, without doubles.
     pub(super) filters: Vec<Filter>,
-    /// It has taken everything that it watches up to here. In front of [`Ring::last`](super::Ring::last) only when the
-    /// client has seen more on another node than this one has applied.
+    /// It has taken everything that it watches up to here. In front of [`Ring::last`](super::Ring::last) only
+    /// when the client has seen more on another node than this one has applied.
     pub(super) told: Zxid,
     /// Where its messages come from.
     pub(super) state: State,
@@ -43,8 +46,14 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     /// Returns a subscriber in this state. One that has something to take at once is not woken for it.
-    pub(super) fn new(filters: Vec<Filter>, told: Zxid, state: State, wake: Wake) -> Subscriber {
-        let mut subscriber = Subscriber { filters, told, state, signalled: false, wake };
+    pub(super) fn new(
+        id: SubscriberId,
+        filters: Vec<Filter>,
+        told: Zxid,
+        state: State,
+        wake: Wake,
+    ) -> Subscriber {
+        let mut subscriber = Subscriber { id, filters, told, state, signalled: false, wake };
         subscriber.signalled = !subscriber.is_drained();
         subscriber
     }

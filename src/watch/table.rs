@@ -12,8 +12,8 @@ struct Hit<'a> {
     events: Vec<u32>,
 }
 
-/// Who watches what. Finding the audience of an event costs O(depth of its path + audience), however many subscribers
-/// there are.
+/// Who watches what. Finding the audience of an event costs O(depth of its path + audience), however many
+/// subscribers there are.
 #[derive(Default)]
 pub(super) struct Table {
     data: Audiences,
@@ -23,7 +23,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Enters a subscriber, whose id is above all earlier ones. The filters hold no doubles. Cost: O(filters).
+    /// Enters a subscriber, whose id is above all earlier ones. The filters hold no doubles. Cost:
+    /// O(filters).
     pub(super) fn insert(&mut self, id: SubscriberId, filters: &[Filter]) {
         for filter in filters {
             let audience = self.audiences_mut(filter.kind).entry(filter.path.clone()).or_default();
@@ -32,7 +33,8 @@ impl Table {
         }
     }
 
-    /// Takes a subscriber out again, given the filters that it was entered with. Cost: O(audience) per filter.
+    /// Takes a subscriber out again, given the filters that it was entered with. Cost: O(audience) per
+    /// filter.
     pub(super) fn remove(&mut self, id: SubscriberId, filters: &[Filter]) {
         for filter in filters {
             let audiences = self.audiences_mut(filter.kind);
@@ -53,9 +55,9 @@ impl Table {
         seen
     }
 
-    /// Returns everyone whose filters match one of a change's events, in the order of their ids, each once, with the
-    /// matching events. Cost: O(events · depth + the sum of the audiences); the matching events are put together once
-    /// per different set of watched paths, not once per subscriber.
+    /// Returns everyone whose filters match one of a change's events, in the order of their ids, each once,
+    /// with the matching events. Cost: O(events · depth + the sum of the audiences); the matching events are
+    /// put together once per different set of watched paths, not once per subscriber.
     pub(super) fn select(&self, events: &[Event]) -> Vec<(SubscriberId, Selection)> {
         let hits = self.hits(events);
         let mut pairs: Vec<(SubscriberId, usize)> = Vec::new();
@@ -98,8 +100,8 @@ impl Table {
         hits
     }
 
-    /// Calls `found` for each watched path that the event matches, each once. What the kinds of watch mean is decided
-    /// here and nowhere else.
+    /// Calls `found` for each watched path that the event matches, each once. What the kinds of watch mean is
+    /// decided here and nowhere else.
     fn visit<'a>(
         &'a self,
         event: &'a Event,
