@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::types::{AclId, Code, Data, Error, Op, Password, SessionId, ZnodePath,
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("roost-session");
 /// Carries the client's own name for a write.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The address that a connection comes from, as text; the server puts it into each request of the connection.
 #[derive(Clone, Debug)]
@@ -130,6 +133,36 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// Whether the client wants bare bytes instead of JSON.
+#[derive(Debug)]
+pub(crate) struct WantsBytes(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for WantsBytes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<WantsBytes, Infallible> {
+        let accept = parts.headers.get(header::ACCEPT);
+        Ok(WantsBytes(accept.is_some_and(|kind| kind == "application/octet-stream")))
+    }
+}
+
+/// The zxid of the last event that a reconnecting stream has seen.
+#[derive(Debug)]
+pub(crate) struct LastEventId(pub(crate) Option<u64>);
+
+impl<S: Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<LastEventId, Failed> {
+        match header(&parts.headers, &LAST_EVENT_ID)? {
+            None | Some("") => Ok(LastEventId(None)),
+            Some(id) => id.parse().map(|zxid| LastEventId(Some(zxid))).map_err(|_| {
+                Failed::bad_arguments(format!("Last-Event-ID is {id:?}: expected a zxid"))
+            }),
+        }
+    }
+}
+
 /// Returns the text of a header, refusing what is not visible ASCII.
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Failed> {
     let refuse = |_| Failed::bad_arguments(format!("the header {name} is not visible ASCII"));
@@ -185,9 +218,15 @@ impl Caller {
         Ok(self.session)
     }
 
-    /// Returns the request for a write. `attempt` counts from 0: the door may need several for what is one request to
-    /// the client. Each has its own idempotency key, for a second one with the first one's key would only get the first
-    /// one's refusal; and a retry by the client walks through the same keys to the same answer.
+    /// Returns the request for the only transaction of a write.
+    pub(crate) fn into_request(self, op: Op) -> NodeRequest {
+        let Caller { authority, session, idempotency_key } = self;
+        NodeRequest { session, owner: None, authority, idempotency_key, op }
+    }
+
+    /// Returns the request for one of several attempts, counted from 0, at what is one write to the client. Each has its
+    /// own idempotency key, for a second one with the first one's key would only get the first one's refusal; and a
+    /// retry by the client walks through the same keys to the same answer.
     pub(crate) fn request(&self, attempt: usize, op: Op) -> NodeRequest {
         let key = self.idempotency_key.as_ref();
         NodeRequest {

@@ -47,6 +47,12 @@ impl Meters {
         meter
     }
 
+    /// Returns the templates of all routes, for tests.
+    #[cfg(test)]
+    pub(crate) fn templates(&self) -> Vec<String> {
+        self.routes.lock().iter().map(|route| route.template.clone()).collect()
+    }
+
     /// Takes a place for a request unless `max` are taken.
     pub(crate) fn enter(&self, max: usize) -> Option<Place> {
         // The place exists before the check, so that a refused one is given back like any other.

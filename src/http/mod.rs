@@ -24,6 +24,8 @@
 
 mod answer;
 mod cluster;
+#[cfg(test)]
+mod door_tests;
 mod dto;
 mod error;
 mod extract;

@@ -76,7 +76,7 @@ fn complete_operation(template: &str, writes: bool, operation: &mut Operation) {
             "1 to 128 bytes: a retry with the same key gets the first one's answer",
         );
     }
-    for (_, response) in &mut operation.responses.responses {
+    for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             answer_headers(response, stale);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::Door;
 use super::answer;
 use super::dto::{Encoding, StatBody};
 use super::error::Failed;
-use super::extract::{Caller, Params, Segments};
+use super::extract::{Caller, LastEventId, Params, Segments};
 use super::snapshot::{SnapshotText, kind_name, piece, put};
 use super::stream::{Events, Viewer};
 use crate::limits::{FILTERS_PER_SUBSCRIPTION_MAX, PAGE_BYTES_MAX, POLL_WAIT_MS_MAX};
@@ -27,7 +27,6 @@ use crate::types::{Code, Error, Perms, ZnodePath, Zxid};
 use crate::watch::{Filter, Message, WatchKind};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a stream or poll asks for.
 #[derive(Debug, Default, IntoParams)]
@@ -143,21 +142,14 @@ fn subscribe(
     Ok((subscription, Viewer { filters, authority: Arc::from(caller.authority) }))
 }
 
-/// Answers with a stream of events.
+/// Answers with a stream of events. A client that reconnects repeats its URL, so what it has seen last takes precedence
+/// over the `since` therein; that is for the caller to decide.
 fn stream(
     door: &Door,
     caller: Caller,
     filters: Vec<Filter>,
     since: Option<u64>,
-    headers: &HeaderMap,
 ) -> Result<Response, Failed> {
-    // A client that reconnects repeats its URL: what it saw last is newer than the `since` therein.
-    let since = match headers.get(LAST_EVENT_ID).map(|id| id.to_str()) {
-        None => since,
-        Some(Ok("")) => since,
-        Some(Ok(id)) => Some(number("Last-Event-ID", id)?),
-        Some(Err(_)) => return Err(Failed::bad_arguments("Last-Event-ID is not a number")),
-    };
     let (subscription, viewer) = subscribe(door, caller, filters, since)?;
     let body = Events::body(subscription, viewer, door.stop().clone());
     let mut response = answer::with_type(StatusCode::OK, EVENT_STREAM, body);
@@ -177,10 +169,10 @@ pub(crate) async fn watch(
     State(door): State<Door>,
     Params(query): Params<Vec<(String, String)>>,
     caller: Caller,
-    headers: HeaderMap,
+    LastEventId(seen): LastEventId,
 ) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["watch", "since"])?;
-    stream(&door, caller, asked.filters()?, asked.watches.since, &headers)
+    stream(&door, caller, asked.filters()?, seen.or(asked.watches.since))
 }
 
 /// Watches the providers of a service and their data.
@@ -195,11 +187,11 @@ pub(crate) async fn subscribe_service(
     Segments(name): Segments<String>,
     Params(query): Params<Vec<(String, String)>>,
     caller: Caller,
-    headers: HeaderMap,
+    LastEventId(seen): LastEventId,
 ) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["since"])?;
     let filter = Filter { path: providers_path(&name)?, kind: WatchKind::ChildrenData };
-    stream(&door, caller, vec![filter], asked.watches.since, &headers)
+    stream(&door, caller, vec![filter], seen.or(asked.watches.since))
 }
 
 /// One change of one znode, for the document: the stream writes it by hand.

@@ -10,8 +10,8 @@ const ATTEMPTS_MAX: usize = 6;
 const RETRY_AFTER_MS: u64 = 50;
 
 /// Submits one op. Returns its reply and its zxid; a refusal by the tree is a failure.
-pub(crate) async fn submit(door: &Door, caller: &Caller, op: Op) -> Result<(Reply, Zxid), Failed> {
-    let answer = door.node().submit(caller.request(0, op)).await?;
+pub(crate) async fn submit(door: &Door, caller: Caller, op: Op) -> Result<(Reply, Zxid), Failed> {
+    let answer = door.node().submit(caller.into_request(op)).await?;
     match answer.result {
         Ok(reply) => Ok((reply, answer.zxid)),
         Err(failure) => Err(Failed::refused(&failure, answer.zxid)),
