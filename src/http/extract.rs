@@ -42,7 +42,8 @@ impl<S: Sync> FromRequestParts<S> for At {
     }
 }
 
-/// The rest of the URL as text, for a create: the name of a sequential znode is only a prefix and may be empty.
+/// The rest of the URL as text, for a create: the name of a sequential znode is only a prefix and may be
+/// empty.
 #[derive(Debug)]
 pub(crate) struct Rest(pub(crate) String);
 
@@ -198,7 +199,8 @@ impl std::fmt::Display for Token {
     }
 }
 
-/// Who sends a request: the identities it has, the session it has proved to own, and its own name for the request.
+/// Who sends a request: the identities it has, the session it has proved to own, and its own name for the
+/// request.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) authority: Vec<AclId>,
@@ -224,9 +226,9 @@ impl Caller {
         NodeRequest { session, owner: None, authority, idempotency_key, op }
     }
 
-    /// Returns the request for one of several attempts, counted from 0, at what is one write to the client. Each has its
-    /// own idempotency key, for a second one with the first one's key would only get the first one's refusal; and a
-    /// retry by the client walks through the same keys to the same answer.
+    /// Returns the request for one of several attempts, counted from 0, at what is one write to the client.
+    /// Each has its own idempotency key, for a second one with the first one's key would only get the first
+    /// one's refusal; and a retry by the client walks through the same keys to the same answer.
     pub(crate) fn request(&self, attempt: usize, op: Op) -> NodeRequest {
         let key = self.idempotency_key.as_ref();
         NodeRequest {
@@ -235,14 +237,17 @@ impl Caller {
             authority: self.authority.clone(),
             idempotency_key: key.map(|key| match attempt {
                 0 => key.clone(),
-                _ => format!("{key}#{attempt}"),
+                _ => format!("{key}{ATTEMPT_MARK}{attempt}"),
             }),
             op,
         }
     }
 }
 
-/// Room that the door keeps behind a client's key for the number of its attempt.
+/// Stands between a client's key and the number of the attempt. No header can hold it, so no client's key
+/// can look like another's second attempt.
+const ATTEMPT_MARK: char = '\u{1}';
+/// Room that the door keeps behind a client's key for both.
 const ATTEMPT_SUFFIX_BYTES: usize = 2;
 
 impl FromRequestParts<Door> for Caller {
@@ -275,8 +280,9 @@ fn check_key(key: &str) -> Result<String, Failed> {
     Ok(key.to_owned())
 }
 
-/// Returns the session of a token after comparing its password, and counts the request as a sign of life. A session
-/// that this node does not know may be new on another node, so that is only the truth after a linearizable read.
+/// Returns the session of a token after comparing its password, and counts the request as a sign of life. A
+/// session that this node does not know may be new on another node, so that is only the truth after a
+/// linearizable read.
 async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
     let wrong = || Failed::because(Code::AuthFailed, "Roost-Session is not the token of a session");
     let token = Token::parse(text).ok_or_else(wrong)?;

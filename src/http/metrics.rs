@@ -1,5 +1,5 @@
-//! Counters of the door, cheap enough for every request: fixed arrays of atomics, one set per route, found without a look
-//! at the labels. Only a scrape turns them into text.
+//! Counters of the door, cheap enough for every request: fixed arrays of atomics, one set per route, found
+//! without a look at the labels. Only a scrape turns them into text.
 
 use std::fmt;
 use std::sync::Arc;

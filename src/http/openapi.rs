@@ -1,5 +1,6 @@
-//! The document at `/openapi.json`. Its operations come from the handlers; what holds for all of them is added here, once:
-//! the headers that every answer has, the errors that every request may meet, and the headers that any may carry.
+//! The document at `/openapi.json`. Its operations come from the handlers; what holds for all of them is
+//! added here, once: the headers that every answer has, the errors that every request may meet, and the
+//! headers that any may carry.
 
 use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};

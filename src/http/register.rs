@@ -318,8 +318,8 @@ pub(crate) async fn deregister_provider(
     }
 }
 
-/// Refuses when one of the znodes belongs to another session: not by what this node happens to know, but by the state at
-/// the time of the request. A znode that does not exist is left to the deletion to refuse.
+/// Refuses when one of the znodes belongs to another session: not by what this node happens to know, but by
+/// the state at the time of the request. A znode that does not exist is left to the deletion to refuse.
 async fn check_own(door: &Door, paths: &[&ZnodePath], session: SessionId) -> Result<(), Failed> {
     let foreign = |tree: &Tree| {
         paths.iter().position(|path| {

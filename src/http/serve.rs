@@ -21,9 +21,9 @@ use crate::node::Node;
 /// Pause after an accept that failed for want of something (such as file descriptors), ms.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once, requests
-/// under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. Returns when no connection is left.
-/// Errors: the address of the socket cannot be read.
+/// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once,
+/// requests under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. Returns when no
+/// connection is left. Errors: the address of the socket cannot be read.
 pub async fn serve(
     listener: TcpListener,
     node: Node,

@@ -142,8 +142,7 @@ fn subscribe(
     Ok((subscription, Viewer { filters, authority: Arc::from(caller.authority) }))
 }
 
-/// Answers with a stream of events. A client that reconnects repeats its URL, so what it has seen last takes precedence
-/// over the `since` therein; that is for the caller to decide.
+/// Answers with a stream of events after `since`.
 fn stream(
     door: &Door,
     caller: Caller,
@@ -172,13 +171,14 @@ pub(crate) async fn watch(
     LastEventId(seen): LastEventId,
 ) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["watch", "since"])?;
+    // A client that reconnects repeats its URL: what it saw last is newer than the `since` therein.
     stream(&door, caller, asked.filters()?, seen.or(asked.watches.since))
 }
 
 /// Watches the providers of a service and their data.
 #[utoipa::path(get, path = "/v1/services/{name}/subscribe", tag = "services",
     params(("name" = String, Path, description = "The service's name"),
-        ("since" = Option<u64>, Query, description = "Begin with the changes after this zxid instead of a snapshot"),
+        ("since" = Option<u64>, Query, description = "Begin after this zxid instead of with a snapshot"),
         ("Last-Event-ID" = Option<u64>, Header, description = "As `since`, and before it")),
     responses((status = 200, description = "Events `snapshot`, `change`, `reset` and `progress`",
         body = String, content_type = "text/event-stream")))]
@@ -292,8 +292,8 @@ pub(crate) async fn poll(
     }
 }
 
-/// Returns the JSON of as many changes as one answer may have, separated by commas, and the zxid up to which they tell
-/// everything.
+/// Returns the JSON of as many changes as one answer may have, separated by commas, and the zxid up to which
+/// they tell everything.
 fn polled_changes(messages: Vec<Message>, upto: Zxid, viewer: &Viewer) -> (Vec<u8>, Zxid) {
     let mut out = Vec::new();
     let mut messages = VecDeque::from(messages);

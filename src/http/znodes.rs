@@ -148,8 +148,10 @@ pub(crate) struct CreatedBody<'a> {
 
 /// Creates a znode.
 #[utoipa::path(post, path = "/v1/znodes/{*path}", tag = "znodes",
-    params(("path" = String, Path, description = "The znode's path, or its prefix when sequential"), CreateParams),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The data as it is"),
+    params(("path" = String, Path, description = "The path, or its prefix when sequential"),
+        CreateParams),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "The data as it is"),
     responses((status = 201, description = "It has been created", body = CreatedBody)))]
 pub(crate) async fn create_znode(
     State(door): State<Door>,
@@ -191,7 +193,8 @@ pub(crate) struct ChangedBody {
 #[utoipa::path(put, path = "/v1/znodes/{*path}", tag = "znodes",
     params(("path" = String, Path, description = "The znode's path"),
         ("If-Match" = Option<String>, Header, description = "Only if the version is this")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The data as it is"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "The data as it is"),
     responses((status = 200, description = "It has been set", body = ChangedBody)))]
 pub(crate) async fn set_data(
     State(door): State<Door>,
