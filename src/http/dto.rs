@@ -70,7 +70,8 @@ pub(crate) enum Encoding {
     Base64,
 }
 
-/// Returns data as a JSON answer writes it: as text when it is text, else as base64; both `None` for null data.
+/// Returns data as a JSON answer writes it: as text when it is text, else as base64; both `None` for null
+/// data.
 pub(crate) fn data_out(data: Option<&Data>) -> (Option<Cow<'_, str>>, Option<Encoding>) {
     match data.map(|data| (data, std::str::from_utf8(data))) {
         None => (None, None),
@@ -211,8 +212,8 @@ pub(crate) fn acl_out(acl: &[Acl]) -> Vec<AclBody> {
     acl.iter().map(|acl| rule(acl.perms, &acl.id.scheme, &acl.id.id)).collect()
 }
 
-/// Returns the list that a JSON request writes. An empty one is refused: it would mean "nobody" to some readers and means
-/// "everybody" within.
+/// Returns the list that a JSON request writes. An empty one is refused: it would mean "nobody" to some
+/// readers and means "everybody" within.
 pub(crate) fn acl_in(rules: Vec<AclBody>) -> Result<Vec<Acl>, Failed> {
     let refuse = |why: String| Failed::because(Code::InvalidAcl, why);
     if rules.is_empty() || rules.len() > ACL_RULES_MAX {

@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) const SESSION: HeaderName = HeaderName::from_static("roost-session");
 /// Carries the client's own name for a write.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// The address that a connection comes from, as text; the server puts it into each request of the connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer(pub(crate) Arc<str>);
@@ -39,7 +42,8 @@ impl<S: Sync> FromRequestParts<S> for At {
     }
 }
 
-/// The rest of the URL as text, for a create: the name of a sequential znode is only a prefix and may be empty.
+/// The rest of the URL as text, for a create: the name of a sequential znode is only a prefix and may be
+/// empty.
 #[derive(Debug)]
 pub(crate) struct Rest(pub(crate) String);
 
@@ -130,6 +134,36 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// Whether the client wants bare bytes instead of JSON.
+#[derive(Debug)]
+pub(crate) struct WantsBytes(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for WantsBytes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<WantsBytes, Infallible> {
+        let accept = parts.headers.get(header::ACCEPT);
+        Ok(WantsBytes(accept.is_some_and(|kind| kind == "application/octet-stream")))
+    }
+}
+
+/// The zxid of the last event that a reconnecting stream has seen.
+#[derive(Debug)]
+pub(crate) struct LastEventId(pub(crate) Option<u64>);
+
+impl<S: Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<LastEventId, Failed> {
+        match header(&parts.headers, &LAST_EVENT_ID)? {
+            None | Some("") => Ok(LastEventId(None)),
+            Some(id) => id.parse().map(|zxid| LastEventId(Some(zxid))).map_err(|_| {
+                Failed::bad_arguments(format!("Last-Event-ID is {id:?}: expected a zxid"))
+            }),
+        }
+    }
+}
+
 /// Returns the text of a header, refusing what is not visible ASCII.
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Failed> {
     let refuse = |_| Failed::bad_arguments(format!("the header {name} is not visible ASCII"));
@@ -165,7 +199,8 @@ impl std::fmt::Display for Token {
     }
 }
 
-/// Who sends a request: the identities it has, the session it has proved to own, and its own name for the request.
+/// Who sends a request: the identities it has, the session it has proved to own, and its own name for the
+/// request.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) authority: Vec<AclId>,
@@ -185,8 +220,14 @@ impl Caller {
         Ok(self.session)
     }
 
-    /// Returns the request for a write. `attempt` counts from 0: the door may need several for what is one request to
-    /// the client. Each has its own idempotency key, for a second one with the first one's key would only get the first
+    /// Returns the request for the only transaction of a write.
+    pub(crate) fn into_request(self, op: Op) -> NodeRequest {
+        let Caller { authority, session, idempotency_key } = self;
+        NodeRequest { session, owner: None, authority, idempotency_key, op }
+    }
+
+    /// Returns the request for one of several attempts, counted from 0, at what is one write to the client.
+    /// Each has its own idempotency key, for a second one with the first one's key would only get the first
     /// one's refusal; and a retry by the client walks through the same keys to the same answer.
     pub(crate) fn request(&self, attempt: usize, op: Op) -> NodeRequest {
         let key = self.idempotency_key.as_ref();
@@ -196,14 +237,17 @@ impl Caller {
             authority: self.authority.clone(),
             idempotency_key: key.map(|key| match attempt {
                 0 => key.clone(),
-                _ => format!("{key}#{attempt}"),
+                _ => format!("{key}{ATTEMPT_MARK}{attempt}"),
             }),
             op,
         }
     }
 }
 
-/// Room that the door keeps behind a client's key for the number of its attempt.
+/// Stands between a client's key and the number of the attempt. No header can hold it, so no client's key
+/// can look like another's second attempt.
+const ATTEMPT_MARK: char = '\u{1}';
+/// Room that the door keeps behind a client's key for both.
 const ATTEMPT_SUFFIX_BYTES: usize = 2;
 
 impl FromRequestParts<Door> for Caller {
@@ -236,8 +280,9 @@ fn check_key(key: &str) -> Result<String, Failed> {
     Ok(key.to_owned())
 }
 
-/// Returns the session of a token after comparing its password, and counts the request as a sign of life. A session
-/// that this node does not know may be new on another node, so that is only the truth after a linearizable read.
+/// Returns the session of a token after comparing its password, and counts the request as a sign of life. A
+/// session that this node does not know may be new on another node, so that is only the truth after a
+/// linearizable read.
 async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
     let wrong = || Failed::because(Code::AuthFailed, "Roost-Session is not the token of a session");
     let token = Token::parse(text).ok_or_else(wrong)?;

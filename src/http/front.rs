@@ -18,8 +18,9 @@ use crate::types::Error;
 pub(crate) struct Front {
     pub(crate) door: Door,
     pub(crate) meter: Arc<RouteMeter>,
-    /// Whether its requests take a place among [`HTTP_REQUESTS_MAX`]. Those that only wait (streams, polls) have their
-    /// own bound, and those by which an operator looks at a node must get through when it is full.
+    /// Whether its requests take a place among [`HTTP_REQUESTS_MAX`]. Those that only wait (streams, polls)
+    /// have their own bound, and those by which an operator looks at a node must get through when it is
+    /// full.
     pub(crate) bounded: bool,
 }
 

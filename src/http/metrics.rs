@@ -1,5 +1,5 @@
-//! Counters of the door, cheap enough for every request: fixed arrays of atomics, one set per route, found without a look
-//! at the labels. Only a scrape turns them into text.
+//! Counters of the door, cheap enough for every request: fixed arrays of atomics, one set per route, found
+//! without a look at the labels. Only a scrape turns them into text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +45,12 @@ impl Meters {
             Arc::new(RouteMeter { template: template.to_owned(), methods: Default::default() });
         self.routes.lock().push(meter.clone());
         meter
+    }
+
+    /// Returns the templates of all routes, for tests.
+    #[cfg(test)]
+    pub(crate) fn templates(&self) -> Vec<String> {
+        self.routes.lock().iter().map(|route| route.template.clone()).collect()
     }
 
     /// Takes a place for a request unless `max` are taken.

@@ -1,29 +1,34 @@
 //! The HTTP door: JSON over HTTP/1.1 for everyone. docs/HTTP.md is its contract.
 //!
-//! A request becomes a checked [`Op`](crate::types::Op) or a question to a tree that does not change any more, and the
-//! answer becomes JSON. All rules of the registry are in the tree; all waiting is in the [`Node`]. What is left for
-//! the door is language: URLs, headers, JSON, statuses, streams.
+//! A request becomes a checked [`Op`](crate::types::Op) or a question to a tree that does not change any
+//! more, and the answer becomes JSON. All rules of the registry are in the tree; all waiting is in the
+//! [`Node`]. What is left for the door is language: URLs, headers, JSON, statuses, streams.
 //!
-//! How a request travels: `serve` accepts the connection and stamps its requests with the peer's address; `routes` finds
-//! the handler; `front` counts it, bounds how many are under way and puts `Roost-Node` and `Roost-Zxid` on the answer;
-//! `extract` checks path, query, headers, session and body; a handler (`znodes`, `multi`, `sessions`, `services`,
-//! `register`, `watch`, `cluster`, `operation`) does the rest. Whatever goes wrong is a `Failed` (`error`), so that no
-//! answer of the door is anything but the documented JSON. `stream` and `snapshot` write the body of a watch stream.
+//! How a request travels: `serve` accepts the connection and stamps its requests with the peer's address;
+//! `routes` finds the handler; `front` counts it, bounds how many are under way and puts `Roost-Node` and
+//! `Roost-Zxid` on the answer; `extract` checks path, query, headers, session and body; a handler (`znodes`,
+//! `multi`, `sessions`, `services`, `register`, `watch`, `cluster`, `operation`) does the rest. Whatever
+//! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
+//! `stream` and `snapshot` write the body of a watch stream.
 //!
 //! What it keeps to:
 //!
-//! - A route cannot exist without its entry in the OpenAPI document or the reverse: both come from one declaration.
-//! - What a client sends is refused with a reason, never asserted on, and every size has its bound in `limits`.
-//! - Nothing that a client could do without the right to read is answered: reads, snapshots and changes go through
-//!   the access control list of each znode.
+//! - A route cannot exist without its entry in the OpenAPI document or the reverse: both come from one
+//!   declaration.
+//! - What a client sends is refused with a reason, never asserted on, and every size has its bound in
+//!   `limits`.
+//! - Of a znode that a client may not read it learns no more than the name in the parent's list: reads,
+//!   snapshots and changes all ask the access control list.
 //! - One idempotency key gives one answer, also where the door needs several transactions for one request.
 //! - Large answers (snapshots) are written piece by piece while the client takes them.
 //!
-//! What it lacks on purpose: any state of its own but counters, knowledge of consensus, storage or peers, a choice of
-//! the leader (any node answers everything), HTTP/2, and TLS.
+//! What it lacks on purpose: any state of its own but counters, knowledge of consensus, storage or peers, a
+//! choice of the leader (any node answers everything), HTTP/2, and TLS.
 
 mod answer;
 mod cluster;
+#[cfg(test)]
+mod door_tests;
 mod dto;
 mod error;
 mod extract;
@@ -68,7 +73,8 @@ struct Inner {
 }
 
 impl Door {
-    /// Returns the shared part of a door to this node, for one [`router`]. Its streams end when `stop` is cancelled.
+    /// Returns the shared part of a door to this node, for one [`router`]. Its streams end when `stop` is
+    /// cancelled.
     pub fn new(node: Node, stop: CancellationToken) -> Door {
         let document = OnceLock::new();
         Door(Arc::new(Inner { node, meters: Meters::default(), stop, document }))

@@ -127,7 +127,7 @@ pub(crate) async fn multi(
     let ops = body.ops.into_iter().enumerate();
     let ops = ops.map(|(index, op)| op.op(session).map_err(|failed| failed.in_item(index)));
     let op = Op::Multi(ops.collect::<Result<_, _>>()?);
-    match write::submit(&door, &caller, op).await? {
+    match write::submit(&door, caller, op).await? {
         (Reply::Multi(replies), zxid) => {
             let results = replies.iter().map(ResultBody::from).collect();
             Ok(answer::json_at(StatusCode::OK, zxid, &MultiDoneBody { results, zxid: zxid.0 }))

@@ -1,5 +1,6 @@
-//! The document at `/openapi.json`. Its operations come from the handlers; what holds for all of them is added here, once:
-//! the headers that every answer has, the errors that every request may meet, and the headers that any may carry.
+//! The document at `/openapi.json`. Its operations come from the handlers; what holds for all of them is
+//! added here, once: the headers that every answer has, the errors that every request may meet, and the
+//! headers that any may carry.
 
 use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
@@ -76,7 +77,7 @@ fn complete_operation(template: &str, writes: bool, operation: &mut Operation) {
             "1 to 128 bytes: a retry with the same key gets the first one's answer",
         );
     }
-    for (_, response) in &mut operation.responses.responses {
+    for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             answer_headers(response, stale);
         }

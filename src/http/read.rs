@@ -71,8 +71,9 @@ pub(crate) fn page_limit(limit: Option<usize>) -> Result<usize, Failed> {
     }
 }
 
-/// Collects one page: at most `limit` items and about [`PAGE_BYTES_MAX`] bytes, but one item in any case. `make` turns
-/// what the iterator yields into an item and its bytes. Returns the items, and whether there are more.
+/// Collects one page: at most `limit` items and about [`PAGE_BYTES_MAX`] bytes, but one item in any case.
+/// `make` turns what the iterator yields into an item and its bytes. Returns the items, and whether there
+/// are more.
 pub(crate) fn page<S, T>(
     source: impl Iterator<Item = S>,
     limit: usize,

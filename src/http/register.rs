@@ -310,7 +310,7 @@ pub(crate) async fn deregister_provider(
         let session = caller.need_session()?;
         check_own(&door, &[&path], session).await?;
     }
-    match write::submit(&door, &caller, Op::Delete { path, version: None }).await? {
+    match write::submit(&door, caller, Op::Delete { path, version: None }).await? {
         (Reply::Deleted, zxid) => {
             Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
         }
@@ -318,8 +318,8 @@ pub(crate) async fn deregister_provider(
     }
 }
 
-/// Refuses when one of the znodes belongs to another session: not by what this node happens to know, but by the state at
-/// the time of the request. A znode that does not exist is left to the deletion to refuse.
+/// Refuses when one of the znodes belongs to another session: not by what this node happens to know, but by
+/// the state at the time of the request. A znode that does not exist is left to the deletion to refuse.
 async fn check_own(door: &Door, paths: &[&ZnodePath], session: SessionId) -> Result<(), Failed> {
     let foreign = |tree: &Tree| {
         paths.iter().position(|path| {
@@ -381,7 +381,7 @@ pub(crate) async fn deregister(
         body.providers.iter().enumerate().map(path).collect::<Result<_, _>>()?;
     check_own(&door, &paths.iter().collect::<Vec<_>>(), session).await?;
     let ops = paths.into_iter().map(|path| Op::Delete { path, version: None }).collect();
-    match write::submit(&door, &caller, Op::Multi(ops)).await? {
+    match write::submit(&door, caller, Op::Multi(ops)).await? {
         (Reply::Multi(_), zxid) => {
             Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
         }

@@ -78,8 +78,8 @@ impl Routes<'_> {
         Self { api: self.api.routes(methods), ..self }
     }
 
-    /// Adds the methods of a URL that ends in a znode's path. The root is a URL of its own to the router, for whose
-    /// wildcard an empty rest is none; to the client it is the same operation.
+    /// Adds the methods of a URL that ends in a znode's path. The root is a URL of its own to the router,
+    /// for whose wildcard an empty rest is none; to the client it is the same operation.
     fn tree(self, methods: UtoipaMethodRouter<Door>) -> Self {
         let root = template(&methods).trim_end_matches(openapi::WILDCARD).to_owned();
         let (schemas, paths, methods) = self.fronted(methods, true);

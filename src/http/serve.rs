@@ -21,9 +21,9 @@ use crate::node::Node;
 /// Pause after an accept that failed for want of something (such as file descriptors), ms.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once, requests
-/// under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. Returns when no connection is left.
-/// Errors: the address of the socket cannot be read.
+/// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once,
+/// requests under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. Returns when no
+/// connection is left. Errors: the address of the socket cannot be read.
 pub async fn serve(
     listener: TcpListener,
     node: Node,
@@ -120,4 +120,82 @@ async fn connection(
 /// Returns an IPv4 address that came through an IPv6 socket as what it is, so that rules for it hold.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Reads until the text has come so many times.
+    async fn read_until(stream: &mut TcpStream, text: &str, times: usize) -> String {
+        let mut seen = String::new();
+        while seen.matches(text).count() < times {
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).await.unwrap();
+            assert!(count > 0, "the connection ended after {seen}");
+            seen.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        seen
+    }
+
+    async fn ask(address: SocketAddr, requests: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn connections_are_kept_and_end_with_the_node() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, Node::in_memory(), stop.clone()));
+
+        let twice = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
+        let mut idle = ask(address, &twice).await;
+        read_until(&mut idle, "HTTP/1.1 200 OK", 2).await;
+        let watch = "GET /v1/watch?watch=subtree:/ HTTP/1.1\r\nhost: x\r\n\r\n";
+        let mut streaming = ask(address, watch).await;
+        read_until(&mut streaming, "event: snapshot", 1).await;
+
+        stop.cancel();
+        served.await.unwrap().unwrap();
+        assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+        let mut rest = Vec::new();
+        streaming.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.ends_with(b"0\r\n\r\n"), "the stream ends properly: {}", rest.escape_ascii());
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn the_address_of_the_client_is_its_identity() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, Node::in_memory(), stop.clone()));
+        for (ip, status) in [("127.0.0.1", "200"), ("127.0.0.2", "403")] {
+            let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+            let body = format!(r#"{{"acl":[{{"perms":"rda","scheme":"ip","id":"{ip}"}}]}}"#);
+            let length = body.len();
+            let rule = format!(
+                "PUT /v1/acl/a HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            let read = "HEAD /v1/znodes/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            let mut stream = ask(address, &format!("{create}{rule}{read}")).await;
+            let mut answers = String::new();
+            stream.read_to_string(&mut answers).await.unwrap();
+            let last = answers.rsplit("HTTP/1.1 ").next().unwrap();
+            assert!(last.starts_with(status), "{ip}: {answers}");
+        }
+        stop.cancel();
+        served.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_is_an_ipv4_client() {
+        assert_eq!(canonical("::ffff:10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
+        assert_eq!(canonical("::1".parse().unwrap()).to_string(), "::1");
+    }
 }

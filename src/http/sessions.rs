@@ -50,7 +50,7 @@ pub(crate) async fn open_session(
         password: node.new_password(),
         owner: None,
     };
-    let (reply, zxid) = write::submit(&door, &caller, op).await?;
+    let (reply, zxid) = write::submit(&door, caller, op).await?;
     let Reply::Session { session, timeout_ms } = reply else { return Err(write::other_kind(zxid)) };
     // Of a retry with the same key the password is the first request's, not the one made above.
     let password = node.local().session(session).map(|session| *session.password());
@@ -127,7 +127,7 @@ pub(crate) async fn close_session(
 ) -> Result<Response, Failed> {
     let session = own(&session, &caller)?;
     let op = Op::CloseSession { session, unless_moved_from: None };
-    match write::submit(&door, &caller, op).await? {
+    match write::submit(&door, caller, op).await? {
         (Reply::Removed { znodes }, zxid) => {
             let body = ClosedBody { removed: znodes, zxid: zxid.0 };
             Ok(answer::json_at(StatusCode::OK, zxid, &body))

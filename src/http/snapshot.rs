@@ -23,8 +23,9 @@ pub(crate) fn kind_name(kind: WatchKind) -> &'static str {
     }
 }
 
-/// The JSON of what some filters see of one state, written piece by piece, so that a subtree of any size takes neither
-/// the memory of its text nor a long stretch of a thread. Znodes that the authority may not read are left out.
+/// The JSON of what some filters see of one state, written piece by piece, so that a subtree of any size
+/// takes neither the memory of its text nor a long stretch of a thread. Znodes that the authority may not
+/// read are left out.
 pub(crate) struct SnapshotText {
     tree: Arc<Tree>,
     authority: Arc<[AclId]>,

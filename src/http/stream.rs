@@ -33,8 +33,8 @@ impl Viewer {
         self.filters.iter().any(|filter| filter.kind != WatchKind::Children)
     }
 
-    /// Appends the JSON of those events of a change that the viewer may see. Returns whether there are any; if not, `out`
-    /// is as before.
+    /// Appends the JSON of those events of a change that the viewer may see. Returns whether there are any;
+    /// if not, `out` is as before.
     pub(crate) fn write_change(&self, message: &Message, out: &mut Vec<u8>) -> bool {
         let begun = out.len();
         let with_data = self.with_data();
@@ -74,8 +74,8 @@ struct TailBody<'a> {
     encoding: Option<Encoding>,
 }
 
-/// Encodes an event once for all its readers: the length of the head, the head with its brace, and the tail with data
-/// that replaces that brace for readers who want it.
+/// Encodes an event once for all its readers: the length of the head, the head with its brace, and the tail
+/// with data that replaces that brace for readers who want it.
 fn encode(event: &Event) -> Bytes {
     let kind = match event.kind {
         EventKind::Created => "created",
@@ -116,8 +116,8 @@ fn reason_name(reason: ResetReason) -> &'static str {
     }
 }
 
-/// The body of a watch stream. It asks for more only as fast as its client reads; what a slow client leaves unread is
-/// bounded by its subscription.
+/// The body of a watch stream. It asks for more only as fast as its client reads; what a slow client leaves
+/// unread is bounded by its subscription.
 pub(crate) struct Events {
     subscription: Subscription,
     stop: CancellationToken,
@@ -177,7 +177,8 @@ impl Events {
                 let zxid = tree.zxid();
                 let out = &mut self.out;
                 if let Some(reason) = reset {
-                    // Without an id: who loses the stream here must not resume behind a snapshot it never had.
+                    // Without an id: who loses the stream here must not resume behind a snapshot it never
+                    // had.
                     let reason = reason_name(reason);
                     put(
                         out,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::Door;
 use super::answer;
 use super::dto::{Encoding, StatBody};
 use super::error::Failed;
-use super::extract::{Caller, Params, Segments};
+use super::extract::{Caller, LastEventId, Params, Segments};
 use super::snapshot::{SnapshotText, kind_name, piece, put};
 use super::stream::{Events, Viewer};
 use crate::limits::{FILTERS_PER_SUBSCRIPTION_MAX, PAGE_BYTES_MAX, POLL_WAIT_MS_MAX};
@@ -27,7 +27,6 @@ use crate::types::{Code, Error, Perms, ZnodePath, Zxid};
 use crate::watch::{Filter, Message, WatchKind};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What a stream or poll asks for.
 #[derive(Debug, Default, IntoParams)]
@@ -143,21 +142,13 @@ fn subscribe(
     Ok((subscription, Viewer { filters, authority: Arc::from(caller.authority) }))
 }
 
-/// Answers with a stream of events.
+/// Answers with a stream of events after `since`.
 fn stream(
     door: &Door,
     caller: Caller,
     filters: Vec<Filter>,
     since: Option<u64>,
-    headers: &HeaderMap,
 ) -> Result<Response, Failed> {
-    // A client that reconnects repeats its URL: what it saw last is newer than the `since` therein.
-    let since = match headers.get(LAST_EVENT_ID).map(|id| id.to_str()) {
-        None => since,
-        Some(Ok("")) => since,
-        Some(Ok(id)) => Some(number("Last-Event-ID", id)?),
-        Some(Err(_)) => return Err(Failed::bad_arguments("Last-Event-ID is not a number")),
-    };
     let (subscription, viewer) = subscribe(door, caller, filters, since)?;
     let body = Events::body(subscription, viewer, door.stop().clone());
     let mut response = answer::with_type(StatusCode::OK, EVENT_STREAM, body);
@@ -177,16 +168,17 @@ pub(crate) async fn watch(
     State(door): State<Door>,
     Params(query): Params<Vec<(String, String)>>,
     caller: Caller,
-    headers: HeaderMap,
+    LastEventId(seen): LastEventId,
 ) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["watch", "since"])?;
-    stream(&door, caller, asked.filters()?, asked.watches.since, &headers)
+    // A client that reconnects repeats its URL: what it saw last is newer than the `since` therein.
+    stream(&door, caller, asked.filters()?, seen.or(asked.watches.since))
 }
 
 /// Watches the providers of a service and their data.
 #[utoipa::path(get, path = "/v1/services/{name}/subscribe", tag = "services",
     params(("name" = String, Path, description = "The service's name"),
-        ("since" = Option<u64>, Query, description = "Begin with the changes after this zxid instead of a snapshot"),
+        ("since" = Option<u64>, Query, description = "Begin after this zxid instead of with a snapshot"),
         ("Last-Event-ID" = Option<u64>, Header, description = "As `since`, and before it")),
     responses((status = 200, description = "Events `snapshot`, `change`, `reset` and `progress`",
         body = String, content_type = "text/event-stream")))]
@@ -195,11 +187,11 @@ pub(crate) async fn subscribe_service(
     Segments(name): Segments<String>,
     Params(query): Params<Vec<(String, String)>>,
     caller: Caller,
-    headers: HeaderMap,
+    LastEventId(seen): LastEventId,
 ) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["since"])?;
     let filter = Filter { path: providers_path(&name)?, kind: WatchKind::ChildrenData };
-    stream(&door, caller, vec![filter], asked.watches.since, &headers)
+    stream(&door, caller, vec![filter], seen.or(asked.watches.since))
 }
 
 /// One change of one znode, for the document: the stream writes it by hand.
@@ -300,8 +292,8 @@ pub(crate) async fn poll(
     }
 }
 
-/// Returns the JSON of as many changes as one answer may have, separated by commas, and the zxid up to which they tell
-/// everything.
+/// Returns the JSON of as many changes as one answer may have, separated by commas, and the zxid up to which
+/// they tell everything.
 fn polled_changes(messages: Vec<Message>, upto: Zxid, viewer: &Viewer) -> (Vec<u8>, Zxid) {
     let mut out = Vec::new();
     let mut messages = VecDeque::from(messages);

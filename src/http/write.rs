@@ -10,20 +10,21 @@ const ATTEMPTS_MAX: usize = 6;
 const RETRY_AFTER_MS: u64 = 50;
 
 /// Submits one op. Returns its reply and its zxid; a refusal by the tree is a failure.
-pub(crate) async fn submit(door: &Door, caller: &Caller, op: Op) -> Result<(Reply, Zxid), Failed> {
-    let answer = door.node().submit(caller.request(0, op)).await?;
+pub(crate) async fn submit(door: &Door, caller: Caller, op: Op) -> Result<(Reply, Zxid), Failed> {
+    let answer = door.node().submit(caller.into_request(op)).await?;
     match answer.result {
         Ok(reply) => Ok((reply, answer.zxid)),
         Err(failure) => Err(Failed::refused(&failure, answer.zxid)),
     }
 }
 
-/// Submits what `plan` makes of this node's present state. When it is refused, `settle` sees the refusal and a state that
-/// contains its reason, and gives the client's answer, or `None` if a new plan may succeed because the state has moved
-/// under the old one.
+/// Submits what `plan` makes of this node's present state. When it is refused, `settle` sees the refusal and
+/// a state that contains its reason, and gives the client's answer, or `None` if a new plan may succeed
+/// because the state has moved under the old one.
 ///
-/// Under an idempotency key the replies of all attempts are remembered. A client's retry may therefore meet a reply to a
-/// plan other than the present one, so `settle` and the reader of the reply must not depend on the plan.
+/// Under an idempotency key the replies of all attempts are remembered. A client's retry may therefore meet
+/// a reply to a plan other than the present one, so `settle` and the reader of the reply must not depend on
+/// the plan.
 pub(crate) async fn submit_planned(
     door: &Door,
     caller: &Caller,
@@ -46,8 +47,8 @@ pub(crate) async fn submit_planned(
     Err(Error::Busy { what, retry_after_ms: RETRY_AFTER_MS }.into())
 }
 
-/// Settles the refusal of a create with its missing parents. A parent that has appeared or gone meanwhile needs a new
-/// plan; a create alone that meets its own znode is final.
+/// Settles the refusal of a create with its missing parents. A parent that has appeared or gone meanwhile
+/// needs a new plan; a create alone that meets its own znode is final.
 pub(crate) fn settle_create(failure: &Failure) -> Option<Failed> {
     match failure.code {
         Code::NoNode => None,
@@ -57,8 +58,8 @@ pub(crate) fn settle_create(failure: &Failure) -> Option<Failed> {
     }
 }
 
-/// Returns the ops that create those of `parents` and of their ancestors that do not exist, parents first, persistent
-/// and open to everyone.
+/// Returns the ops that create those of `parents` and of their ancestors that do not exist, parents first,
+/// persistent and open to everyone.
 pub(crate) fn missing<'a>(
     tree: &Tree,
     parents: impl IntoIterator<Item = &'a ZnodePath>,

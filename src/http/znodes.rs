@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +13,7 @@ use super::dto::{
     AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_in, acl_out, data_out,
 };
 use super::error::Failed;
-use super::extract::{At, Caller, IfMatch, Json, Params, RawData, Rest};
+use super::extract::{At, Caller, IfMatch, Json, Params, RawData, Rest, WantsBytes};
 use super::read::{self, Freshness};
 use super::write;
 use crate::tree::permits;
@@ -64,12 +64,12 @@ pub(crate) async fn get_znode(
     At(path): At,
     Params(params): Params<GetParams>,
     caller: Caller,
-    headers: HeaderMap,
+    WantsBytes(bytes): WantsBytes,
 ) -> Result<Response, Failed> {
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let znode = read::readable(&view, path.as_str(), &caller)?;
     let (stat, zxid) = (znode.stat(), view.tree.zxid());
-    let mut response = if params.raw || headers.get(header::ACCEPT) == Some(&OCTETS) {
+    let mut response = if params.raw || bytes {
         let bytes = znode.data().map_or_else(Bytes::new, |data| Bytes::copy_from_slice(data));
         let mut response = answer::with_type(StatusCode::OK, OCTETS, bytes);
         response.headers_mut().insert(answer::ZXID, HeaderValue::from(zxid.0));
@@ -148,8 +148,10 @@ pub(crate) struct CreatedBody<'a> {
 
 /// Creates a znode.
 #[utoipa::path(post, path = "/v1/znodes/{*path}", tag = "znodes",
-    params(("path" = String, Path, description = "The znode's path, or its prefix when sequential"), CreateParams),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The data as it is"),
+    params(("path" = String, Path, description = "The path, or its prefix when sequential"),
+        CreateParams),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "The data as it is"),
     responses((status = 201, description = "It has been created", body = CreatedBody)))]
 pub(crate) async fn create_znode(
     State(door): State<Door>,
@@ -171,7 +173,7 @@ pub(crate) async fn create_znode(
             write::submit_planned(&door, &caller, plan, |failure, _| write::settle_create(failure))
                 .await?
         }
-        _ => write::submit(&door, &caller, op).await?,
+        _ => write::submit(&door, caller, op).await?,
     };
     let Reply::Created { path, stat } = write::last(reply) else {
         return Err(write::other_kind(zxid));
@@ -191,7 +193,8 @@ pub(crate) struct ChangedBody {
 #[utoipa::path(put, path = "/v1/znodes/{*path}", tag = "znodes",
     params(("path" = String, Path, description = "The znode's path"),
         ("If-Match" = Option<String>, Header, description = "Only if the version is this")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The data as it is"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "The data as it is"),
     responses((status = 200, description = "It has been set", body = ChangedBody)))]
 pub(crate) async fn set_data(
     State(door): State<Door>,
@@ -202,7 +205,7 @@ pub(crate) async fn set_data(
     RawData(data): RawData,
 ) -> Result<Response, Failed> {
     let op = Op::SetData { path, data: Some(data), version };
-    match write::submit(&door, &caller, op).await? {
+    match write::submit(&door, caller, op).await? {
         (Reply::DataSet { stat }, zxid) => {
             let body = ChangedBody { stat: StatBody::from(&stat), zxid: zxid.0 };
             let mut response = answer::json_at(StatusCode::OK, zxid, &body);
@@ -225,7 +228,7 @@ pub(crate) async fn delete_znode(
     IfMatch(version): IfMatch,
     caller: Caller,
 ) -> Result<Response, Failed> {
-    match write::submit(&door, &caller, Op::Delete { path, version }).await? {
+    match write::submit(&door, caller, Op::Delete { path, version }).await? {
         (Reply::Deleted, zxid) => {
             Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
         }
@@ -375,7 +378,7 @@ pub(crate) async fn set_acl(
     Json(body): Json<SetAclBody>,
 ) -> Result<Response, Failed> {
     let op = Op::SetAcl { path, acl: acl_in(body.acl)?, aversion: body.aversion };
-    match write::submit(&door, &caller, op).await? {
+    match write::submit(&door, caller, op).await? {
         (Reply::AclSet { stat }, zxid) => {
             let body = ChangedBody { stat: StatBody::from(&stat), zxid: zxid.0 };
             Ok(answer::json_at(StatusCode::OK, zxid, &body))

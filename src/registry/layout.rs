@@ -151,7 +151,7 @@ mod tests {
             (Some(&b""[..]), "no data"),
             (Some(b"10.0.0.1:80"), "JSON"),
             (Some(b"{\"host\":\"h\"}"), "port"),
-            (Some(b"{\"host\":\"h\",\"port\":70000}"), "port"),
+            (Some(b"{\"host\":\"h\",\"port\":70000}"), "70000"),
             (Some(b"{\"host\":\"h\",\"port\":0}"), "port is 0"),
             (Some(b"{\"host\":\"\",\"port\":1}"), "host is empty"),
             (Some(b"\xff"), "JSON"),
