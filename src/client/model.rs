@@ -363,7 +363,7 @@ pub struct Registered {
 }
 
 /// One provider of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
     /// Its id.
     pub id: String,
@@ -372,15 +372,13 @@ pub struct Provider {
     /// Its port.
     pub port: u16,
     /// Its share of traffic.
+    pub weight: u32,
+    /// Anything else that it wants known.
     #[serde(default)]
-    pub weight: Option<serde_json::Value>,
-    /// Anything else that it wants known; other writers than this client may put any JSON here.
-    #[serde(default)]
-    pub metadata: serde_json::Value,
+    pub metadata: BTreeMap<String, String>,
     /// Its state of health, as it says itself.
-    #[serde(default)]
-    pub status: Option<String>,
-    /// The session that holds it.
+    pub status: String,
+    /// The session that holds it; `None` when its znode is not ephemeral.
     #[serde(default)]
     pub session: Option<String>,
     /// When it was registered.
@@ -389,19 +387,41 @@ pub struct Provider {
     pub version: i32,
 }
 
+/// One consumer of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consumer {
+    /// Its id.
+    pub id: String,
+    /// What it wants known.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// The session that holds it; `None` when its znode is not ephemeral.
+    #[serde(default)]
+    pub session: Option<String>,
+}
+
+/// A znode among the providers or consumers whose data is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unparsable {
+    /// Its id.
+    pub id: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// Answer of [`service`](super::Client::service).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: String,
     /// Its providers, by id.
     pub providers: Vec<Provider>,
-    /// Its consumers.
+    /// Its consumers, by id.
     #[serde(default)]
-    pub consumers: Vec<serde_json::Value>,
-    /// Providers whose data does not parse, with the reason.
+    pub consumers: Vec<Consumer>,
+    /// What is registered in a form that cannot be read.
     #[serde(default)]
-    pub unparsable: Vec<serde_json::Value>,
+    pub unparsable: Vec<Unparsable>,
     /// The state this was read from.
     pub zxid: u64,
 }
@@ -439,7 +459,7 @@ pub struct MemberStatus {
 pub struct Cluster {
     /// `None` before the cluster is initialised.
     #[serde(default)]
-    pub cluster_id: Option<serde_json::Value>,
+    pub cluster_id: Option<String>,
     /// The node that answered.
     pub node: u64,
     #[serde(default)]

@@ -373,10 +373,10 @@ pub(super) fn describe(err: &reqwest::Error) -> String {
 }
 
 fn normalize(endpoint: &str) -> Result<String, Error> {
-    let text = endpoint.trim().trim_end_matches('/');
+    let text = endpoint.trim();
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let parsed = reqwest::Url::parse(&url);
-    match parsed {
+    let url = url.trim_end_matches('/').to_owned();
+    match reqwest::Url::parse(&url) {
         Ok(parsed) if parsed.scheme() == "http" && parsed.host().is_some() => Ok(url),
         _ => Err(Error::Invalid(format!(
             "{endpoint:?} is not an endpoint: expected http://host:port"

@@ -52,7 +52,7 @@ impl Prepared {
         self
     }
 
-    pub(super) fn request(&self) -> Request<Full<Bytes>> {
+    fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();

@@ -29,6 +29,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::args::{BenchArgs, BenchLoad};
 use self::field::Field;
+use self::load::Mix;
 use super::args::GlobalArgs;
 use super::output::{Failure, Output};
 use super::signal::interrupted;
@@ -56,12 +57,16 @@ async fn measure(
 ) -> Result<report::Report, Failure> {
     let bar = |steps| progress_bar(steps, as_json);
     match load {
-        BenchLoad::Write(args) => load::run("write", args, 0, "linearizable", field, bar).await,
+        BenchLoad::Write(args) => {
+            let mix = Mix { name: "write", read_percent: 0, consistency: "linearizable" };
+            load::run(args, mix, field, bar).await
+        }
         BenchLoad::Read { load: args, consistency } => {
-            load::run("read", args, 100, consistency, field, bar).await
+            load::run(args, Mix { name: "read", read_percent: 100, consistency }, field, bar).await
         }
         BenchLoad::Mixed { load: args, read_percent, consistency } => {
-            load::run("mixed", args, *read_percent, consistency, field, bar).await
+            let mix = Mix { name: "mixed", read_percent: *read_percent, consistency };
+            load::run(args, mix, field, bar).await
         }
         BenchLoad::Storm(args) => storm::run(args, field, bar).await,
         BenchLoad::Fanout(args) => fanout::run(args, field, bar).await,
