@@ -1,7 +1,8 @@
 //! `roost dev`: a real cluster on this machine, one process per node, for trying things out.
 //!
-//! Each node is this same program run as `roost serve` with a configuration of its own, so what is tried is what runs in
-//! production. A node lives no longer than this command, even if that is killed: it stops at the end of its stdin.
+//! Each node is this same program run as `roost serve` with a configuration of its own, so what is tried is
+//! what runs in production. A node lives no longer than this command, even if that is killed: it stops at
+//! the end of its stdin.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -255,7 +256,8 @@ async fn initialize(nodes: &[DevNode]) -> Result<(), Failure> {
     if !is_new {
         return Ok(());
     }
-    // The others must listen before they can be voted into a cluster; a refusal to speak to them would be final.
+    // The others must listen before they can be voted into a cluster; a refusal to speak to them would be
+    // final.
     for node in nodes {
         let probe = node.probe()?;
         while matches!(probe.digest().await, Err(crate::client::Error::Unreachable(_))) {
@@ -290,7 +292,8 @@ fn announce(nodes: &[DevNode], took: Duration, global: &GlobalArgs) -> Result<()
     super::Output { json: global.json }.result(&value, text)
 }
 
-/// Keeps one node running until told to stop. Returns earlier only if it dies again and again before the cluster was ready.
+/// Keeps one node running until told to stop. Returns earlier only if it dies again and again before the
+/// cluster was ready.
 async fn supervise(node: DevNode, phase: Phase) {
     let id = node.toml.node.id;
     let mut deaths = 0;

@@ -188,7 +188,8 @@ pub(super) fn service_table(service: &Service) -> String {
     out
 }
 
-/// Returns the members of a cluster as a table; `digests` are each node's own word, in the order of the members.
+/// Returns the members of a cluster as a table; `digests` are each node's own word, in the order of the
+/// members.
 pub(super) fn status_table(cluster: &Cluster, digests: &[Result<DigestAnswer, String>]) -> String {
     let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let cluster_id = cluster.cluster_id.as_deref().unwrap_or("not initialized");

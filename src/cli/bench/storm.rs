@@ -126,8 +126,8 @@ impl Line<'_> {
         &self.storm.hosts[self.at]
     }
 
-    /// Sends what `request` makes for the present host until it is carried out, backing off while refused; every
-    /// refusal is counted. `None` after too many, or one that is final.
+    /// Sends what `request` makes for the present host until it is carried out, backing off while refused;
+    /// every refusal is counted. `None` after too many, or one that is final.
     async fn insist(&mut self, of: Of, request: impl Fn(&str) -> Prepared) -> Option<Bytes> {
         for failures in 1..=ATTEMPTS_MAX {
             match self.attempt(&request).await {
