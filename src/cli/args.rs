@@ -1,6 +1,5 @@
 //! What can be typed: the command line as clap types, without any behaviour.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::{
 };
 
 use super::bench::args::BenchArgs;
+use super::parse;
 use crate::client::WatchKind;
 use crate::client::model::Member;
 
@@ -37,8 +37,8 @@ pub struct Args {
 impl Args {
     /// Returns the whole command tree.
     pub fn command_tree() -> clap::Command {
-        // `create -e` means ephemeral, as people know it from zkCli, so there `--endpoint` has no short form. An
-        // argument of the same id keeps clap from handing down the global one.
+        // `create -e` means ephemeral, as people know it from zkCli, so there `--endpoint` has no short
+        // form. An argument of the same id keeps clap from handing down the global one.
         let endpoint = Arg::new("endpoint")
             .long("endpoint")
             .visible_alias("endpoints")
@@ -83,7 +83,7 @@ pub struct GlobalArgs {
     #[arg(long, global = true)]
     pub json: bool,
     /// How long one call may take, retries included, e.g. 500ms or 10s.
-    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse::duration, default_value = "10s")]
     pub timeout: Duration,
 }
 
@@ -96,8 +96,8 @@ pub enum Command {
     /// Run a command and keep it registered while it runs.
     ///
     /// Opens a session, starts the command, registers it, and renews the session. When the command ends it is
-    /// deregistered at once. When the registry is away the command goes on running. When roost itself is killed (-9)
-    /// the command goes on running too, and the registration goes at the session's timeout.
+    /// deregistered at once. When the registry is away the command goes on running. When roost itself is
+    /// killed (-9) the command goes on running too, and the registration goes at the session's timeout.
     Run(RunArgs),
     /// An interactive shell with history and completion of paths.
     Shell,
@@ -169,7 +169,7 @@ pub enum Verb {
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.
-        #[arg(long, required = true, value_name = "ID=PEER_ADDR,HTTP_ADDR", value_parser = parse_member)]
+        #[arg(long, required = true, value_name = "ID=PEER_ADDR,HTTP_ADDR", value_parser = parse::member)]
         member: Vec<Member>,
     },
     /// Add a member: as a learner, then, when it has caught up, as a voter.
@@ -282,7 +282,7 @@ pub struct WatchArgs {
     #[arg(long, value_enum, default_value = "children_data")]
     pub kind: KindArg,
     /// Begin with the changes after this zxid (decimal, or hex with 0x) instead of the present state.
-    #[arg(long, value_name = "ZXID", value_parser = parse_zxid)]
+    #[arg(long, value_name = "ZXID", value_parser = parse::zxid)]
     pub since: Option<u64>,
     /// The path.
     pub path: String,
@@ -383,13 +383,13 @@ pub struct RegisterArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct InstanceArgs {
     /// Where to reach it.
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_host_port)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::host_port)]
     pub addr: (String, u16),
     /// Its id, HOST:PORT when left out.
     #[arg(long)]
     pub id: Option<String>,
     /// Anything that consumers have to know; may be given several times.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
     pub meta: Vec<(String, String)>,
     /// Its share of traffic.
     #[arg(long)]
@@ -447,67 +447,9 @@ pub struct DevArgs {
     pub dir: PathBuf,
 }
 
-/// Reads `500ms`, `10s`, `2m`; a bare number is seconds.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let ms_per_unit = match &text[digits..] {
-        "ms" => 1,
-        "s" | "" => 1_000,
-        "m" => 60_000,
-        _ => return Err("expected a number and ms, s or m".to_owned()),
-    };
-    let number: u64 =
-        text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
-    match number.checked_mul(ms_per_unit) {
-        Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
-        _ => Err("expected between 1ms and one day".to_owned()),
-    }
-}
-
-fn parse_zxid(text: &str) -> Result<u64, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|err| err.to_string())
-}
-
-fn parse_member(text: &str) -> Result<Member, String> {
-    let parse = || {
-        let (node, addresses) = text.split_once('=')?;
-        let (peer_addr, http_addr) = addresses.split_once(',')?;
-        let node = node.parse().ok()?;
-        parse_host_port(peer_addr).ok()?;
-        parse_host_port(http_addr).ok()?;
-        Some(Member { node, peer_addr: peer_addr.to_owned(), http_addr: http_addr.to_owned() })
-    };
-    parse().ok_or_else(|| "expected ID=HOST:PORT,HOST:PORT".to_owned())
-}
-
-fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".to_owned()),
-    }
-}
-
-fn parse_host_port(text: &str) -> Result<(String, u16), String> {
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return Ok((addr.ip().to_string(), addr.port()));
-    }
-    match text.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-        Some((host, Ok(port))) if !host.is_empty() && !host.contains([':', '/']) => {
-            Ok((host.to_owned(), port))
-        }
-        _ => Err("expected HOST:PORT".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{Args, Command, KindArg, Verb, parse_duration, parse_host_port, parse_member};
+    use super::{Args, Command, KindArg, Verb};
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
         Args::from_words(line.split(' '))
@@ -560,20 +502,5 @@ mod tests {
             let Command::Verb(Verb::Watch(watch)) = args.command else { panic!("not a watch") };
             assert_eq!((watch.since, watch.kind), (Some(expected), KindArg::ChildrenData));
         }
-    }
-
-    #[test]
-    fn malformed_values_are_refused() {
-        for text in ["", "s", "1h", "-1s", "0s", "999999999999m"] {
-            assert!(parse_duration(text).is_err(), "{text:?}");
-        }
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        for text in ["", "host", "host:", ":80", "host:70000", "http://host:80", "::1:80"] {
-            assert!(parse_host_port(text).is_err(), "{text:?}");
-        }
-        for text in ["1", "1=a:1", "x=a:1,b:2", "1=a,b:2"] {
-            assert!(parse_member(text).is_err(), "{text:?}");
-        }
-        assert_eq!(parse_member("1=a:1,b:2").unwrap().http_addr, "b:2");
     }
 }

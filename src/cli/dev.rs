@@ -1,7 +1,8 @@
 //! `roost dev`: a real cluster on this machine, one process per node, for trying things out.
 //!
-//! Each node is this same program run as `roost serve` with a configuration of its own, so what is tried is what runs in
-//! production. A node lives no longer than this command, even if that is killed: it stops at the end of its stdin.
+//! Each node is this same program run as `roost serve` with a configuration of its own, so what is tried is
+//! what runs in production. A node lives no longer than this command, even if that is killed: it stops at
+//! the end of its stdin.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -32,6 +33,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A node that ran longer than this and then died is restarted as at its first death.
 const STEADY: Duration = Duration::from_secs(10);
+/// Deaths of one node, each soon after its start, after which a cluster that was never ready is given up.
+const EARLY_DEATHS_MAX: u32 = 5;
 /// Peer ports lie this much below the HTTP ports.
 const PEER_PORT_OFFSET: u16 = 1_000;
 
@@ -91,6 +94,15 @@ impl DevNode {
     }
 }
 
+/// How far the cluster has come.
+#[derive(Clone, Debug, Default)]
+struct Phase {
+    /// Cancelled once every node was ready.
+    ready: CancellationToken,
+    /// Cancelled when every node shall stop.
+    stop: CancellationToken,
+}
+
 /// Runs the cluster until interrupted.
 pub(super) async fn execute(args: DevArgs, global: &GlobalArgs) -> Result<(), Failure> {
     let temporary = if args.ephemeral {
@@ -106,16 +118,19 @@ pub(super) async fn execute(args: DevArgs, global: &GlobalArgs) -> Result<(), Fa
     let dir = temporary.as_ref().map_or(args.dir.as_path(), tempfile::TempDir::path);
     let nodes = prepare(dir, args.nodes, args.base_port)?;
     check_ports(&nodes)?;
-    let stop = CancellationToken::new();
+    let phase = Phase::default();
     let mut supervisors = JoinSet::new();
     for node in &nodes {
-        supervisors.spawn(supervise(node.clone(), stop.clone()));
+        supervisors.spawn(supervise(node.clone(), phase.clone()));
     }
     let result = tokio::select! {
-        result = bring_up(&nodes, global) => result,
+        result = bring_up(&nodes, &phase, global) => result,
         () = interrupted() => Ok(()),
+        _ = supervisors.join_next() => {
+            Err(Failure::Local("the cluster is given up: a node cannot start, its log says why".to_owned()))
+        }
     };
-    stop.cancel();
+    phase.stop.cancel();
     while supervisors.join_next().await.is_some() {}
     if let Some(temporary) = temporary {
         temporary.close().map_err(|err| local("removing the temporary directory", &err))?;
@@ -198,7 +213,7 @@ fn check_ports(nodes: &[DevNode]) -> Result<(), Failure> {
 }
 
 /// Initialises the cluster if it is new, waits until every node is ready, and says so. Then waits for ever.
-async fn bring_up(nodes: &[DevNode], global: &GlobalArgs) -> Result<(), Failure> {
+async fn bring_up(nodes: &[DevNode], phase: &Phase, global: &GlobalArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let ready = async {
         initialize(nodes).await?;
@@ -222,6 +237,7 @@ async fn bring_up(nodes: &[DevNode], global: &GlobalArgs) -> Result<(), Failure>
             )));
         }
     }
+    phase.ready.cancel();
     announce(nodes, started.elapsed(), global)?;
     std::future::pending().await
 }
@@ -240,7 +256,8 @@ async fn initialize(nodes: &[DevNode]) -> Result<(), Failure> {
     if !is_new {
         return Ok(());
     }
-    // The others must listen before they can be voted into a cluster; a refusal to speak to them would be final.
+    // The others must listen before they can be voted into a cluster; a refusal to speak to them would be
+    // final.
     for node in nodes {
         let probe = node.probe()?;
         while matches!(probe.digest().await, Err(crate::client::Error::Unreachable(_))) {
@@ -275,32 +292,35 @@ fn announce(nodes: &[DevNode], took: Duration, global: &GlobalArgs) -> Result<()
     super::Output { json: global.json }.result(&value, text)
 }
 
-/// Keeps one node running until told to stop.
-async fn supervise(node: DevNode, stop: CancellationToken) {
+/// Keeps one node running until told to stop. Returns earlier only if it dies again and again before the
+/// cluster was ready.
+async fn supervise(node: DevNode, phase: Phase) {
     let id = node.toml.node.id;
     let mut deaths = 0;
-    while !stop.is_cancelled() {
+    while !phase.stop.is_cancelled() {
         let started = Instant::now();
         let why = match start(&node) {
             Err(err) => format!("cannot be started: {err}"),
             Ok((mut child, stdin)) => {
                 let status = tokio::select! {
                     status = child.wait() => status,
-                    () = stop.cancelled() => return end(child, stdin, id).await,
+                    () = phase.stop.cancelled() => return end(child, stdin, id).await,
                 };
                 status.map_or_else(|err| err.to_string(), |status| format!("ended ({status})"))
             }
         };
         deaths = if started.elapsed() > STEADY { 1 } else { deaths + 1 };
+        let log = node.log_file().display().to_string();
+        if deaths >= EARLY_DEATHS_MAX && !phase.ready.is_cancelled() {
+            eprintln!("roost: node {id} {why} {deaths} times in a row, see {log}");
+            return;
+        }
         let wait = jittered(deaths);
-        eprintln!(
-            "roost: node {id} {why}; starting it again in {} ms, see {}",
-            wait.as_millis(),
-            node.log_file().display()
-        );
+        let ms = wait.as_millis();
+        eprintln!("roost: node {id} {why}; starting it again in {ms} ms, see {log}");
         tokio::select! {
             () = sleep(wait) => {}
-            () = stop.cancelled() => {}
+            () = phase.stop.cancelled() => {}
         }
     }
 }

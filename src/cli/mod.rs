@@ -1,10 +1,10 @@
 //! The `roost` command: what can be typed, what is done, and how it is shown.
 //!
-//! `args` says what can be typed and does nothing. Each family of verbs has a file that turns parsed arguments into
-//! calls of the [`client`](crate::client) and their answers into output; it sees no clap and no HTTP. A verb is written
-//! once: the command line and the shell parse their words through the same command tree and execute the same [`Verb`].
-//! What differs is the [`Context`]: a shell keeps one session for all its ephemerals, a single command keeps its own
-//! until it is interrupted.
+//! `args` says what can be typed and does nothing. Each family of verbs has a file that turns parsed
+//! arguments into calls of the [`client`](crate::client) and their answers into output; it sees no clap and
+//! no HTTP. A verb is written once: the command line and the shell parse their words through the same
+//! command tree and execute the same [`Verb`]. What differs is the [`Context`]: a shell keeps one session
+//! for all its ephemerals, a single command keeps its own until it is interrupted.
 //!
 //! Rules of the output:
 //!
@@ -12,8 +12,8 @@
 //! - A failed command prints one line and ends with the exit code that `roost --help` lists.
 //! - When the reader of stdout goes away (`| head`) the command ends quietly.
 //!
-//! Everything here reaches a cluster as any user does, over HTTP. What it deliberately lacks: knowledge of a node's
-//! inside, of its files, and of where the leader is.
+//! Everything here reaches a cluster as any user does, over HTTP. What it deliberately lacks: knowledge of a
+//! node's inside, of its files, and of where the leader is.
 
 pub mod args;
 pub mod bench;
@@ -21,6 +21,7 @@ mod cluster;
 mod dev;
 mod dump;
 mod output;
+mod parse;
 mod run;
 mod service;
 mod session;

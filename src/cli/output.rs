@@ -169,35 +169,30 @@ pub(super) fn service_table(service: &Service) -> String {
     let cells = |cells: [&str; 6]| cells.map(str::to_owned).to_vec();
     let mut rows = vec![cells(["ID", "ADDRESS", "WEIGHT", "STATUS", "SESSION", "METADATA"])];
     for provider in &service.providers {
-        let metadata = match &provider.metadata {
-            serde_json::Value::Null => String::new(),
-            metadata => metadata.to_string(),
-        };
+        let metadata: Vec<_> =
+            provider.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         rows.push(vec![
             provider.id.clone(),
             format!("{}:{}", provider.host, provider.port),
-            provider.weight.as_ref().map_or(String::new(), ToString::to_string),
-            provider.status.clone().unwrap_or_default(),
+            provider.weight.to_string(),
+            provider.status.clone(),
             provider.session.clone().unwrap_or_default(),
-            metadata,
+            metadata.join(" "),
         ]);
     }
     let mut out = table(&rows);
     out.push_str(&format!("{} consumers\n", service.consumers.len()));
     for provider in &service.unparsable {
-        out.push_str(&format!("unparsable: {provider}\n"));
+        out.push_str(&format!("unparsable: {}: {}\n", provider.id, provider.reason));
     }
     out
 }
 
-/// Returns the members of a cluster as a table; `digests` are each node's own word, in the order of the members.
+/// Returns the members of a cluster as a table; `digests` are each node's own word, in the order of the
+/// members.
 pub(super) fn status_table(cluster: &Cluster, digests: &[Result<DigestAnswer, String>]) -> String {
     let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
-    let cluster_id = match &cluster.cluster_id {
-        None => "not initialized".to_owned(),
-        Some(serde_json::Value::String(id)) => id.clone(),
-        Some(id) => id.to_string(),
-    };
+    let cluster_id = cluster.cluster_id.as_deref().unwrap_or("not initialized");
     let leader = number(cluster.leader);
     let out = format!("cluster {cluster_id}, leader {leader}, term {}\n", cluster.term);
     let head = ["NODE", "ROLE", "HTTP", "PEER", "MATCHED", "LAG", "APPLIED", "ZXID", "DIGEST"];

@@ -1,6 +1,7 @@
 //! `roost run`: a command that is registered for as long as it runs.
 //!
-//! The child is the purpose and the registration its shadow: nothing that happens to the registry touches the child.
+//! The child is the purpose and the registration its shadow: nothing that happens to the registry touches
+//! the child.
 
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
@@ -41,7 +42,8 @@ pub(super) async fn execute(args: RunArgs, global: &GlobalArgs) -> Result<u8, Fa
     let keeping = tokio::spawn(registrar.keep(stop.clone()));
     let status = signals.forward_until_exit(&mut child).await;
     stop.cancel();
-    // The task ends after the token is cancelled; it would fail only by panicking, of which nothing is left to undo.
+    // The task ends after the token is cancelled; it would fail only by panicking, of which nothing is left
+    // to undo.
     let _ = keeping.await;
     Ok(exit_code(status?))
 }
@@ -93,7 +95,8 @@ impl Signals {
     }
 }
 
-/// Keeps one provider registered: opens a session, registers, renews, and begins anew when the session is lost.
+/// Keeps one provider registered: opens a session, registers, renews, and begins anew when the session is
+/// lost.
 struct Registrar {
     client: Client,
     service: String,

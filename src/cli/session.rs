@@ -10,7 +10,8 @@ use super::args::SessionCommand;
 use super::output::{Failure, table};
 use crate::client::{Client, jittered};
 
-/// Timeout of a session that a command holds for itself, ms: short, so that a killed command is soon forgotten.
+/// Timeout of a session that a command holds for itself, ms: short, so that a killed command is soon
+/// forgotten.
 const OWN_SESSION_TIMEOUT_MS: u64 = 10_000;
 
 /// A session kept alive by a background task until it is closed.

@@ -44,7 +44,8 @@ enum LineVerb {
     Quit,
 }
 
-/// Splits and parses a line; `None` for an empty one. The error is to be printed as it is, and may be the help.
+/// Splits and parses a line; `None` for an empty one. The error is to be printed as it is, and may be the
+/// help.
 fn parse(line: &str) -> Result<Option<Line>, String> {
     let words = shlex::split(line).ok_or_else(|| "a quote is not closed\n".to_owned())?;
     if words.is_empty() {
@@ -93,7 +94,8 @@ pub(super) async fn execute(global: &GlobalArgs) -> Result<(), Failure> {
     context.leave().await
 }
 
-/// Carries a verb out until it is done or interrupted, and reports how it failed. Error: nobody reads the output.
+/// Carries a verb out until it is done or interrupted, and reports how it failed. Error: nobody reads the
+/// output.
 async fn run_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     let as_json = context.output.json;
     let result = tokio::select! {

@@ -2,7 +2,8 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Returns at the next SIGINT or SIGTERM. From the first call on these no longer end the process by themselves.
+/// Returns at the next SIGINT or SIGTERM. From the first call on these no longer end the process by
+/// themselves.
 pub(super) async fn interrupted() {
     let listen = |kind| signal(kind).expect("the runtime was built with signals");
     let mut interrupt = listen(SignalKind::interrupt());

@@ -143,7 +143,9 @@ mod tests {
             stat(5)
         );
         assert_eq!(shown.lines(&event("change", &change)), b"~ /s/a e\n- /s/b\n");
-        let second = shown.lines(&snapshot(&[("/s/a", 5), ("/s/b", 6), ("/s/d", 7)]));
-        assert_eq!(second, b"- /s/c\n+ /s/b d\n+ /s/d d\n");
+        let second = shown.lines(&snapshot(&[("/s/a", 5), ("/s/b", 6), ("/s/d", 7), ("/s/e", 8)]));
+        assert_eq!(second, b"- /s/c\n+ /s/b d\n+ /s/d d\n+ /s/e d\n");
+        let third = shown.lines(&snapshot(&[("/s/a", 5), ("/s/b", 9), ("/s/d", 7), ("/s/e", 8)]));
+        assert_eq!(third, b"~ /s/b d\n");
     }
 }

@@ -22,7 +22,8 @@ pub(super) async fn ls(context: &Context, args: &LsArgs) -> Result<(), Failure> 
     })
 }
 
-/// Prints the subtree, each znode before what is below it, names in order. A child that goes meanwhile is left out.
+/// Prints the subtree, each znode before what is below it, names in order. A child that goes meanwhile is
+/// left out.
 async fn ls_recursive(context: &Context, root: &str) -> Result<(), Failure> {
     let mut stack = vec![root.to_owned()];
     while let Some(path) = stack.pop() {
@@ -73,8 +74,8 @@ pub(super) async fn rm(context: &Context, args: &RmArgs) -> Result<(), Failure> 
     context.output.result(&done, Vec::new)
 }
 
-/// Deletes a znode and what is below it, children first, one by one; returns how many went. What another client deletes
-/// meanwhile does not matter; what another creates meanwhile makes it fail with `not_empty`.
+/// Deletes a znode and what is below it, children first, one by one; returns how many went. What another
+/// client deletes meanwhile does not matter; what another creates meanwhile makes it fail with `not_empty`.
 pub(super) async fn remove_subtree(client: &Client, root: &str) -> Result<u64, Failure> {
     let mut removed = 0;
     // A path is pushed twice: first to list its children, then, when these are gone, to be deleted.

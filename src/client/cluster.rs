@@ -1,9 +1,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::call::{Call, Repeat};
 use super::error::Error;
 use super::model::{Cluster, DigestAnswer, Member};
-use super::request::{Call, Client, Repeat};
+use super::request::Client;
 
 impl Client {
     /// Returns the cluster as one node sees it, with the leader's knowledge of the members' progress.
@@ -21,8 +22,8 @@ impl Client {
         self.send_for_bytes(&Call::read("/readyz".to_owned())).await.map(|_| ())
     }
 
-    /// Bootstraps a new cluster of these voters; the node that is asked must be one of them. Returns the answer's JSON.
-    /// Error: `refused` when there is a cluster already.
+    /// Bootstraps a new cluster of these voters; the node that is asked must be one of them. Returns the
+    /// answer's JSON. Error: `refused` when there is a cluster already.
     pub async fn init_cluster(&self, members: &[Member]) -> Result<Value, Error> {
         self.cluster_post("init", &json!({ "members": members })).await
     }

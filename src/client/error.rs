@@ -28,7 +28,8 @@ pub struct Refusal {
 pub enum Error {
     /// The cluster answered, and refused.
     Refused(Refusal),
-    /// No endpoint took the request within the time allowed; nothing was done. The text names the last endpoint.
+    /// No endpoint took the request within the time allowed; nothing was done. The text names the last
+    /// endpoint.
     Unreachable(String),
     /// The request was sent but no answer came within the time allowed; a write may have been done.
     Timeout(String),
@@ -39,8 +40,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the stable name of the reason: the cluster's own, or `unreachable`, `client_timeout`, `bad_answer`,
-    /// `invalid`.
+    /// Returns the stable name of the reason: the cluster's own, or `unreachable`, `client_timeout`,
+    /// `bad_answer`, `invalid`.
     pub fn code(&self) -> &str {
         match self {
             Error::Refused(refusal) => &refusal.code,

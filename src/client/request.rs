@@ -1,14 +1,13 @@
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::call::{Body, Call, Repeat};
 use super::error::{Error, Refusal};
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -39,66 +38,6 @@ struct Endpoints {
     current: AtomicUsize,
 }
 
-/// Whether a request that may have been carried out can be sent again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
-    /// It changes nothing.
-    Read,
-    /// It carries an idempotency key.
-    KeyedWrite,
-    /// It must not be.
-    Never,
-}
-
-/// One request, independent of the endpoint.
-pub(super) struct Call {
-    pub(super) method: Method,
-    /// Encoded, with the leading `/v1`.
-    pub(super) path: String,
-    pub(super) query: Vec<(&'static str, String)>,
-    pub(super) body: Body,
-    /// Expected version of the znode.
-    pub(super) if_match: Option<i32>,
-    pub(super) repeat: Repeat,
-}
-
-pub(super) enum Body {
-    None,
-    Raw(Vec<u8>),
-    Json(String),
-}
-
-impl Call {
-    pub(super) fn read(path: String) -> Call {
-        Call::new(Method::GET, path, Repeat::Read)
-    }
-
-    pub(super) fn write(method: Method, path: String) -> Call {
-        Call::new(method, path, Repeat::KeyedWrite)
-    }
-
-    pub(super) fn new(method: Method, path: String, repeat: Repeat) -> Call {
-        Call { method, path, query: Vec::new(), body: Body::None, if_match: None, repeat }
-    }
-
-    pub(super) fn json(mut self, body: &impl Serialize) -> Call {
-        self.body =
-            Body::Json(serde_json::to_string(body).expect("the client's own types are JSON"));
-        self
-    }
-
-    pub(super) fn raw(mut self, body: Vec<u8>) -> Call {
-        self.body = Body::Raw(body);
-        self
-    }
-
-    /// Adds a query parameter when there is a value.
-    pub(super) fn param(mut self, name: &'static str, value: Option<impl ToString>) -> Call {
-        self.query.extend(value.map(|value| (name, value.to_string())));
-        self
-    }
-}
-
 /// What one attempt at one endpoint gave.
 enum Attempt {
     Answer(Vec<u8>),
@@ -112,8 +51,9 @@ enum Attempt {
 }
 
 impl Client {
-    /// Returns a client of the cluster behind these endpoints (`host:port` or `http://host:port`), with a timeout of
-    /// 10 s for each call. Connects to nothing yet. Error: an empty list, or an endpoint that is no http address.
+    /// Returns a client of the cluster behind these endpoints (`host:port` or `http://host:port`), with a
+    /// timeout of 10 s for each call. Connects to nothing yet. Error: an empty list, or an endpoint that is
+    /// no http address.
     pub fn new(endpoints: Vec<String>) -> Result<Client, Error> {
         let urls = endpoints.iter().map(|text| normalize(text)).collect::<Result<Vec<_>, _>>()?;
         if urls.is_empty() {
@@ -133,13 +73,14 @@ impl Client {
         Client { timeout, ..self.clone() }
     }
 
-    /// Returns a client whose requests carry this session's token: it may create ephemerals, and each of its requests
-    /// renews the session.
+    /// Returns a client whose requests carry this session's token: it may create ephemerals, and each of its
+    /// requests renews the session.
     pub fn with_session(&self, token: &str) -> Client {
         Client { token: Some(Arc::from(token)), ..self.clone() }
     }
 
-    /// Returns a client that tries each endpoint once and does not wait for any to come back: for those who ask often.
+    /// Returns a client that tries each endpoint once and does not wait for any to come back: for those who
+    /// ask often.
     pub fn impatient(&self) -> Client {
         Client { is_impatient: true, ..self.clone() }
     }
@@ -163,7 +104,8 @@ impl Client {
         self.endpoints.current.load(Ordering::Relaxed)
     }
 
-    /// Makes calls begin with the endpoint after this one, which failed, unless another call has moved on already.
+    /// Makes calls begin with the endpoint after this one, which failed, unless another call has moved on
+    /// already.
     pub(super) fn leave_endpoint(&self, failed: usize) {
         let next = (failed + 1) % self.endpoints.urls.len();
         let current = &self.endpoints.current;
@@ -373,10 +315,10 @@ pub(super) fn describe(err: &reqwest::Error) -> String {
 }
 
 fn normalize(endpoint: &str) -> Result<String, Error> {
-    let text = endpoint.trim().trim_end_matches('/');
+    let text = endpoint.trim();
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let parsed = reqwest::Url::parse(&url);
-    match parsed {
+    let url = url.trim_end_matches('/').to_owned();
+    match reqwest::Url::parse(&url) {
         Ok(parsed) if parsed.scheme() == "http" && parsed.host().is_some() => Ok(url),
         _ => Err(Error::Invalid(format!(
             "{endpoint:?} is not an endpoint: expected http://host:port"
@@ -389,24 +331,10 @@ fn new_key() -> String {
     format!("{:032x}", rand::rng().random::<u128>())
 }
 
-/// Returns how long to wait before the attempt after this many failed ones (from 1): 50 ms doubled each time up to 1 s,
-/// of which a random half to whole, so that many clients do not return together.
+/// Returns how long to wait before the attempt after this many failed ones (from 1): 50 ms doubled each time
+/// up to 1 s, of which a random half to whole, so that many clients do not return together.
 pub fn jittered(failures: u32) -> Duration {
     let shift = failures.saturating_sub(1).min(10);
     let ms = (BACKOFF_MS_FIRST << shift).min(BACKOFF_MS_MAX);
     Duration::from_millis(rand::rng().random_range(ms / 2..=ms))
-}
-
-/// Percent-encodes a path or one element of it for use in a URL: everything but letters, digits, `-._~` and `/`.
-pub fn encode_path(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                out.push(char::from(byte));
-            }
-            _ => write!(out, "%{byte:02X}").expect("writing to a string"),
-        }
-    }
-    out
 }

@@ -1,8 +1,9 @@
 use reqwest::Method;
 
+use super::call::{Call, encode_path};
 use super::error::Error;
 use super::model::{Done, Registered, Registration, Service, Services};
-use super::request::{Call, Client, encode_path};
+use super::request::Client;
 
 /// Encodes a name that is one element of a path: a slash in it does not begin another.
 fn element(name: &str) -> String {

@@ -1,9 +1,10 @@
 use reqwest::Method;
 use serde_json::json;
 
+use super::call::{Call, encode_path};
 use super::error::Error;
 use super::model::{ClosedSession, OpenedSession, RenewedSession, SessionDetail, Sessions};
-use super::request::{Call, Client, encode_path};
+use super::request::Client;
 
 /// Returns the URL of the session that a token belongs to. A token is the session's id, a dot, and a secret.
 fn token_path(token: &str) -> Result<String, Error> {

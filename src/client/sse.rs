@@ -15,8 +15,9 @@ pub struct SseMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SseOverflow;
 
-/// Turns the chunks of a `text/event-stream` body into messages, wherever the chunks are cut. Lines end in LF, CR or
-/// CRLF; comments and unknown fields are skipped; a message without data is none. Source: WHATWG HTML, 9.2.6.
+/// Turns the chunks of a `text/event-stream` body into messages, wherever the chunks are cut. Lines end in
+/// LF, CR or CRLF; comments and unknown fields are skipped; a message without data is none. Source: WHATWG
+/// HTML, 9.2.6.
 #[derive(Debug, Default)]
 pub struct SseParser {
     /// Bytes of the unfinished line.

@@ -6,9 +6,10 @@ use reqwest::Response;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::call::encode_path;
 use super::error::Error;
 use super::model::WatchEvent;
-use super::request::{Client, describe, encode_path, jittered, refusal_of};
+use super::request::{Client, describe, jittered, refusal_of};
 use super::sse::{SseMessage, SseParser};
 
 /// A stream that has said nothing for so long is given up: a node says something every 10 s.
@@ -77,8 +78,8 @@ struct Connection {
 }
 
 impl Client {
-    /// Returns a subscription to these paths: first a snapshot, or with `since` the changes after that zxid. Connects
-    /// at the first [`next`](Watch::next).
+    /// Returns a subscription to these paths: first a snapshot, or with `since` the changes after that zxid.
+    /// Connects at the first [`next`](Watch::next).
     pub fn watch(&self, filters: &[WatchFilter], since: Option<u64>) -> Watch {
         let query: Vec<String> = filters
             .iter()
@@ -103,10 +104,10 @@ impl Watch {
         self.since
     }
 
-    /// Returns the next event, however long it takes while connected; a broken connection is replaced by one to the
-    /// next endpoint without the caller noticing. Errors: `unreachable` when there was no connection for the client's
-    /// timeout (calling again goes on trying, nothing is lost), or the cluster's refusal. May be dropped at any await
-    /// and called again.
+    /// Returns the next event, however long it takes while connected; a broken connection is replaced by one
+    /// to the next endpoint without the caller noticing. Errors: `unreachable` when there was no connection
+    /// for the client's timeout (calling again goes on trying, nothing is lost), or the cluster's refusal.
+    /// May be dropped at any await and called again.
     pub async fn next(&mut self) -> Result<WatchEvent, Error> {
         let mut deadline = Instant::now() + self.client.timeout();
         loop {
@@ -185,7 +186,8 @@ impl Watch {
     }
 }
 
-/// Returns the event of a message with the point to resume from after it; `None` for an event of a later version.
+/// Returns the event of a message with the point to resume from after it; `None` for an event of a later
+/// version.
 fn interpret(message: &SseMessage) -> Result<Option<(Option<u64>, WatchEvent)>, Error> {
     let event = match message.event.as_str() {
         "snapshot" => WatchEvent::Snapshot(parse(message)?),

@@ -1,9 +1,10 @@
 use reqwest::Method;
 use serde_json::json;
 
+use super::call::{Call, encode_path};
 use super::error::Error;
 use super::model::{Changed, Children, Create, Created, Done, Mode, MultiDone, MultiOp, Znode};
-use super::request::{Call, Client, encode_path};
+use super::request::Client;
 
 /// How current a read has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +46,8 @@ impl Client {
         self.send(&options.apply(Call::read(znode_path(path)?))).await
     }
 
-    /// Returns all children of a znode, sorted by name, fetched in pages; with their data and stats when asked. Pages
-    /// may be of different states. Error: `no_node`.
+    /// Returns all children of a znode, sorted by name, fetched in pages; with their data and stats when
+    /// asked. Pages may be of different states. Error: `no_node`.
     pub async fn children(
         &self,
         path: &str,
@@ -90,7 +91,8 @@ impl Client {
         self.send(&call).await
     }
 
-    /// Sets a znode's data; with a version, only if that is the present one. Errors: `no_node`, `bad_version`.
+    /// Sets a znode's data; with a version, only if that is the present one. Errors: `no_node`,
+    /// `bad_version`.
     pub async fn set(
         &self,
         path: &str,

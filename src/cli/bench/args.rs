@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use crate::cli::args::parse_duration;
+use crate::cli::parse;
 
 /// See [`Command::Bench`](crate::cli::args::Command::Bench).
 #[derive(Debug, clap::Args)]
@@ -53,10 +53,10 @@ pub struct LoadArgs {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub clients: u32,
     /// How long to measure.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, default_value = "10s")]
     pub duration: Duration,
     /// How long to load before measuring.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s")]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, default_value = "1s")]
     pub warmup: Duration,
     /// Data of one znode, bytes.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_000))]

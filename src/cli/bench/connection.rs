@@ -38,8 +38,9 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Prepares a request. `target` is path and query, encoded. Panics on characters that cannot stand in a request:
-    /// all that is used here is made of encoded paths, names of hosts that were connected to, and tokens.
+    /// Prepares a request. `target` is path and query, encoded. Panics on characters that cannot stand in a
+    /// request: all that is used here is made of encoded paths, names of hosts that were connected to, and
+    /// tokens.
     pub(super) fn new(method: Method, host: &str, target: &str, body: Bytes) -> Prepared {
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(HOST, HeaderValue::from_str(host).expect("a host is a header value"));
@@ -52,7 +53,7 @@ impl Prepared {
         self
     }
 
-    pub(super) fn request(&self) -> Request<Full<Bytes>> {
+    fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();

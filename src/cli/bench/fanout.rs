@@ -28,8 +28,8 @@ struct Fanout {
     hosts: Vec<String>,
     target: String,
     start: Instant,
-    /// The present change, counted from 1, and when it was sent off. There is only one on its way, so what a subscriber
-    /// hears is that one.
+    /// The present change, counted from 1, and when it was sent off. There is only one on its way, so what a
+    /// subscriber hears is that one.
     present: Mutex<(u32, Instant)>,
     /// A permit for each snapshot received, that is, for each subscriber that is in.
     entered: Semaphore,
@@ -149,8 +149,8 @@ async fn subscribe(fanout: Arc<Fanout>, index: usize) {
     }
 }
 
-/// Notes what a stream delivers until it ends; returns why it did. `heard` is the last change that this subscriber has
-/// heard of, `None` before its first snapshot.
+/// Notes what a stream delivers until it ends; returns why it did. `heard` is the last change that this
+/// subscriber has heard of, `None` before its first snapshot.
 async fn listen(fanout: &Fanout, mut body: Incoming, heard: &mut Option<u32>) -> String {
     let mut parser = SseParser::default();
     while let Some(Ok(frame)) = body.frame().await {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hyper::Method;
 use hyper::body::Bytes;
+use hyper::{Method, Uri};
 use indicatif::ProgressBar;
 use rand::Rng;
 use tokio::task::JoinSet;
@@ -18,15 +18,18 @@ use crate::client::{encode_path, jittered};
 
 /// Requests that are not answered so long after the end are counted as lost.
 const GRACE: Duration = Duration::from_secs(5);
-/// Prepared requests of one endpoint; with more keys than this a request repeats sooner than its key's turn would come.
-const PREPARED_MAX: u32 = 100_000;
 
 /// What the clients share.
 #[derive(Debug)]
 struct Load {
     hosts: Vec<String>,
-    /// For each endpoint the writes, then the reads, by key.
-    requests: Vec<[Vec<Prepared>; 2]>,
+    /// A write and a read for each endpoint; they get their URIs from below.
+    prepared: Vec<[Prepared; 2]>,
+    /// By key; empty if the load has no writes.
+    write_uris: Vec<Uri>,
+    /// By key; empty if the load has no reads.
+    read_uris: Vec<Uri>,
+    keys: usize,
     clients: usize,
     read_percent: u8,
     measure_from: Instant,
@@ -34,25 +37,47 @@ struct Load {
     done: AtomicU64,
 }
 
-/// Loads the cluster and measures it. `read_percent` is how many of a hundred requests read.
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mix<'a> {
+    /// Its name in the report.
+    pub(super) name: &'static str,
+    /// Reads in a hundred requests.
+    pub(super) read_percent: u8,
+    /// How current the reads have to be.
+    pub(super) consistency: &'a str,
+}
+
+/// Loads the cluster and measures it.
 pub(super) async fn run(
-    name: &'static str,
     args: &LoadArgs,
-    read_percent: u8,
-    consistency: &str,
+    mix: Mix<'_>,
     field: &Field,
     bar: impl Fn(u64) -> ProgressBar,
 ) -> Result<Report, Failure> {
+    let Mix { name, read_percent, consistency } = mix;
     let data = vec![b'x'; args.size as usize];
     field.fill(args.keys, &data).await?;
     let data = Bytes::from(data);
     let hosts = field.hosts();
-    let requests =
-        hosts.iter().map(|host| prepare(host, args.keys, &data, consistency, field)).collect();
+    let prepare = |method, host, body| Prepared::new(method, host, "/", body);
+    let prepared = hosts
+        .iter()
+        .map(|host| {
+            [prepare(Method::PUT, host, data.clone()), prepare(Method::GET, host, Bytes::new())]
+        })
+        .collect();
     let measure_from = Instant::now() + args.warmup;
     let load = Arc::new(Load {
         hosts,
-        requests,
+        prepared,
+        write_uris: uris(if read_percent < 100 { args.keys } else { 0 }, "", field),
+        read_uris: uris(
+            if read_percent > 0 { args.keys } else { 0 },
+            &format!("?raw=true&consistency={consistency}"),
+            field,
+        ),
+        keys: args.keys as usize,
         clients: args.clients as usize,
         read_percent,
         measure_from,
@@ -75,21 +100,9 @@ pub(super) async fn run(
     Ok(report)
 }
 
-fn prepare(
-    host: &str,
-    keys: u32,
-    data: &Bytes,
-    consistency: &str,
-    field: &Field,
-) -> [Vec<Prepared>; 2] {
-    let path = |key| format!("/v1/znodes{}", encode_path(&field.key(key)));
-    let keys = 0..keys.min(PREPARED_MAX);
-    let write = |key| Prepared::new(Method::PUT, host, &path(key), data.clone());
-    let read = |key| {
-        let target = format!("{}?raw=true&consistency={consistency}", path(key));
-        Prepared::new(Method::GET, host, &target, Bytes::new())
-    };
-    [keys.clone().map(write).collect(), keys.map(read).collect()]
+fn uris(keys: u32, query: &str, field: &Field) -> Vec<Uri> {
+    let target = |key| format!("/v1/znodes{}{query}", encode_path(&field.key(key)));
+    (0..keys).map(|key| target(key).parse().expect("an encoded path is a URI")).collect()
 }
 
 /// Shows the rate until the measurement is over; returns the CPU time that it took.
@@ -153,19 +166,21 @@ async fn exchanges(
     sender: &mut Sender,
     tally: &mut Tally,
 ) -> Result<(), hyper::Error> {
-    let [writes, reads] = &load.requests[at];
+    let [mut write, mut read] = load.prepared[at].clone();
     let mut turn = index;
     let mut started = Instant::now();
     while started < load.measure_until {
         // The keys of two clients differ at any one moment if there are enough of them.
-        let key = turn % writes.len();
+        let key = turn % load.keys;
         turn += load.clients;
         let is_read = match load.read_percent {
             0 => false,
             100 => true,
             percent => rand::rng().random_range(0..100) < percent,
         };
-        let request = if is_read { &reads[key] } else { &writes[key] };
+        let (request, uris) =
+            if is_read { (&mut read, &load.read_uris) } else { (&mut write, &load.write_uris) };
+        request.uri = uris[key].clone();
         let result = connection::exchange(sender, request).await?;
         let ended = Instant::now();
         if started >= load.measure_from {

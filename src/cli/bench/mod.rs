@@ -1,17 +1,20 @@
 //! `roost bench`: load on a running cluster, over HTTP, and what it measured.
 //!
-//! The generator often shares its machine with what it measures, so it must cost little: bare HTTP/1.1 connections that
-//! stay open, one request outstanding on each, the connection and its user in one task (no wake-up of another), requests
-//! put together from prepared parts, and no parsing of the answers that succeed.
+//! The generator often shares its machine with what it measures, so it must cost little: bare HTTP/1.1
+//! connections that stay open, one request outstanding on each, the connection and its user in one task (no
+//! wake-up of another), requests put together from prepared parts, and no parsing of the answers that
+//! succeed.
 //!
 //! How to read the numbers:
 //!
-//! - The loop is closed: a client sends its next request when the last one is answered. Under overload the latency grows
-//!   with `--clients`, and a pause of the cluster is seen once by each client, not once by each request that an open loop
-//!   would have sent meanwhile. `ops/s, slowest second` shows such pauses; the percentiles alone would hide them.
-//! - A refused request is counted by its code and not among the latencies; it is not sent again, except in `storm`,
-//!   where a provider has to get in however long it takes.
-//! - `client µs/op` is the CPU time of this process per request, user and system: what to subtract from the machine.
+//! - The loop is closed: a client sends its next request when the last one is answered. Under overload the
+//!   latency grows with `--clients`, and a pause of the cluster is seen once by each client, not once by
+//!   each request that an open loop would have sent meanwhile. `ops/s, slowest second` shows such pauses;
+//!   the percentiles alone would hide them.
+//! - A refused request is counted by its code and not among the latencies; it is not sent again, except in
+//!   `storm`, where a provider has to get in however long it takes.
+//! - `client µs/op` is the CPU time of this process per request, user and system: what to subtract from the
+//!   machine.
 //!
 //! Everything happens below `/bench/<random>`, which is removed at the end, also after Ctrl-C.
 //!
@@ -29,6 +32,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::args::{BenchArgs, BenchLoad};
 use self::field::Field;
+use self::load::Mix;
 use super::args::GlobalArgs;
 use super::output::{Failure, Output};
 use super::signal::interrupted;
@@ -56,12 +60,16 @@ async fn measure(
 ) -> Result<report::Report, Failure> {
     let bar = |steps| progress_bar(steps, as_json);
     match load {
-        BenchLoad::Write(args) => load::run("write", args, 0, "linearizable", field, bar).await,
+        BenchLoad::Write(args) => {
+            let mix = Mix { name: "write", read_percent: 0, consistency: "linearizable" };
+            load::run(args, mix, field, bar).await
+        }
         BenchLoad::Read { load: args, consistency } => {
-            load::run("read", args, 100, consistency, field, bar).await
+            load::run(args, Mix { name: "read", read_percent: 100, consistency }, field, bar).await
         }
         BenchLoad::Mixed { load: args, read_percent, consistency } => {
-            load::run("mixed", args, *read_percent, consistency, field, bar).await
+            let mix = Mix { name: "mixed", read_percent: *read_percent, consistency };
+            load::run(args, mix, field, bar).await
         }
         BenchLoad::Storm(args) => storm::run(args, field, bar).await,
         BenchLoad::Fanout(args) => fanout::run(args, field, bar).await,

@@ -70,7 +70,8 @@ impl Tally {
         &self.errors
     }
 
-    /// Returns the successes of the slowest whole second among the first so many; `None` when there is no whole one.
+    /// Returns the successes of the slowest whole second among the first so many; `None` when there is no
+    /// whole one.
     pub(super) fn slowest_second(&self, elapsed: Duration) -> Option<u32> {
         (0..elapsed.as_secs() as usize)
             .map(|second| self.seconds.get(second).copied().unwrap_or(0))
@@ -170,7 +171,8 @@ impl Report {
     }
 }
 
-/// Returns the CPU time that this process has used so far, user and system; zero where the system does not say.
+/// Returns the CPU time that this process has used so far, user and system; zero where the system does not
+/// say.
 pub(super) fn cpu_time() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
