@@ -103,7 +103,7 @@ fn a_snapshot_in_use_is_neither_removed_nor_replaced() {
         let pointer = write(&store, 1);
         let mut reader = store.read(&pointer).unwrap();
         let mut writer = store.begin(2).unwrap();
-        store.remove_except(3).unwrap();
+        store.remove_older(3).unwrap();
         let err = io::Error::from(store.begin(1).err().unwrap());
         assert_eq!(err.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(reader.next_piece().unwrap(), Some(vec![]));
@@ -111,8 +111,20 @@ fn a_snapshot_in_use_is_neither_removed_nor_replaced() {
         let second = writer.finish(Bytes::new()).unwrap();
         assert_eq!(read(&store, &second).unwrap(), [[1]]);
         drop(reader);
-        store.remove_except(2).unwrap();
+        store.remove_older(2).unwrap();
         assert!(matches!(store.read(&pointer), Err(StoreError::Damaged { .. })));
+    });
+}
+
+#[test]
+fn a_finished_snapshot_stays_while_its_pointer_is_under_way() {
+    on_both(|reopen| {
+        let store = reopen(None);
+        let pointers: Vec<_> = (1..=3).map(|generation| write(&store, generation)).collect();
+        store.remove_older(2).unwrap();
+        assert!(store.read(&pointers[0]).is_err());
+        assert_eq!(read(&store, &pointers[1]).unwrap(), pieces(2));
+        assert_eq!(read(&store, &pointers[2]).unwrap(), pieces(3));
     });
 }
 
