@@ -79,7 +79,7 @@ fn crash(dir: &Path, seed: u64, round: u64, acked: u64, before: impl FnOnce(&Chi
     let lines = lines_of(&mut child.0);
     let mut dice = Dice::new(seed, round ^ 0xc0ffee);
     // The first cut may come before anything is stored at all, the others after some steps.
-    let wanted = dice.roll(if round == 0 { 30 } else { 250 });
+    let wanted = if round == 0 { 10 * dice.roll(3) } else { dice.roll(250) };
     let mut last = acked;
     let mut seen = 0;
     while seen < wanted {
