@@ -49,13 +49,17 @@ fn open_sled(dir: &std::path::Path) -> SledDisk {
     SledDisk::open(dir, 8 * MIB).unwrap()
 }
 
-/// A disk that can be told to fail, or to hold every commit.
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// A disk that can be told to fail, to hold every commit, or to let something happen just before a read.
 #[derive(Default)]
 struct Stubborn {
     disk: MemoryDisk,
     fails: AtomicBool,
     held: Mutex<bool>,
     released: Condvar,
+    /// Runs before the read that comes after so many others.
+    before_read: Mutex<Option<(usize, Hook)>>,
 }
 
 impl Stubborn {
@@ -97,6 +101,14 @@ impl Disk for Stubborn {
     }
 
     fn floor(&self, key: &[u8]) -> io::Result<Option<Pair>> {
+        let mut before_read = self.before_read.lock();
+        match before_read.take() {
+            Some((0, hook)) => {
+                drop(before_read);
+                hook();
+            }
+            later => *before_read = later.map(|(reads, hook)| (reads - 1, hook)),
+        }
         self.disk.floor(key)
     }
 

@@ -134,17 +134,17 @@ impl Bench<'_> {
         for (steps, flavour) in script.iter().zip(0..) {
             let writes: Vec<_> =
                 steps.iter().filter_map(|step| model.write(step, flavour)).collect();
-            let lazy = writes
-                .iter()
-                .all(|write| matches!(write, Write::Committed(_) | Write::Purge { .. }));
-            if !lazy {
+            let log = self.log.as_mut().unwrap();
+            let before = log.stats();
+            log.write_now(writes).unwrap();
+            // A purge that does nothing writes nothing.
+            let (durable, lazy) = (log.stats().commits, log.stats().lazy_commits);
+            if durable > before.commits {
                 self.possible.clear();
             }
-            if !writes.is_empty() {
+            if durable > before.commits || lazy > before.lazy_commits {
                 self.possible.push(model.clone());
             }
-            let log = self.log.as_mut().unwrap();
-            log.write_now(writes).unwrap();
             model.check(log);
             for step in steps {
                 self.look(step, &mut model);

@@ -100,14 +100,15 @@ fn a_full_queue_makes_the_caller_wait_until_there_is_room() {
     let large = WAL_QUEUE_BYTES_MAX / 4 - 1000;
     let answered = Arc::new(AtomicU64::new(0));
     let (send, submitted) = mpsc::channel();
+    let jobs: Vec<_> = (0..8).map(|at| append(at..at + 1, 1, large)).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for at in 0..8 {
+            for (job, at) in jobs.into_iter().zip(0..) {
                 let count = answered.clone();
                 let done = Box::new(move |_| {
                     count.fetch_add(1, Ordering::SeqCst);
                 });
-                handle.submit(vec![append(at..at + 1, 1, large)], done);
+                handle.submit(vec![job], done);
                 send.send((at, answered.load(Ordering::SeqCst))).unwrap();
             }
             drop(send);
@@ -162,6 +163,38 @@ fn a_writer_that_is_gone_fails_the_jobs_it_leaves() {
     );
     drop(writer);
     assert!(receive.recv().unwrap());
+}
+
+#[test]
+fn a_read_that_the_log_is_cut_under_returns_no_mixture() {
+    for reads in 0..4 {
+        let disk = Arc::new(Stubborn::default());
+        let (mut log, _) = Log::open_with_cache(disk.clone(), 0).unwrap();
+        for at in 0..6 {
+            log.write_now(vec![append(at..at + 1, 1, 9)]).unwrap();
+        }
+        let reader = log.reader();
+        let cut = move || {
+            log.write_now(vec![Write::TruncateAfter(Some(0))]).unwrap();
+            log.write_now(vec![append(1..6, 2, 9)]).unwrap();
+        };
+        *disk.before_read.lock() = Some((reads, Box::new(cut)));
+        let expected: Vec<_> = (0..4).map(|at| entry(at, if at == 0 { 1 } else { 2 }, 9)).collect();
+        assert_eq!(reader.read(0..4, usize::MAX).unwrap(), expected, "cut before read {reads}");
+    }
+}
+
+#[test]
+fn a_read_that_a_purge_overtakes_returns_what_is_left() {
+    let disk = Arc::new(Stubborn::default());
+    let (mut log, _) = Log::open_with_cache(disk.clone(), 0).unwrap();
+    for at in 0..6 {
+        log.write_now(vec![append(at..at + 1, 1, 9)]).unwrap();
+    }
+    let reader = log.reader();
+    let purge = move || log.write_now(vec![super::purge(3)]).unwrap();
+    *disk.before_read.lock() = Some((2, Box::new(purge)));
+    assert_eq!(reader.read(0..9, usize::MAX).unwrap(), [entry(4, 1, 9), entry(5, 1, 9)]);
 }
 
 #[test]
