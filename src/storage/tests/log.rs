@@ -364,6 +364,48 @@ fn a_store_that_is_not_sled_says_what_to_do() {
 }
 
 #[test]
+fn acknowledged_writes_that_sled_forgets_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raft, db) = (dir.path().join("raft"), dir.path().join("raft/db"));
+    {
+        let (mut log, _) = Log::open(Arc::new(open_sled(&raft))).unwrap();
+        for at in 0..100 {
+            log.write_now(vec![append(at..at + 1, 1, 2_000)]).unwrap();
+        }
+    }
+    let intact = std::fs::read(&db).unwrap();
+    let used = intact.iter().rposition(|&byte| byte != 0).unwrap();
+    for part in 1..8 {
+        let mut damaged = intact.clone();
+        damaged[used * part / 8] ^= 0x40;
+        std::fs::write(&db, damaged).unwrap();
+        let result = SledDisk::open(&raft, 8 * MIB).and_then(|disk| Log::open(Arc::new(disk)));
+        let err = result.err().unwrap_or_else(|| panic!("damage in part {part} was not noticed"));
+        assert!(err.to_string().contains("join under a new node id"), "{err}");
+    }
+}
+
+#[test]
+fn a_mark_that_did_not_reach_the_disk_is_no_reason_to_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    let mut old = Vec::new();
+    for at in 0..3 {
+        let (mut log, recovered) = Log::open(Arc::new(open_sled(dir.path()))).unwrap();
+        assert_eq!(recovered.bounds, if at == 0 { None } else { Some((0, at - 1)) });
+        log.write_now(vec![append(at..at + 1, 1, 9)]).unwrap();
+        drop(log);
+        match at {
+            0 => old = std::fs::read(&mark).unwrap(),
+            1 => std::fs::write(&mark, &old).unwrap(),
+            _ => std::fs::write(&mark, "").unwrap(),
+        }
+    }
+    std::fs::remove_file(&mark).unwrap();
+    assert_eq!(Log::open(Arc::new(open_sled(dir.path()))).unwrap().1.bounds, Some((0, 2)));
+}
+
+#[test]
 #[should_panic(expected = "bytes")]
 fn a_value_too_large_for_sled_never_reaches_it() {
     let dir = tempfile::tempdir().unwrap();
