@@ -51,7 +51,7 @@ struct Writer {
 }
 
 impl SledDisk {
-    /// Opens the store in `dir`, or creates it, durably, with its directory. `cache_bytes` is roughly what sled keeps
+    /// Opens the store in `dir`, or creates it, durably, with its directory; the parent should exist. `cache_bytes` is roughly what sled keeps
     /// in memory. Blocks; takes about a second per GB.
     ///
     /// Errors: [`StoreError::Locked`], [`StoreError::Lost`], [`StoreError::Damaged`] when acknowledged writes are

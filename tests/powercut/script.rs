@@ -42,8 +42,8 @@ pub(crate) struct State {
 
 /// What one step does.
 pub(crate) struct Step {
-    /// `None` stands for the snapshot of this generation, which has to be written first.
     pub(crate) writes: Vec<Write>,
+    /// The generation of a snapshot that has to be written first, and its pointer with the writes.
     pub(crate) snapshot: Option<u64>,
     /// Whether it must survive once acknowledged.
     pub(crate) durable: bool,

@@ -37,9 +37,10 @@ impl Volume {
             Ok(()) => Some(volume),
             Err(why) => {
                 // Past the test harness, which would swallow it.
+                let needs = format!("root, loop devices, mkfs.{kind}, and xfs_io or perl");
                 let _ = writeln!(
                     io::stderr(),
-                    "SKIPPED: no power cuts on {kind} here ({why}); they need root, loop devices, mkfs.{kind}, and xfs_io or perl"
+                    "SKIPPED: no power cuts on {kind} ({why}); needs {needs}"
                 );
                 None
             }
