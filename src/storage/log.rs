@@ -181,13 +181,16 @@ impl Log {
         let written = batch.iter().map(|(key, value)| key.len() + value_len(value)).sum::<usize>();
 
         let _not_at_rest = self.shared.committing.lock();
+        let empty = batch.is_empty();
         if durable {
             disk.commit(batch)?;
-        } else if !batch.is_empty() {
+        } else if !empty {
             disk.commit_lazily(batch)?;
         }
         self.shared.view.lock().complete(ticket, vote);
-        self.counters.count(durable, entries, entry_bytes, written as u64);
+        if durable || !empty {
+            self.counters.count(durable, entries, entry_bytes, written as u64);
+        }
         Ok(durable)
     }
 }

@@ -24,7 +24,8 @@
 //! afterwards: (1) its `flush` does not sync, so each commit ends with our own fdatasync on its file; (2) a value above
 //! a fraction of the segment would become a file of its own that is never synced, so no value exceeds
 //! [`STORE_VALUE_BYTES_MAX`](crate::limits::STORE_VALUE_BYTES_MAX); (3) `flush_async` can deadlock and is never
-//! called; (4) only one batch on one tree is atomic, so a commit is exactly that, by one writer.
+//! called; (4) only one batch on one tree is atomic, so a commit is exactly that, by one writer. Where sled forgets
+//! acknowledged writes all the same, because its file was damaged, [`SledDisk`] notices and refuses.
 //!
 //! What this module deliberately lacks: repair. Damage that is found is named, and the node stops; it then rejoins
 //! empty under a new id, because a node that guesses what it once acknowledged can undo committed writes. It also has

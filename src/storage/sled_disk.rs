@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
@@ -24,28 +25,46 @@ const CLEAN_EVERY_MS: u64 = 1000;
 const LOCK_ATTEMPTS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// The one key that is ours: how many durable commits there were. Callers' keys sort before it.
+const COMMITS_KEY: &[u8] = &[0xff];
+/// The file beside sled's own that holds the same number.
+const MARK_FILE: &str = "mark";
+
 /// A [`Disk`] that is a sled database in a directory of its own, used under the rules of the
 /// [module](crate::storage).
+///
+/// sled takes a damaged record for the torn end of its file and silently forgets it with all that follows. So every
+/// durable commit counts itself in its batch and, once it is durable, in a file beside it. That file is not synced and
+/// may therefore be behind, but never ahead: a store with fewer commits than its mark has lost acknowledged writes.
 pub struct SledDisk {
     name: String,
     db: sled::Db,
-    /// Our own handle of sled's one data file: syncing goes by inode, and sled itself does not do it. Locked for the
-    /// length of a commit, which makes the writer single.
-    file: Mutex<File>,
+    /// Locked for the length of a commit, which makes the writer single.
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    /// Our own handle of sled's one data file: syncing goes by inode, and sled itself does not do it.
+    file: File,
+    mark: File,
+    commits: u64,
 }
 
 impl SledDisk {
-    /// Opens the store in `dir`, or creates it, durably, with its directory. `cache_bytes` is roughly what sled keeps
+    /// Opens the store in `dir`, or creates it, durably, with its directory; the parent should exist. `cache_bytes` is roughly what sled keeps
     /// in memory. Blocks; takes about a second per GB.
     ///
-    /// Errors: [`StoreError::Locked`], [`StoreError::Lost`], [`StoreError::Damaged`] when there are blob files (which
-    /// are never durable), [`StoreError::Io`].
+    /// Errors: [`StoreError::Locked`], [`StoreError::Lost`], [`StoreError::Damaged`] when acknowledged writes are
+    /// missing or when there are blob files (which are never durable), [`StoreError::Io`].
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<SledDisk, StoreError> {
         let name = dir.display().to_string();
         let db = open_unlocked(dir, &name, cache_bytes)?;
         let io = |source| StoreError::io(&name, source);
         check_no_blobs(dir, &name)?;
         let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io)?;
+        let mut create = File::options();
+        let create = create.read(true).write(true).create(true).truncate(false);
+        let mark = create.open(dir.join(MARK_FILE)).map_err(io)?;
         // Also when the store is not new: its creation may have been cut short.
         File::open(dir.join("conf")).and_then(|conf| conf.sync_all()).map_err(io)?;
         file.sync_all().map_err(io)?;
@@ -53,12 +72,29 @@ impl SledDisk {
         if let Some(parent) = dir.canonicalize().map_err(io)?.parent() {
             sync_directory(parent).map_err(io)?;
         }
-        Ok(SledDisk { name, db, file: Mutex::new(file) })
+        let disk = SledDisk { name, db, writer: Mutex::new(Writer { file, mark, commits: 0 }) };
+        disk.check_mark()?;
+        Ok(disk)
     }
 
-    fn apply(&self, changes: Vec<Change>) -> io::Result<()> {
-        let mut batch = sled::Batch::default();
+    /// Finds out how many commits there were, and that none of those marked is missing.
+    fn check_mark(&self) -> Result<(), StoreError> {
+        let writer = &mut *self.writer.lock();
+        let found = self.get(COMMITS_KEY).map_err(|source| StoreError::io(&self.name, source))?;
+        let number = |bytes: &Bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes);
+        writer.commits = found.as_ref().and_then(number).unwrap_or(0);
+        let marked =
+            read_mark(&writer.mark).map_err(|source| StoreError::io(&self.name, source))?;
+        if marked > writer.commits {
+            let why = format!("the store ends there, but {marked} were acknowledged");
+            return Err(StoreError::damaged(&self.name, format!("commit {}", writer.commits), why));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, changes: Vec<Change>, mut batch: sled::Batch) -> io::Result<()> {
         for (key, value) in changes {
+            assert!(key.as_slice() < COMMITS_KEY, "{key:?} is reserved");
             match value {
                 Some(value) => {
                     assert!(value.len() <= STORE_VALUE_BYTES_MAX, "{key:?}: {} bytes", value.len());
@@ -79,6 +115,26 @@ impl SledDisk {
             Err(_) => Err(io::Error::other(format!("{}: the store panicked", self.name))),
         }
     }
+}
+
+/// The mark: the number and its checksum. It is smaller than any sector, so it is never torn.
+fn write_mark(file: &File, commits: u64) -> io::Result<()> {
+    let mut mark = [0; 12];
+    mark[..8].copy_from_slice(&commits.to_le_bytes());
+    mark[8..].copy_from_slice(&crc32fast::hash(&commits.to_le_bytes()).to_le_bytes());
+    file.write_all_at(&mark, 0)
+}
+
+/// Returns the last mark; 0 where none was made or it did not reach the disk.
+fn read_mark(file: &File) -> io::Result<u64> {
+    let mut mark = [0; 12];
+    match file.read_exact_at(&mut mark, 0) {
+        Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+        result => result?,
+    }
+    let (commits, crc) = mark.split_at(8);
+    let valid = crc32fast::hash(commits).to_le_bytes() == *crc;
+    Ok(if valid { u64::from_le_bytes(commits.try_into().expect("8 bytes")) } else { 0 })
 }
 
 /// Makes the names in a directory durable.
@@ -136,16 +192,20 @@ impl Disk for SledDisk {
         &self.name
     }
 
-    fn commit(&self, batch: Vec<Change>) -> io::Result<()> {
-        let file = self.file.lock();
-        self.apply(batch)?;
+    fn commit(&self, changes: Vec<Change>) -> io::Result<()> {
+        let writer = &mut *self.writer.lock();
+        writer.commits += 1;
+        let mut batch = sled::Batch::default();
+        batch.insert(COMMITS_KEY, &writer.commits.to_le_bytes());
+        self.apply(changes, batch)?;
         self.guard(|| self.db.flush())?;
-        file.sync_data()
+        writer.file.sync_data()?;
+        write_mark(&writer.mark, writer.commits)
     }
 
-    fn commit_lazily(&self, batch: Vec<Change>) -> io::Result<()> {
-        let _writer = self.file.lock();
-        self.apply(batch)
+    fn commit_lazily(&self, changes: Vec<Change>) -> io::Result<()> {
+        let _writer = self.writer.lock();
+        self.apply(changes, sled::Batch::default())
     }
 
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
@@ -157,7 +217,7 @@ impl Disk for SledDisk {
     }
 
     fn scan(&self) -> Box<dyn Iterator<Item = io::Result<Pair>> + '_> {
-        let mut iter = self.db.iter();
+        let mut iter = self.db.range(..COMMITS_KEY);
         let mut failed = false;
         Box::new(std::iter::from_fn(move || {
             if failed {

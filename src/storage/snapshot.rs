@@ -58,7 +58,8 @@ impl SnapshotPointer {
     }
 }
 
-/// The snapshots of a node, each in a store of its own, told apart by generation. Clones are the same store.
+/// The snapshots of a node, each in a store of its own, told apart by generation: a later one has a greater number.
+/// Clones are the same store.
 #[derive(Clone)]
 pub struct SnapshotStore {
     shelf: Arc<Shelf>,
@@ -97,7 +98,9 @@ impl SnapshotStore {
 
     fn new(place: Place, keep: Option<u64>) -> Result<SnapshotStore, StoreError> {
         let shelf = Arc::new(Shelf { place, open: Mutex::default() });
-        shelf.remove_except(keep).map_err(|err| StoreError::io(&shelf.name(), err))?;
+        shelf
+            .remove_all(|found| Some(found) != keep)
+            .map_err(|err| StoreError::io(&shelf.name(), err))?;
         Ok(SnapshotStore { shelf })
     }
 
@@ -121,17 +124,11 @@ impl SnapshotStore {
     /// Opens a finished snapshot for reading, beside any other readers of it. Errors: [`StoreError::Damaged`] when it
     /// is not there, and those of [`SledDisk::open`].
     pub fn read(&self, pointer: &SnapshotPointer) -> Result<SnapshotReader, StoreError> {
-        if !self
-            .shelf
-            .generations()
-            .map_err(|err| StoreError::io(&self.shelf.name(), err))?
-            .contains(&pointer.generation)
-        {
-            return Err(StoreError::damaged(
-                &self.shelf.name(),
-                pointer.generation.to_string(),
-                "missing",
-            ));
+        let name = self.shelf.name();
+        let generations = self.shelf.generations().map_err(|err| StoreError::io(&name, err))?;
+        if !generations.contains(&pointer.generation) {
+            let key = format!("snapshot {}", pointer.generation);
+            return Err(StoreError::damaged(&name, key, "missing"));
         }
         Ok(SnapshotReader {
             disk: self.shelf.disk(pointer.generation)?,
@@ -141,9 +138,10 @@ impl SnapshotStore {
         })
     }
 
-    /// Removes every generation but this one. Those that are being written or read stay until a later call.
-    pub fn remove_except(&self, generation: u64) -> io::Result<()> {
-        self.shelf.remove_except(Some(generation))
+    /// Removes the generations before this one, which is to be called when the pointer to it is stored. Later ones
+    /// stay, their pointers may be under way; so do those that are being written or read, until a later call.
+    pub fn remove_older(&self, generation: u64) -> io::Result<()> {
+        self.shelf.remove_all(|found| found < generation)
     }
 }
 
@@ -186,13 +184,12 @@ impl Shelf {
         }
     }
 
-    fn remove_except(&self, keep: Option<u64>) -> io::Result<()> {
-        for generation in self.generations()? {
-            if Some(generation) != keep {
-                match self.remove(generation) {
-                    Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
-                    result => result?,
-                }
+    /// Removes the generations that are `unwanted` and not in use.
+    fn remove_all(&self, unwanted: impl Fn(u64) -> bool) -> io::Result<()> {
+        for generation in self.generations()?.into_iter().filter(|&found| unwanted(found)) {
+            match self.remove(generation) {
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result?,
             }
         }
         Ok(())

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Installs what the tests that cut the power need, on Debian and Ubuntu. Run as root. Without these tools, or without
+# root, those tests say that they are skipped.
+set -eu
+apt-get update --quiet
+apt-get install --yes --quiet --no-install-recommends e2fsprogs xfsprogs util-linux procps perl-base
