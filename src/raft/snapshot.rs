@@ -99,7 +99,7 @@ impl Snapshots {
     fn publish(&self, pointer: &SnapshotPointer) -> io::Result<()> {
         self.wal.write(vec![Write::Snapshot(pointer.clone())])?;
         *self.current.lock() = Some(pointer.clone());
-        self.store.remove_except(pointer.generation)
+        self.store.remove_older(pointer.generation)
     }
 
     /// Returns the current snapshot.
