@@ -84,7 +84,7 @@ pub struct RaftConfig {
     pub election_ms_min: u64,
     /// Longest, ms; also the length of the leader's lease. Failover takes between this and twice this.
     pub election_ms_max: u64,
-    /// Bytes of log after which a snapshot is taken (or twice the size of the last snapshot, if that is more).
+    /// Bytes of log after which a snapshot is taken (or as many as the state has, if that is more).
     pub snapshot_log_bytes: u64,
     /// Log entries kept behind a snapshot for followers that are a little behind.
     pub log_entries_kept: u64,

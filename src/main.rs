@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use roost::cli;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = cli::Args::from_command_line();
     let runtime =

@@ -248,7 +248,8 @@ async fn initialize(nodes: &[DevNode]) -> Result<(), Failure> {
     let first = nodes[0].probe()?;
     let is_new = loop {
         match first.cluster().await {
-            Ok(cluster) => break cluster.cluster_id.is_none(),
+            // An init that was cut off leaves an id without members; repeating it completes it.
+            Ok(cluster) => break cluster.cluster_id.is_none() || cluster.members.is_empty(),
             Err(error) if error.is("not_initialized") => break true,
             Err(_) => sleep(POLL_INTERVAL).await,
         }

@@ -39,6 +39,16 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
             status.snapshot.unwrap_or(0) as f64,
         ),
         (
+            "roost_snapshot_building",
+            "Whether a snapshot is being written",
+            f64::from(u8::from(node.inner.snapshots.is_building())),
+        ),
+        (
+            "roost_start_seconds",
+            "Time from the start of this node to its state being rebuilt from its disk",
+            node.inner.start_ms as f64 / 1e3,
+        ),
+        (
             "roost_writes_waiting",
             "Writes that entered here and are not applied here",
             outbox as f64,

@@ -56,7 +56,7 @@ use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::raft::{Consensus, Leadership};
+use crate::raft::{Consensus, Leadership, Snapshots};
 use crate::storage::WalHandle;
 use crate::tree::Tree;
 use crate::types::{
@@ -134,6 +134,9 @@ struct Inner {
     timeouts_ms: (u32, u32),
     random: Mutex<StdRng>,
     wal: WalHandle,
+    snapshots: Arc<Snapshots>,
+    /// How long the start took, ms.
+    start_ms: u64,
     stop: CancellationToken,
     tasks: TaskTracker,
 }

@@ -71,6 +71,7 @@ impl Node {
     pub async fn start(options: NodeOptions) -> Result<Node, String> {
         let NodeOptions { node, clock, .. } = &options;
         let (node, clock) = (*node, clock.clone());
+        let started_ms = clock.now_ms();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
 
@@ -121,6 +122,8 @@ impl Node {
                 timeouts_ms: options.timeouts_ms,
                 random: Mutex::new(StdRng::seed_from_u64(options.seed)),
                 wal,
+                snapshots: snapshots.clone(),
+                start_ms: clock.now_ms().saturating_sub(started_ms),
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             }),
@@ -210,7 +213,7 @@ async fn open_storage(storage: &Storage, node: NodeId, clock: &Clock) -> Result<
     opening.await.map_err(|err| format!("opening the store failed: {err}"))?
 }
 
-/// Asks for a snapshot whenever enough log has been applied since the last: so many bytes, or twice the state if that is
+/// Asks for a snapshot whenever enough log has been applied since the last: so many bytes, or as many as the state has if that is
 /// more, so that the cost of snapshots stays a constant share of the cost of writes.
 async fn snapshot_when_due(
     stage: Arc<Stage>,
@@ -222,7 +225,7 @@ async fn snapshot_when_due(
     let mut mark = 0;
     while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         let applied = stage.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        let due = log_bytes_min.max(2 * stage.root().data_bytes());
+        let due = log_bytes_min.max(stage.root().data_bytes());
         if applied - mark >= due {
             mark = applied;
             if consensus.snapshot().await.is_err() {

@@ -1,6 +1,6 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +62,7 @@ pub struct Snapshots {
     wal: WalHandle,
     next_generation: AtomicU64,
     current: parking_lot::Mutex<Option<SnapshotPointer>>,
+    building: AtomicBool,
 }
 
 impl Snapshots {
@@ -77,7 +78,13 @@ impl Snapshots {
             wal,
             next_generation: AtomicU64::new(next),
             current: parking_lot::Mutex::new(current),
+            building: AtomicBool::new(false),
         })
+    }
+
+    /// Returns whether a snapshot is being written now.
+    pub fn is_building(&self) -> bool {
+        self.building.load(Ordering::Relaxed)
     }
 
     fn begin(&self) -> io::Result<crate::storage::SnapshotWriter> {
@@ -119,9 +126,13 @@ impl Snapshots {
         let home = self.clone();
         let stored = Meta::of(&meta);
         let pointer = tokio::task::spawn_blocking(move || {
-            let pointer = home.write(tree, &stored)?;
-            home.publish(&pointer)?;
-            Ok::<_, io::Error>(pointer)
+            home.building.store(true, Ordering::Relaxed);
+            let built = home.write(tree, &stored).and_then(|pointer| {
+                home.publish(&pointer)?;
+                Ok::<_, io::Error>(pointer)
+            });
+            home.building.store(false, Ordering::Relaxed);
+            built
         });
         let pointer = pointer.await.map_err(io::Error::other)??;
         Ok(Snapshot { meta, snapshot: SnapshotData { home: self.clone(), pointer, tree: None } })

@@ -44,6 +44,25 @@ pub enum BenchLoad {
     Storm(StormArgs),
     /// Subscribers of one path, and how long each change takes to reach them all.
     Fanout(FanoutArgs),
+    /// A large tree, and how long snapshots of it make writes and reads wait.
+    Pauses(PausesArgs),
+}
+
+/// See [`BenchLoad::Pauses`].
+#[derive(Clone, Debug, clap::Args)]
+pub struct PausesArgs {
+    /// Znodes.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub znodes: u32,
+    /// Data of one znode, bytes.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_000))]
+    pub size: u32,
+    /// Connections that write without a pause, so that the log grows.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub clients: u32,
+    /// Snapshots that each node has to take before the end.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub snapshots: u32,
 }
 
 /// How much and how long.

@@ -1,3 +1,4 @@
+use futures::{StreamExt, stream};
 use rand::Rng;
 
 use super::connection::host_of;
@@ -8,6 +9,8 @@ use crate::client::{Client, Error, ReadOptions};
 const ROOT: &str = "/bench";
 /// Ops of one multi while setting up and clearing.
 const OPS_MAX: usize = 500;
+/// Multis under way at once.
+const MULTIS_MAX: usize = 8;
 /// Data of one multi, bytes: well below what a node takes, even as JSON.
 const OPS_BYTES_MAX: usize = 1 << 20;
 
@@ -40,17 +43,34 @@ impl Field {
 
     /// Creates so many keys with this data.
     pub(super) async fn fill(&self, keys: u32, data: &[u8]) -> Result<(), Failure> {
+        self.fill_with_progress(keys, data, |_| ()).await
+    }
+
+    /// The same, saying how far it has come.
+    pub(super) async fn fill_with_progress(
+        &self,
+        keys: u32,
+        data: &[u8],
+        mut progress: impl FnMut(u32),
+    ) -> Result<(), Failure> {
         let ops_max = (OPS_BYTES_MAX / (data.len() + 100)).clamp(1, OPS_MAX);
-        let all: Vec<u32> = (0..keys).collect();
-        for some in all.chunks(ops_max) {
-            let create = |&index: &u32| MultiOp::Create {
+        let multis = (0..keys).step_by(ops_max).map(|first| async move {
+            let create = |index| MultiOp::Create {
                 path: self.key(index),
                 payload: Payload(Some(data.to_vec())),
                 mode: Mode::Persistent,
                 sequential: false,
                 ttl_ms: None,
             };
-            self.client.multi(&some.iter().map(create).collect::<Vec<_>>()).await?;
+            let end = keys.min(first.saturating_add(ops_max as u32));
+            let ops: Vec<_> = (first..end).map(create).collect();
+            self.client.multi(&ops).await.map(|_| end - first)
+        });
+        let mut multis = stream::iter(multis).buffer_unordered(MULTIS_MAX);
+        let mut done = 0;
+        while let Some(created) = multis.next().await {
+            done += created?;
+            progress(done);
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ mod connection;
 mod fanout;
 mod field;
 mod load;
+mod pauses;
 mod report;
 mod storm;
 
@@ -73,6 +74,7 @@ async fn measure(
         }
         BenchLoad::Storm(args) => storm::run(args, field, bar).await,
         BenchLoad::Fanout(args) => fanout::run(args, field, bar).await,
+        BenchLoad::Pauses(args) => pauses::run(args, field, bar).await,
     }
 }
 

@@ -118,6 +118,9 @@ pub(super) struct Report {
     pub(super) ops_slowest_second: Option<u32>,
     /// By the name of what was timed.
     pub(super) latencies: Vec<(&'static str, Latency)>,
+    /// Snapshots that were taken meanwhile, over all nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) snapshots: Option<u32>,
     /// Failures by code.
     pub(super) errors: BTreeMap<String, u64>,
     /// CPU time of this process per operation, µs.
@@ -136,6 +139,7 @@ impl Report {
             ops_per_s: (ops as f64 / elapsed_s * 10.0).round() / 10.0,
             ops_slowest_second: None,
             latencies: Vec::new(),
+            snapshots: None,
             errors: BTreeMap::new(),
             client_cpu_us_per_op: (per_op(micros(cpu) as f64) * 100.0).round() / 100.0,
         }
@@ -152,6 +156,9 @@ impl Report {
         );
         if let Some(slowest) = self.ops_slowest_second {
             let _ = write!(out, ", slowest second {slowest}");
+        }
+        if let Some(snapshots) = self.snapshots {
+            let _ = write!(out, ", {snapshots} snapshots");
         }
         out.push('\n');
         let head = ["LATENCY ms", "p50", "p90", "p99", "p99.9", "max"];
