@@ -43,7 +43,7 @@ pub const BATCH_TXNS_MAX: usize = 1024;
 /// Bytes of transactions in one Raft entry; a single larger transaction goes alone.
 pub const BATCH_BYTES_MAX: usize = 40 << 10;
 /// Raft entries that the leader's batcher keeps in flight: more means smaller batches, fewer means waiting for the disk.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+pub const BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// Chunks of transactions that wait for the leader's batcher, over all origins. Beyond: the origin's stream is not read.
 pub const LANE_CHUNKS_MAX: usize = 256;
 /// Transactions in one chunk from an origin.

@@ -11,8 +11,8 @@ pub type Pair = (Vec<u8>, Bytes);
 /// The seam between storage and the world: one ordered key space with atomic, durable batches.
 ///
 /// There is one writer at a time; readers may read beside it and see each batch whole or not at all, key by key.
-/// Values are at most [`STORE_VALUE_BYTES_MAX`](crate::limits::STORE_VALUE_BYTES_MAX) bytes and keys do not begin with
-/// the byte 0xff; anything else panics.
+/// Values are at most [`STORE_VALUE_BYTES_MAX`](crate::limits::STORE_VALUE_BYTES_MAX) bytes and keys are not
+/// empty; anything else panics.
 pub trait Disk: Send + Sync {
     /// Returns what to call this store in messages: its directory, or a name.
     fn name(&self) -> &str;

@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -25,8 +26,9 @@ const CLEAN_EVERY_MS: u64 = 1000;
 const LOCK_ATTEMPTS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// The one key that is ours: how many durable commits there were. Callers' keys sort before it.
-const COMMITS_KEY: &[u8] = &[0xff];
+/// The one key that is ours: how many durable commits there were. It is the first of all, so that it does not lie in
+/// the leaf to which the log appends: sled rewrites that leaf, some hundred KiB, after every ten changes of it.
+const COMMITS_KEY: &[u8] = &[];
 /// The file beside sled's own that holds the same number.
 const MARK_FILE: &str = "mark";
 
@@ -94,7 +96,7 @@ impl SledDisk {
 
     fn apply(&self, changes: Vec<Change>, mut batch: sled::Batch) -> io::Result<()> {
         for (key, value) in changes {
-            assert!(key.as_slice() < COMMITS_KEY, "{key:?} is reserved");
+            assert!(key.as_slice() > COMMITS_KEY, "the empty key is reserved");
             match value {
                 Some(value) => {
                     assert!(value.len() <= STORE_VALUE_BYTES_MAX, "{key:?}: {} bytes", value.len());
@@ -213,11 +215,16 @@ impl Disk for SledDisk {
     }
 
     fn floor(&self, key: &[u8]) -> io::Result<Option<Pair>> {
-        self.guard(|| self.db.range(..=key).next_back().transpose()).map(|found| found.map(pair))
+        if key == COMMITS_KEY {
+            return Ok(None);
+        }
+        let range = (Bound::Excluded(COMMITS_KEY), Bound::Included(key));
+        self.guard(|| self.db.range::<&[u8], _>(range).next_back().transpose())
+            .map(|found| found.map(pair))
     }
 
     fn scan(&self) -> Box<dyn Iterator<Item = io::Result<Pair>> + '_> {
-        let mut iter = self.db.range(..COMMITS_KEY);
+        let mut iter = self.db.range::<&[u8], _>((Bound::Excluded(COMMITS_KEY), Bound::Unbounded));
         let mut failed = false;
         Box::new(std::iter::from_fn(move || {
             if failed {
