@@ -50,13 +50,14 @@ fn raise(id: NodeId, version: i32) -> Op {
 /// Writes through one node until it is enough.
 async fn write(node: Node, from: i32, progress: Arc<Progress>) -> Written {
     let id = node.id();
-    let mut pipeline = Pipeline::new(node);
+    let mut pipeline = Pipeline::new(node.clone());
     let mut next = from;
     let mut written = Written { version: from, appended: BTreeMap::new(), died: None };
     let mut last_zxid = Zxid(0);
+    let mut is_stopped = false;
     loop {
-        let stopping = progress.enough.load(Ordering::Relaxed) || written.died.is_some();
-        while !stopping && pipeline.len() < WINDOW {
+        is_stopped |= progress.enough.load(Ordering::Relaxed) || written.died.is_some();
+        while !is_stopped && pipeline.len() < WINDOW {
             let accepted = pipeline.submit(Note::Count(next), request(raise(id, next)));
             let appended = match accepted {
                 Ok(()) => {
@@ -69,8 +70,7 @@ async fn write(node: Node, from: i32, progress: Arc<Progress>) -> Written {
             };
             if let Err(err) = appended {
                 assert_eq!(err, Error::Stopping, "node {id}");
-                written.died = Some(next);
-                break;
+                is_stopped = true;
             }
         }
         let Some((note, outcome)) = pipeline.next().await else { return written };
@@ -84,6 +84,7 @@ async fn write(node: Node, from: i32, progress: Arc<Progress>) -> Written {
         };
         assert!(written.died.is_none(), "node {id}, {note:?}: done after one before was not");
         assert!(answer.zxid > last_zxid, "node {id}, {note:?}: out of order");
+        assert!(node.local().zxid() >= answer.zxid, "node {id}, {note:?}: answered before applied");
         last_zxid = answer.zxid;
         progress.acks.fetch_add(1, Ordering::Relaxed);
         let reply = answer.result.unwrap_or_else(|why| panic!("node {id}, {note:?}: {why:?}"));

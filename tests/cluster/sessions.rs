@@ -203,7 +203,7 @@ async fn expired_is_told_only_after_the_znodes_are_gone_on_the_node_that_tells_i
     let cluster = cluster(37).await;
     let leader = cluster.leader().await;
     let (far, near) = (cluster.others(leader)[0], cluster.others(leader)[1]);
-    cluster.delay(leader, far, Duration::from_millis(40));
+    cluster.delay(leader, far, Duration::from_millis(12));
     for round in 0..12 {
         let name = format!("mine-{round}");
         let session = open_with_ephemeral(&cluster.node(far), &name, 30_000).await;

@@ -21,7 +21,7 @@ use roost::watch::{Filter, Message, WatchKind};
 
 use crate::harness::{Cluster, Setup, in_time, until};
 use crate::load;
-use crate::ops::path;
+use crate::ops::{create, done, path, request, set};
 
 /// A znode as a copy has it; without data where only its existence is watched.
 type Copied = Option<(i32, Zxid, Vec<u8>)>;
@@ -311,4 +311,26 @@ async fn subscribers_that_go_from_node_to_node_miss_nothing_while_leaders_fall()
     let changed = load.events.load(Ordering::Relaxed);
     println!("{changed} changes, {told} told, {resets} resets, {compared} comparisons");
     assert!(resets > 0, "the slow subscribers were too fast");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_the_answer_to_a_write_reads_it_and_has_been_told_of_it() {
+    let cluster = Cluster::start(3, Setup { seed: 62, ..Setup::default() }).await;
+    done(&cluster.node(1), request(create("/told", b""))).await;
+    cluster.settled().await;
+    for round in 0..60 {
+        let node = cluster.node(round % 3 + 1);
+        let filters = vec![Filter { path: path("/told"), kind: WatchKind::Data }];
+        let mut subscription = node.subscribe(filters, None).unwrap();
+        let first = subscription.next(Duration::ZERO).await;
+        assert!(matches!(first, Some(Delivery::Snapshot { reset: None, .. })));
+        let (zxid, _) = done(&node, request(set("/told", b"", None))).await;
+        assert!(node.local().zxid() >= zxid, "the answer came before the state");
+        let told = subscription.next(Duration::ZERO).await;
+        let Some(Delivery::Messages { messages, upto }) = told else {
+            panic!("round {round}: the answer came before the news");
+        };
+        assert_eq!((messages.len(), messages[0].change.zxid()), (1, zxid));
+        assert!(upto >= zxid);
+    }
 }
