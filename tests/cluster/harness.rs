@@ -15,22 +15,22 @@ use roost::types::{Member, NodeId};
 use tokio::runtime::{Builder, Runtime};
 
 /// How long a condition may take to come true; only a test that fails waits for so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The granularity of expiry in these clusters.
-pub const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(50);
 
 /// What differs between the clusters of the tests.
 #[derive(Clone)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The first part of the addresses, for several clusters on one network.
-    pub name: &'static str,
-    pub secret: &'static [u8],
-    pub raft: raft::Options,
-    pub snapshot_log_bytes: u64,
-    pub seed: u64,
+    pub(crate) name: &'static str,
+    pub(crate) secret: &'static [u8],
+    pub(crate) raft: raft::Options,
+    pub(crate) snapshot_log_bytes: u64,
+    pub(crate) seed: u64,
     /// Replaces the network as a node sees it.
-    pub wrap: Option<fn(Arc<dyn Net>) -> Arc<dyn Net>>,
+    pub(crate) wrap: Option<fn(Arc<dyn Net>) -> Arc<dyn Net>>,
 }
 
 impl Default for Setup {
@@ -53,9 +53,9 @@ impl Default for Setup {
 }
 
 /// Nodes, running or not, and the network between them.
-pub struct Cluster {
-    pub links: MemoryLinks,
-    pub clock: Clock,
+pub(crate) struct Cluster {
+    pub(crate) links: MemoryLinks,
+    pub(crate) clock: Clock,
     setup: Setup,
     places: Mutex<BTreeMap<NodeId, Place>>,
     isolated: Mutex<BTreeSet<NodeId>>,
@@ -87,7 +87,7 @@ struct Running {
 
 impl Cluster {
     /// Makes a cluster without nodes.
-    pub fn empty(links: MemoryLinks, setup: Setup) -> Cluster {
+    pub(crate) fn empty(links: MemoryLinks, setup: Setup) -> Cluster {
         println!("seed {}", setup.seed);
         Cluster {
             links,
@@ -99,7 +99,7 @@ impl Cluster {
     }
 
     /// Starts nodes 1 to `count` as the voters of a new cluster, and returns once they have a leader.
-    pub async fn start(count: NodeId, setup: Setup) -> Arc<Cluster> {
+    pub(crate) async fn start(count: NodeId, setup: Setup) -> Arc<Cluster> {
         let cluster = Arc::new(Cluster::empty(MemoryLinks::default(), setup));
         for id in 1..=count {
             cluster.boot(id).await;
@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     /// Bootstraps a cluster of these nodes through the first of them.
-    pub async fn init(
+    pub(crate) async fn init(
         &self,
         ids: impl IntoIterator<Item = NodeId>,
     ) -> Result<u128, roost::types::Error> {
@@ -120,7 +120,7 @@ impl Cluster {
     }
 
     /// Runs something on a node's own runtime, where what it starts dies with the node.
-    pub async fn on<F: Future<Output: Send> + Send + 'static>(
+    pub(crate) async fn on<F: Future<Output: Send> + Send + 'static>(
         &self,
         id: NodeId,
         work: impl FnOnce(Node) -> F,
@@ -134,7 +134,7 @@ impl Cluster {
     }
 
     /// Returns how a node is reached.
-    pub fn member(&self, id: NodeId) -> Member {
+    pub(crate) fn member(&self, id: NodeId) -> Member {
         let http_addr = format!("{}-{id}:2", self.setup.name);
         Member { node: id, peer_addr: self.addr(id), http_addr }
     }
@@ -144,12 +144,12 @@ impl Cluster {
     }
 
     /// Starts a node on whatever its disk holds.
-    pub async fn boot(&self, id: NodeId) -> Node {
+    pub(crate) async fn boot(&self, id: NodeId) -> Node {
         self.boot_with(id, &self.setup).await
     }
 
     /// Starts a node with another setup than the cluster's.
-    pub async fn boot_with(&self, id: NodeId, setup: &Setup) -> Node {
+    pub(crate) async fn boot_with(&self, id: NodeId, setup: &Setup) -> Node {
         let addr = self.addr(id);
         let (storage, starts) = {
             let mut places = self.places.lock();
@@ -183,17 +183,17 @@ impl Cluster {
     }
 
     /// Returns a running node.
-    pub fn node(&self, id: NodeId) -> Node {
+    pub(crate) fn node(&self, id: NodeId) -> Node {
         self.running(id).unwrap_or_else(|| panic!("node {id} does not run"))
     }
 
     /// Returns a node if it runs.
-    pub fn running(&self, id: NodeId) -> Option<Node> {
+    pub(crate) fn running(&self, id: NodeId) -> Option<Node> {
         Some(self.places.lock().get(&id)?.running.as_ref()?.node.clone())
     }
 
     /// Returns the running nodes that are not isolated, by id.
-    pub fn reachable(&self) -> Vec<Node> {
+    pub(crate) fn reachable(&self) -> Vec<Node> {
         let isolated = self.isolated.lock();
         let places = self.places.lock();
         let running = places.iter().filter(|(id, _)| !isolated.contains(id));
@@ -201,14 +201,14 @@ impl Cluster {
     }
 
     /// Stops a node as an operator would.
-    pub async fn stop(&self, id: NodeId) {
+    pub(crate) async fn stop(&self, id: NodeId) {
         let running = self.take(id);
         running.node.stop().await;
         running.runtime.shutdown_background();
     }
 
     /// Kills a node and cuts the power of its disk, of whose lazy writes the first `kept` survive.
-    pub async fn crash(&self, id: NodeId, kept: usize) {
+    pub(crate) async fn crash(&self, id: NodeId, kept: usize) {
         let Running { node, runtime } = self.take(id);
         runtime.shutdown_background();
         // What is left of it is only its log's thread, which must not write to the disk of its successor.
@@ -219,7 +219,7 @@ impl Cluster {
     }
 
     /// Takes away what a node that does not run has stored.
-    pub fn wipe(&self, id: NodeId) {
+    pub(crate) fn wipe(&self, id: NodeId) {
         let mut places = self.places.lock();
         assert!(places[&id].running.is_none(), "node {id} runs");
         places.insert(id, Place::new());
@@ -232,13 +232,13 @@ impl Cluster {
     }
 
     /// Cuts a node off from all the others.
-    pub fn isolate(&self, id: NodeId) {
+    pub(crate) fn isolate(&self, id: NodeId) {
         self.isolated.lock().insert(id);
         self.link_all(id, false);
     }
 
     /// Undoes [`Cluster::isolate`].
-    pub fn rejoin(&self, id: NodeId) {
+    pub(crate) fn rejoin(&self, id: NodeId) {
         self.isolated.lock().remove(&id);
         self.link_all(id, true);
     }
@@ -251,18 +251,18 @@ impl Cluster {
     }
 
     /// Makes everything between two nodes take this long each way.
-    pub fn delay(&self, one: NodeId, other: NodeId, delay: Duration) {
+    pub(crate) fn delay(&self, one: NodeId, other: NodeId, delay: Duration) {
         self.links.set_delay(&self.addr(one), &self.addr(other), delay);
         self.links.set_delay(&self.addr(other), &self.addr(one), delay);
     }
 
     /// Returns the ids of the other nodes, running or not.
-    pub fn others(&self, id: NodeId) -> Vec<NodeId> {
+    pub(crate) fn others(&self, id: NodeId) -> Vec<NodeId> {
         self.places.lock().keys().copied().filter(|other| *other != id).collect()
     }
 
     /// Returns the leader once the reachable nodes have one that knows it itself.
-    pub async fn leader(&self) -> NodeId {
+    pub(crate) async fn leader(&self) -> NodeId {
         until("there is a leader", || {
             let nodes = self.reachable();
             let term = nodes.iter().map(|node| node.leadership().term).max()?;
@@ -277,7 +277,7 @@ impl Cluster {
 
     /// Waits until the reachable nodes have applied the same, and checks that their states are then the same: the digests
     /// agree with each other and with what they stand for. Returns the state.
-    pub async fn settled(&self) -> Arc<roost::tree::Tree> {
+    pub(crate) async fn settled(&self) -> Arc<roost::tree::Tree> {
         let trees = until("the nodes have applied the same", || {
             let trees: Vec<_> = self.reachable().iter().map(Node::local).collect();
             let last = trees.iter().map(|tree| tree.zxid()).max()?;
@@ -304,7 +304,7 @@ impl Drop for Cluster {
 }
 
 /// Waits until a condition yields something; panics with its name after [`PATIENCE`].
-pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = condition() {
@@ -320,7 +320,7 @@ pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T
 }
 
 /// As [`until`], for a condition that has to ask.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = condition().await {
@@ -333,7 +333,7 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
 }
 
 /// Waits for something that must end; panics with its name after [`PATIENCE`].
-pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(done) => done,
         Err(_) => panic!("it takes more than {PATIENCE:?}: {what}"),

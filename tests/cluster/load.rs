@@ -13,7 +13,7 @@ use crate::harness::{Cluster, until};
 use crate::ops::{Pipeline, by, create, create_ephemeral, delete, done, request, set};
 
 /// Directories below `/w`, and the names in each that are used over and over.
-pub const DIRECTORIES: u32 = 6;
+pub(crate) const DIRECTORIES: u32 = 6;
 const NAMES: u32 = 10;
 /// Writes that a writer has on their way.
 const WINDOW: usize = 128;
@@ -22,23 +22,23 @@ const SESSIONS: usize = 6;
 
 /// What the writers share.
 #[derive(Default)]
-pub struct Load {
+pub(crate) struct Load {
     /// Changes of znodes that were acknowledged.
-    pub events: AtomicU64,
+    pub(crate) events: AtomicU64,
     /// Tells the writers to end.
-    pub enough: AtomicBool,
+    pub(crate) enough: AtomicBool,
 }
 
 impl Load {
     /// Waits until so many changes have been acknowledged, from the start.
-    pub async fn reach(&self, events: u64) {
+    pub(crate) async fn reach(&self, events: u64) {
         let reached = || (self.events.load(Ordering::Relaxed) >= events).then_some(());
         until("enough is written", reached).await;
     }
 }
 
 /// Makes the directories in which the writers write.
-pub async fn prepare(node: &Node) {
+pub(crate) async fn prepare(node: &Node) {
     done(node, request(create("/w", b""))).await;
     for directory in 0..DIRECTORIES {
         done(node, request(create(&format!("/w/{directory}"), b""))).await;
@@ -46,7 +46,7 @@ pub async fn prepare(node: &Node) {
 }
 
 /// Starts a writer through each of these nodes; one whose node is down waits for it.
-pub fn start(
+pub(crate) fn start(
     cluster: &Arc<Cluster>,
     ids: impl IntoIterator<Item = NodeId>,
     seed: u64,
@@ -163,7 +163,7 @@ impl Writer {
 }
 
 /// Ends the writers.
-pub async fn finish(load: &Load, writers: Vec<tokio::task::JoinHandle<()>>) {
+pub(crate) async fn finish(load: &Load, writers: Vec<tokio::task::JoinHandle<()>>) {
     load.enough.store(true, Ordering::Relaxed);
     for writer in writers {
         crate::harness::in_time("a writer ends", writer).await.unwrap();

@@ -10,17 +10,17 @@ use roost::types::{
 };
 
 /// Returns a path known to be valid.
-pub fn path(text: &str) -> ZnodePath {
+pub(crate) fn path(text: &str) -> ZnodePath {
     ZnodePath::parse(text).unwrap()
 }
 
 /// Returns a request without a session.
-pub fn request(op: Op) -> Request {
+pub(crate) fn request(op: Op) -> Request {
     by(SessionId::NONE, op)
 }
 
 /// Returns a request of a session that belongs to no connection.
-pub fn by(session: SessionId, op: Op) -> Request {
+pub(crate) fn by(session: SessionId, op: Op) -> Request {
     Request { session, owner: None, authority: Vec::new(), idempotency_key: None, op }
 }
 
@@ -29,28 +29,28 @@ fn create_as(text: &str, data: &[u8], mode: CreateMode) -> Op {
     Op::Create { parent, name, data: Some(Data::new(data)), acl: Vec::new(), mode }
 }
 
-pub fn create(text: &str, data: &[u8]) -> Op {
+pub(crate) fn create(text: &str, data: &[u8]) -> Op {
     create_as(text, data, CreateMode::Persistent)
 }
 
-pub fn create_sequential(text: &str, data: &[u8]) -> Op {
+pub(crate) fn create_sequential(text: &str, data: &[u8]) -> Op {
     create_as(text, data, CreateMode::PersistentSequential)
 }
 
-pub fn create_ephemeral(text: &str) -> Op {
+pub(crate) fn create_ephemeral(text: &str) -> Op {
     create_as(text, b"", CreateMode::Ephemeral)
 }
 
-pub fn set(text: &str, data: &[u8], version: Option<i32>) -> Op {
+pub(crate) fn set(text: &str, data: &[u8], version: Option<i32>) -> Op {
     Op::SetData { path: path(text), data: Some(Data::new(data)), version }
 }
 
-pub fn delete(text: &str) -> Op {
+pub(crate) fn delete(text: &str) -> Op {
     Op::Delete { path: path(text), version: None }
 }
 
 /// Carries out a write that must succeed.
-pub async fn done(node: &Node, request: Request) -> (Zxid, Reply) {
+pub(crate) async fn done(node: &Node, request: Request) -> (Zxid, Reply) {
     let what = format!("{:?}", request.op);
     let answer = node.submit(request).await.unwrap_or_else(|err| panic!("{what}: {err}"));
     let reply = answer.result.unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
@@ -58,7 +58,7 @@ pub async fn done(node: &Node, request: Request) -> (Zxid, Reply) {
 }
 
 /// Carries out a write that the tree must refuse.
-pub async fn refused(node: &Node, request: Request) -> Code {
+pub(crate) async fn refused(node: &Node, request: Request) -> Code {
     match node.submit(request).await.unwrap().result {
         Err(Failure { code, .. }) => code,
         Ok(reply) => panic!("not refused: {reply:?}"),
@@ -66,7 +66,7 @@ pub async fn refused(node: &Node, request: Request) -> Code {
 }
 
 /// Opens a session that belongs to no connection.
-pub async fn open_session(node: &Node, timeout_ms: u32) -> SessionId {
+pub(crate) async fn open_session(node: &Node, timeout_ms: u32) -> SessionId {
     let password = node.new_password();
     match done(node, request(Op::OpenSession { timeout_ms, password, owner: None })).await {
         (_, Reply::Session { session, .. }) => session,
@@ -75,7 +75,7 @@ pub async fn open_session(node: &Node, timeout_ms: u32) -> SessionId {
 }
 
 /// Returns the stat in an answer to a set.
-pub fn stat_of(reply: &Reply) -> Stat {
+pub(crate) fn stat_of(reply: &Reply) -> Stat {
     match reply {
         Reply::DataSet { stat } | Reply::Created { stat, .. } => *stat,
         other => panic!("{other:?} has no stat"),
@@ -85,23 +85,23 @@ pub fn stat_of(reply: &Reply) -> Stat {
 type Submitted<T> = (T, BoxFuture<'static, Result<Answer, Error>>);
 
 /// Writes through one node, submitted in order and many at a time; `T` is what the client notes of each.
-pub struct Pipeline<T> {
+pub(crate) struct Pipeline<T> {
     node: Node,
     waiting: VecDeque<Submitted<T>>,
 }
 
 impl<T> Pipeline<T> {
-    pub fn new(node: Node) -> Pipeline<T> {
+    pub(crate) fn new(node: Node) -> Pipeline<T> {
         Pipeline { node, waiting: VecDeque::new() }
     }
 
     /// Returns how many are on their way.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Submits. Returns the error if the node refuses it at once, and then does not note it.
-    pub fn submit(&mut self, note: T, request: Request) -> Result<(), Error> {
+    pub(crate) fn submit(&mut self, note: T, request: Request) -> Result<(), Error> {
         let node = self.node.clone();
         let mut submitted = async move { node.submit(request).await }.boxed();
         // The node takes it up when it is polled first, which is now and hence in order.
@@ -117,7 +117,7 @@ impl<T> Pipeline<T> {
     }
 
     /// Waits for the answer to the oldest one. `None` when there is none.
-    pub async fn next(&mut self) -> Option<(T, Result<Answer, Error>)> {
+    pub(crate) async fn next(&mut self) -> Option<(T, Result<Answer, Error>)> {
         let (note, submitted) = self.waiting.pop_front()?;
         Some((note, submitted.await))
     }

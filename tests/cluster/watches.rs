@@ -300,7 +300,8 @@ async fn subscribers_that_go_from_node_to_node_miss_nothing_while_leaders_fall()
     for follower in followers {
         let mut copy = in_time("a subscriber knows everything", follower).await.unwrap();
         let before = copy.compared;
-        copy.compare(&*cluster.settled().await);
+        let tree = cluster.settled().await;
+        copy.compare(&tree);
         assert_eq!(copy.compared, before + 1, "the copy stands at the end");
         told += copy.events;
         resets += copy.resets;
