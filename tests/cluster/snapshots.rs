@@ -1,0 +1,114 @@
+//! Snapshots and purges under load, and nodes that start from nothing.
+
+use std::sync::Arc;
+
+use roost::types::{Error, NodeId, Zxid};
+
+use crate::harness::{Cluster, Setup, eventually};
+use crate::load;
+
+/// Waits until a node has taken a snapshot and removed log that it contains. Returns the last index removed.
+async fn purged(cluster: &Cluster, id: NodeId) -> u64 {
+    let node = cluster.node(id);
+    eventually("the log is purged", async || {
+        let status = node.cluster().await.ok()?;
+        status.purged.filter(|purged| *purged > 0 && status.snapshot >= Some(*purged))
+    })
+    .await
+}
+
+async fn cluster(seed: u64) -> Arc<Cluster> {
+    let mut setup = Setup { seed, snapshot_log_bytes: 128 << 10, ..Setup::default() };
+    setup.raft.log_entries_kept = 100;
+    Cluster::start(3, setup).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_node_stays_outside_and_a_new_one_takes_its_place_by_snapshot_while_writes_go_on() {
+    let cluster = cluster(71).await;
+    load::prepare(&cluster.node(1)).await;
+    let (load, writers) = load::start(&cluster, 1..=2, 71);
+    for id in 1..=3 {
+        purged(&cluster, id).await;
+    }
+
+    cluster.crash(3, 0).await;
+    cluster.wipe(3);
+    let wiped = cluster.boot(3).await;
+    let before = load.events.load(std::sync::atomic::Ordering::Relaxed);
+    load.reach(before + 5_000).await;
+    assert_eq!((wiped.cluster_id(), wiped.local().zxid()), (None, Zxid(0)), "it is let in again");
+    assert_eq!(wiped.readiness(), Err(Error::NotInitialized.to_string()));
+    let again = cluster.node(1).add_learner(cluster.member(3)).await;
+    assert!(matches!(again, Err(Error::Refused(_) | Error::NoLeader)), "{again:?}");
+    let Err(Error::Refused(why)) = cluster.init([3, 1, 2]).await else {
+        panic!("a second cluster")
+    };
+    assert!(why.contains("belongs to cluster"), "{why}");
+    cluster.stop(3).await;
+
+    let fresh = cluster.boot(4).await;
+    let member = cluster.member(4);
+    asked(&cluster, async |node| node.add_learner(member.clone()).await).await;
+    asked(&cluster, async |node| node.promote(4).await).await;
+    asked(&cluster, async |node| node.remove(3).await).await;
+    let before = load.events.load(std::sync::atomic::Ordering::Relaxed);
+    load.reach(before + 2_000).await;
+    load::finish(&load, writers).await;
+    let tree = cluster.settled().await;
+    assert_eq!(fresh.local().digest(), tree.digest());
+    assert!(fresh.cluster().await.unwrap().snapshot.is_some(), "it has not come by a snapshot");
+
+    cluster.stop(4).await;
+    cluster.boot(4).await;
+    assert_eq!(cluster.settled().await.digest(), tree.digest(), "after a restart from a snapshot");
+}
+
+/// Asks for a change of the membership, again while there is no leader to do it.
+async fn asked(cluster: &Cluster, change: impl AsyncFn(roost::node::Node) -> Result<(), Error>) {
+    eventually("the membership is changed", async || {
+        let leader = cluster.leader().await;
+        match change(cluster.node(leader)).await {
+            Ok(()) => Some(()),
+            Err(Error::NoLeader) => None,
+            // A repetition of what was done although the answer was lost.
+            Err(Error::Refused(why)) if why.contains("member already") => Some(()),
+            Err(err) => panic!("{err}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_killed_under_load_come_back_from_snapshots_and_agree() {
+    let cluster = cluster(72).await;
+    load::prepare(&cluster.node(1)).await;
+    let (load, writers) = load::start(&cluster, 1..=3, 72);
+    for round in 0..4 {
+        for id in 1..=3 {
+            purged(&cluster, id).await;
+        }
+        let leader = cluster.leader().await;
+        let victim = if round % 2 == 0 { leader } else { cluster.others(leader)[0] };
+        cluster.crash(victim, round).await;
+        let before = load.events.load(std::sync::atomic::Ordering::Relaxed);
+        load.reach(before + 3_000).await;
+        cluster.boot(victim).await;
+    }
+    load::finish(&load, writers).await;
+    let tree = cluster.settled().await;
+    println!("{} znodes at zxid {}", tree.znode_count(), tree.zxid());
+    // Everybody goes down at once, and everything acknowledged is there again.
+    for id in 1..=3 {
+        cluster.crash(id, 0).await;
+    }
+    for id in 1..=3 {
+        cluster.boot(id).await;
+    }
+    let again = eventually("everything acknowledged is there again", async || {
+        let again = cluster.settled().await;
+        (again.zxid() >= tree.zxid()).then_some(again)
+    })
+    .await;
+    assert_eq!(again.digest(), tree.digest());
+}
