@@ -182,9 +182,8 @@ async fn a_node_without_a_cluster_says_so() {
     shell.fails(1, "get /", &["not_initialized"]).await;
     let response = reqwest::get(node.url("/readyz")).await.unwrap();
     assert_eq!(response.status(), 503);
-    for (url, method) in [("/v1/znodes/x", "POST"), ("/v1/sessions", "POST")] {
-        let method = method.parse().unwrap();
-        let request = reqwest::Client::new().request(method, node.url(url));
+    for (url, body) in [("/v1/znodes/x", ""), ("/v1/sessions", "{\"timeout_ms\":1000}")] {
+        let request = reqwest::Client::new().post(node.url(url)).body(body);
         let response = request.send().await.unwrap();
         let retry_after = response.headers().contains_key("retry-after");
         let (status, text) = (response.status(), response.text().await.unwrap());

@@ -60,7 +60,7 @@ async fn strangers_are_refused_by_name_and_change_nothing() {
     let join = join(2, peer, &http);
     let args: Vec<&str> = join.iter().map(String::as_str).collect();
     let ran = roost(&ours.endpoints(), &args).await;
-    ran.fails_in_one_line(1, &["node 2", "another cluster"]);
+    ran.fails_in_one_line(1, &["node 2", "belongs to cluster", "correct the address"]);
 
     // Our own configuration with another secret.
     let mut wrong = Node::new(3, ours.dir.path(), &ours.ports);
