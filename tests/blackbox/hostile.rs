@@ -97,7 +97,7 @@ async fn bad_requests_get_clear_errors_and_change_nothing() {
     }
     let too_large = vec![b'x'; 1_048_001];
     door.refuses(("PUT", "/v1/znodes/kept", too_large), 413, "too_large", "").await;
-    let too_large = vec![b' '; (4 << 20) + 1];
+    let too_large = vec![b' '; (12 << 20) + 1];
     door.refuses(("POST", "/v1/multi", too_large), 413, "too_large", "").await;
     let too_long = format!("/v1/znodes/{}", "x".repeat(5_000));
     door.refuses(("POST", &too_long, vec![]), 400, "bad_arguments", "").await;
