@@ -9,6 +9,9 @@ pub const PATH_BYTES_MAX: usize = 4096;
 pub const DATA_BYTES_MAX: usize = 1_048_000;
 /// Body of an HTTP request, bytes: a full znode as base64 in JSON, or a large multi. Beyond: 413.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Body of an HTTP request that is refused for its length and still received, so that the client gets to read the
+/// answer, bytes. Beyond: the connection is closed.
+pub const BODY_BYTES_DRAINED_MAX: usize = 16 << 20;
 /// Ops in one multi. Beyond: 400.
 pub const MULTI_OPS_MAX: usize = 10_000;
 /// Rules in one access control list. Beyond: `invalid_acl`.

@@ -3,11 +3,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Bytes, HttpBody, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
+use futures::StreamExt;
 use http_body_util::LengthLimitError;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,10 @@ use subtle::ConstantTimeEq;
 
 use super::Door;
 use super::error::Failed;
-use crate::limits::{BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_BODY_MS_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::limits::{
+    BODY_BYTES_DRAINED_MAX, BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_BODY_MS_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX,
+};
 use crate::node::{Consistency, Request as NodeRequest};
 use crate::types::{AclId, Code, Data, Error, Op, Password, SessionId, ZnodePath, Zxid};
 
@@ -341,6 +345,7 @@ async fn body(request: Request, what: &'static str, limit: usize) -> Result<Byte
     let body = request.into_body();
     let too_large = || Failed::from(Error::TooLarge { what, limit: limit as u64 });
     if body.size_hint().lower() > limit as u64 {
+        drain(body).await;
         return Err(too_large());
     }
     let read = tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), to_bytes(body, limit));
@@ -349,6 +354,17 @@ async fn body(request: Request, what: &'static str, limit: usize) -> Result<Byte
         true => too_large(),
         false => Failed::bad_request("the body ended before its length"),
     })
+}
+
+/// Receives a refused body and forgets it, unless it is absurdly long: a client that is cut off while it sends does not
+/// get to read why.
+async fn drain(body: Body) {
+    if body.size_hint().lower() <= BODY_BYTES_DRAINED_MAX as u64 {
+        let patience = Duration::from_millis(HTTP_BODY_MS_MAX);
+        let received = body.into_data_stream().for_each(|_| std::future::ready(()));
+        // However it ends, the answer is the same.
+        let _ = tokio::time::timeout(patience, received).await;
+    }
 }
 
 #[cfg(test)]

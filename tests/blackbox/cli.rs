@@ -1,0 +1,193 @@
+//! The command line as a user types it.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{Cluster, Node, Ports, Process, Ran, eventually, log_in, roost};
+
+struct Shell {
+    endpoints: String,
+}
+
+impl Shell {
+    async fn run(&self, line: &str) -> Ran {
+        let words: Vec<&str> = line.split(' ').collect();
+        roost(&self.endpoints, &words).await
+    }
+
+    /// Runs a command that must work, and returns its output.
+    async fn ok(&self, line: &str) -> String {
+        let ran = self.run(line).await;
+        assert!(ran.code == 0 && ran.err.is_empty(), "{line}: {ran:?}");
+        ran.out
+    }
+
+    async fn json(&self, line: &str) -> Value {
+        let out = self.ok(&format!("--json {line}")).await;
+        assert_eq!(out.lines().count(), 1, "{line}: {out}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    async fn fails(&self, code: i32, line: &str, texts: &[&str]) {
+        self.run(line).await.fails_in_one_line(code, texts);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn znodes_sessions_watches_and_services_work_from_the_command_line() {
+    let cluster = Cluster::start(3).await;
+    let shell = Shell { endpoints: cluster.endpoints() };
+    znodes(&shell).await;
+    sessions(&shell).await;
+    services(&shell).await;
+    watches(&cluster, &shell).await;
+    let status = shell.json("status").await;
+    assert_eq!(status["cluster"]["members"].as_array().unwrap().len(), 3);
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
+    let table = shell.ok("status").await;
+    assert!(table.lines().count() == 5 && table.contains("leader"), "{table}");
+    let leader = status["cluster"]["leader"].as_u64().unwrap();
+    let next = leader % 3 + 1;
+    shell.ok(&format!("transfer --to {next}")).await;
+    eventually("the transfer", async || {
+        (shell.json("status").await["cluster"]["leader"] == next).then_some(())
+    })
+    .await;
+}
+
+async fn znodes(shell: &Shell) {
+    assert_eq!(shell.ok("create /app hello").await, "Created /app\n");
+    assert_eq!(shell.ok("get /app").await, "hello\n");
+    assert_eq!(shell.ok("set /app world").await, "");
+    assert!(shell.ok("get -s /app").await.starts_with("world\ncZxid = 0x"));
+    assert!(shell.ok("stat /app").await.contains("dataVersion = 1\n"));
+    assert_eq!(shell.json("get /app").await["data"], "world");
+    assert_eq!(shell.json("stat /app").await["version"], 1);
+    assert_eq!(shell.json("set -v 1 /app x").await["stat"]["version"], 2);
+    assert_eq!(shell.ok("create -s /app/n-").await, "Created /app/n-0000000000\n");
+    assert_eq!(shell.ok("create -s /app/n-").await, "Created /app/n-0000000001\n");
+    assert_eq!(shell.ok("create -p /app/a/b deep").await, "Created /app/a/b\n");
+    assert_eq!(shell.ok("ls /app").await, "[a, n-0000000000, n-0000000001]\n");
+    assert_eq!(
+        shell.ok("ls -R /app").await,
+        "/app\n/app/a\n/app/a/b\n/app/n-0000000000\n/app/n-0000000001\n"
+    );
+    shell.fails(1, "create /app again", &["node_exists"]).await;
+    shell.fails(1, "rm /app", &["not_empty"]).await;
+    shell.fails(4, "get /nothing", &["no_node"]).await;
+    shell.fails(4, "create /nothing/below x", &["no_node"]).await;
+    shell.fails(5, "set -v 9 /app x", &["bad_version"]).await;
+    shell.fails(5, "rm -v 9 /app/a/b", &["bad_version"]).await;
+    shell.fails(1, "create /bad//path x", &["bad_arguments"]).await;
+    shell.fails(2, "get relative", &["slash"]).await;
+    shell.fails(4, "--json get /nothing", &["{\"code\":\"no_node\""]).await;
+    for usage in ["frobnicate", "get", "create -e -c /x", "--timeout never ls"] {
+        let ran = shell.run(usage).await;
+        assert!(ran.code == 2 && ran.out.is_empty(), "{usage}: {ran:?}");
+    }
+    assert_eq!(shell.ok("rm -r /app").await, "");
+    shell.fails(4, "stat /app", &["no_node"]).await;
+    let nobody = Shell { endpoints: "127.0.0.1:1".into() };
+    nobody.fails(3, "get /x", &["unreachable", "127.0.0.1:1"]).await;
+}
+
+async fn sessions(shell: &Shell) {
+    let opened = shell.json("session open --timeout-ms 60000").await;
+    let (session, token) = (opened["session"].as_str().unwrap(), opened["token"].as_str().unwrap());
+    shell.ok(&format!("create -e --session {token} /mine x")).await;
+    let stat = shell.json("stat /mine").await;
+    assert_eq!(stat["ephemeral_owner"], session);
+    assert!(shell.ok(&format!("session renew {token}")).await.contains("60000 ms"));
+    assert!(shell.ok("session ls").await.contains(session));
+    assert!(shell.ok(&format!("session show {session}")).await.ends_with("/mine\n"));
+    shell.fails(1, "create -e --session 0x1.forged /other x", &["auth_failed"]).await;
+    assert_eq!(shell.ok(&format!("session close {token}")).await, "closed, 1 ephemerals removed\n");
+    shell.fails(4, "get /mine", &["no_node"]).await;
+    shell.fails(1, &format!("session renew {token}"), &["session_expired"]).await;
+}
+
+async fn services(shell: &Shell) {
+    let token = shell.ok("session open --timeout-ms 60000").await;
+    let token = token.trim();
+    let register = format!("service register web --addr 10.0.0.1:80 --weight 5 --session {token}");
+    assert!(shell.ok(&register).await.contains("/services/web/providers/10.0.0.1:80"));
+    let services = shell.json("services").await;
+    assert_eq!(services["services"][0]["name"], "web");
+    assert_eq!(services["services"][0]["providers"], 1);
+    let table = shell.ok("services").await;
+    assert!(table.starts_with("SERVICE") && table.contains("web"), "{table}");
+    let service = shell.json("service get web").await;
+    assert_eq!(service["providers"][0]["weight"], 5);
+    shell.fails(4, "service get other", &["no_node"]).await;
+    shell.ok(&format!("service deregister web 10.0.0.1:80 --session {token}")).await;
+    assert_eq!(shell.json("service get web").await["providers"], Value::Array(vec![]));
+    shell.ok(&format!("session close {token}")).await;
+}
+
+async fn watches(cluster: &Cluster, shell: &Shell) {
+    shell.ok("create /watched").await;
+    shell.ok("create /watched/old 1").await;
+    let log = log_in(cluster.dir.path(), "watch.log");
+    let mut watch = Process::roost(&["watch", "/watched"], &cluster.endpoints(), &log);
+    watch.says("+ /watched/old 1\n").await;
+    // An ephemeral of the command itself lives until it is interrupted.
+    let log = log_in(cluster.dir.path(), "create.log");
+    let args = ["create", "-e", "/watched/new", "2"];
+    let mut create = Process::roost(&args, &cluster.endpoints(), &log);
+    watch.says("+ /watched/new 2\n").await;
+    shell.ok("set /watched/old 3").await;
+    watch.says("~ /watched/old 3\n").await;
+    create.says("Created /watched/new").await;
+    create.signal(Signal::SIGINT);
+    assert_eq!(create.exit().await.code(), Some(0));
+    watch.says("- /watched/new\n").await;
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.exit().await.code(), Some(0));
+    assert_eq!(
+        watch.output(),
+        "+ /watched/old 1\n+ /watched/new 2\n~ /watched/old 3\n- /watched/new\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_becomes_a_voter_and_leaves() {
+    let mut cluster = Cluster::start(1).await;
+    let shell = Shell { endpoints: cluster.endpoints() };
+    shell.ok("create /before x").await;
+    let mut second = Node::new(2, cluster.dir.path(), &cluster.ports);
+    second.spawn();
+    second.up().await;
+    let (peer, http) = (second.peer, second.endpoint());
+    let join = format!("join --node 2 --peer 127.0.0.1:{peer} --http {http}");
+    assert_eq!(shell.ok(&join).await, "node 2 is a voter\n");
+    cluster.nodes.push(second);
+    cluster.all_ready().await;
+    cluster.agree().await;
+    assert_eq!(shell.ok(&format!("-e {http} get /before")).await, "x\n");
+    assert_eq!(shell.ok("leave --node 2").await, "node 2 is no longer a member\n");
+    shell.ok("set /before y").await;
+    let status = shell.json("status").await;
+    assert_eq!(status["cluster"]["members"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_cluster_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = Ports::reserve();
+    let mut node = Node::new(1, dir.path(), &ports);
+    node.spawn();
+    node.up().await;
+    let shell = Shell { endpoints: node.endpoint() };
+    shell.fails(1, "create /x y", &["not_initialized", "roost init"]).await;
+    shell.fails(1, "get /", &["not_initialized"]).await;
+    let response = reqwest::get(node.url("/readyz")).await.unwrap();
+    assert_eq!(response.status(), 503);
+    for (url, body) in [("/v1/znodes/x", ""), ("/v1/sessions", "{\"timeout_ms\":1000}")] {
+        let request = reqwest::Client::new().post(node.url(url)).body(body);
+        let response = request.send().await.unwrap();
+        let retry_after = response.headers().contains_key("retry-after");
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert!(status == 503 && retry_after && text.contains("not_initialized"), "{url}: {text}");
+    }
+    node.stop().await;
+}
