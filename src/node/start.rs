@@ -123,6 +123,8 @@ impl Node {
                 wal,
                 stop: stop.clone(),
                 tasks: tasks.clone(),
+                #[cfg(test)]
+                rivals: Mutex::default(),
             }),
         };
 
