@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
@@ -373,7 +373,8 @@ fn break_json(rng: &mut StdRng, value: &mut Value) {
         }
         Value::Object(fields) => drop(fields.insert("unknown".to_owned(), json!(1))),
         Value::Array(items) if !items.is_empty() && rng.random_range(0..8) > 0 => {
-            break_json(rng, items.choose_mut(rng).unwrap());
+            let inner = items.choose_mut(rng).unwrap();
+            break_json(rng, inner);
         }
         other => *other = any_json(rng, 2),
     }
