@@ -249,11 +249,7 @@ impl Consensus {
     /// Returns for how long, ms, this node's state may have been out of date: the time since a quorum last confirmed it as
     /// leader, or since a leader last told it a commit index that it has applied. `None` when that never happened.
     pub fn age_ms(&self) -> Option<u64> {
-        let acked = {
-            let metrics = self.raft.data_metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.last_quorum_acked.as_ref().map(|at| at.elapsed().as_millis() as u64)
-        };
+        let acked = self.quorum_ack_age_ms();
         if self.is_leading() {
             return acked;
         }
@@ -264,6 +260,11 @@ impl Consensus {
 
     /// Returns how long ago, ms, a quorum last acknowledged this node as leader; `None` when it does not lead.
     pub fn quorum_ack_age_ms(&self) -> Option<u64> {
+        // A sole voter is its own quorum. Nobody acknowledges it, so openraft notes nothing while nothing is proposed.
+        let node = self.raft.node_id();
+        if self.is_leading() && self.raft.voter_ids().all(|voter| voter == *node) {
+            return Some(0);
+        }
         let metrics = self.raft.data_metrics();
         let metrics = metrics.borrow_watched();
         metrics.last_quorum_acked.as_ref().map(|at| at.elapsed().as_millis() as u64)
