@@ -237,6 +237,7 @@ fn znode_ops() -> impl Strategy<Value = Op> {
         8 => (paths(), names(), data(), acls(), modes())
             .prop_map(|(parent, name, data, acl, mode)| Op::Create { parent, name, data, acl, mode }),
         6 => (paths(), versions()).prop_map(|(path, version)| Op::Delete { path, version }),
+        2 => paths().prop_map(|path| Op::DeleteOwn { path }),
         3 => (paths(), data(), versions())
             .prop_map(|(path, data, version)| Op::SetData { path, data, version }),
         1 => (paths(), acls(), versions())

@@ -1,4 +1,6 @@
-//! The door as a client meets it: requests in, answers out, over a node with one tree.
+//! The door as a client meets it: requests in, answers out, over a cluster of one node in memory.
+
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::extract::Peer;
 use super::{Door, router};
-use crate::limits::{DATA_BYTES_MAX, HTTP_REQUESTS_MAX};
+use crate::limits::{DATA_BYTES_MAX, HTTP_REQUESTS_MAX, MAILBOX_MESSAGES_MAX};
 use crate::node::Node;
 use crate::types::{CreateMode, Data, Op, SessionId, ZnodePath};
 
@@ -47,8 +49,11 @@ impl Got {
 }
 
 impl Bed {
-    fn new() -> Bed {
-        let node = Node::in_memory();
+    async fn new() -> Bed {
+        Bed::over(Node::in_memory().await)
+    }
+
+    fn over(node: Node) -> Bed {
         let stop = CancellationToken::new();
         let door = Door::new(node.clone(), stop.clone());
         Bed { router: router(door.clone()), node, door, stop }
@@ -96,7 +101,7 @@ impl Bed {
 
 #[tokio::test]
 async fn a_znode_is_created_read_changed_and_deleted() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let created = bed.post("/v1/znodes/a", "one").await;
     assert_eq!((created.status, &created.json()["path"]), (201, &json!("/a")));
     assert_eq!(created.header("roost-node"), Some("1"));
@@ -129,7 +134,7 @@ async fn a_znode_is_created_read_changed_and_deleted() {
 
 #[tokio::test]
 async fn the_root_is_a_znode_like_others() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     assert_eq!(bed.get("/v1/znodes/").await.json()["path"], "/");
     assert_eq!(bed.get("/v1/children/").await.json()["children"][0]["name"], "zookeeper");
     assert_eq!(bed.get("/v1/acl/").await.json()["acl"][0]["scheme"], "world");
@@ -142,7 +147,7 @@ async fn the_root_is_a_znode_like_others() {
 
 #[tokio::test]
 async fn what_a_url_cannot_mean_is_refused_as_json() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     for (what, expected) in [
         ("GET /nowhere", (404, "not_found")),
         ("GET /v1/znodes", (404, "not_found")),
@@ -170,7 +175,7 @@ async fn what_a_url_cannot_mean_is_refused_as_json() {
 
 #[tokio::test]
 async fn children_come_in_pages_sorted_by_name() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     for path in ["/v1/znodes/p", "/v1/znodes/p/c", "/v1/znodes/p/a", "/v1/znodes/p/b"] {
         assert_eq!(bed.post(path, "v").await.status, 201);
     }
@@ -185,7 +190,7 @@ async fn children_come_in_pages_sorted_by_name() {
 
 #[tokio::test]
 async fn missing_parents_are_created_also_when_a_rival_creates_them_first() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     assert_eq!(bed.post("/v1/znodes/a/b/c", "").await.error(), (404, "no_node".to_owned()));
     assert_eq!(bed.post("/v1/znodes/a/b/c?parents=true", "").await.status, 201);
     let rival = |parent: &str, name: &str| Op::Create {
@@ -208,7 +213,7 @@ async fn missing_parents_are_created_also_when_a_rival_creates_them_first() {
 
 #[tokio::test]
 async fn a_retry_with_the_same_key_does_nothing_twice() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     bed.post("/v1/znodes/q", "").await;
     let key = [("idempotency-key", "once")];
     let first = bed.send("POST /v1/znodes/q/n-?sequential=true", &key, "").await;
@@ -235,7 +240,7 @@ async fn a_retry_with_the_same_key_does_nothing_twice() {
 
 #[tokio::test]
 async fn a_multi_does_all_or_nothing_and_names_the_op_that_failed() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let body = |last: Value| {
         json!({"ops": [{"op": "create", "path": "/m", "data": "x"}, last]}).to_string()
     };
@@ -258,15 +263,13 @@ async fn a_multi_does_all_or_nothing_and_names_the_op_that_failed() {
 
 #[tokio::test]
 async fn a_session_lives_by_its_token_and_takes_its_ephemerals_with_it() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let (id, token) = bed.session().await;
     let auth = [("roost-session", token.as_str())];
     let bare = bed.post("/v1/znodes/e?mode=ephemeral", "").await;
     assert_eq!(bare.error(), (400, "bad_arguments".to_owned()));
     assert_eq!(bed.send("POST /v1/znodes/e?mode=ephemeral", &auth, "").await.status, 201);
     assert_eq!(bed.get("/v1/znodes/e").await.json()["stat"]["ephemeral_owner"], id.as_str());
-    assert!(bed.node.touched().contains(&id.parse().unwrap()), "a request renews its session");
-
     let shown = bed.get(&format!("/v1/sessions/{id}")).await.json();
     assert_eq!((&shown["timeout_ms"], &shown["ephemerals"]), (&json!(5000), &json!(["/e"])));
     let list = bed.get("/v1/sessions").await.json();
@@ -291,7 +294,7 @@ async fn a_session_lives_by_its_token_and_takes_its_ephemerals_with_it() {
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_even_for_a_read() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let (id, token) = bed.session().await;
     let last = if token.ends_with('0') { "1" } else { "0" };
     let forged = format!("{}{last}", &token[..token.len() - 1]);
@@ -299,12 +302,42 @@ async fn a_wrong_token_is_refused_even_for_a_read() {
         let got = bed.send("GET /v1/znodes/", &[("roost-session", token)], "").await;
         assert_eq!(got.error(), (401, "auth_failed".to_owned()), "{token:?}");
     }
-    assert!(bed.node.touched().is_empty(), "a forged token keeps nobody alive");
+}
+
+/// Lets time pass without waiting for it. Nothing may be on its way to the disk, which time does not wait for.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::sleep(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_request_with_a_token_keeps_its_session_alive_and_one_with_a_forged_token_does_not() {
+    let bed = Bed::new().await;
+    let ((mine, token), (other, _)) = (bed.session().await, bed.session().await);
+    let is_there = |id: &str| bed.node.local().session(id.parse().unwrap()).is_some();
+    let forged = format!("{other}.{}", "0".repeat(32));
+    for _ in 0..2 {
+        pass(Duration::from_secs(3)).await;
+        let auth = [("roost-session", token.as_str())];
+        assert_eq!(bed.send("GET /v1/znodes/", &auth, "").await.status, 200);
+        let auth = [("roost-session", forged.as_str())];
+        let refused = bed.send("GET /v1/znodes/", &auth, "").await.status;
+        assert!(refused == 401 || refused == 410, "{refused}");
+    }
+    while is_there(&other) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(is_there(&mine));
+    pass(Duration::from_secs(6)).await;
+    while is_there(&mine) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
 async fn access_control_holds_for_reads_and_watches() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     bed.post("/v1/znodes/open", "").await;
     bed.post("/v1/znodes/open/shut", "secret").await;
     let rules = json!({"acl": [{"perms": "wa", "scheme": "ip", "id": "127.0.0.1"}]}).to_string();
@@ -330,10 +363,11 @@ async fn access_control_holds_for_reads_and_watches() {
 
 #[tokio::test]
 async fn a_read_says_how_fresh_it_is() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let stale = bed.get("/v1/znodes/?consistency=stale").await;
-    assert_eq!(stale.header("roost-age-ms"), Some("3"));
+    assert!(stale.header("roost-age-ms").unwrap().parse::<u64>().is_ok());
     assert_eq!(bed.get("/v1/znodes/").await.header("roost-age-ms"), None);
+    tokio::time::pause();
     let ahead = bed.get("/v1/znodes/?consistency=sequential&min_zxid=9").await;
     assert_eq!(
         (ahead.error(), ahead.header("retry-after")),
@@ -343,7 +377,7 @@ async fn a_read_says_how_fresh_it_is() {
 
 #[tokio::test]
 async fn a_provider_registers_again_under_its_own_session_only() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let ((mine, token), (_, rival)) = (bed.session().await, bed.session().await);
     let (auth, other) = ([("roost-session", token.as_str())], [("roost-session", rival.as_str())]);
     let uri = "POST /v1/services/web/providers";
@@ -382,7 +416,7 @@ async fn a_provider_registers_again_under_its_own_session_only() {
 
 #[tokio::test]
 async fn a_registration_survives_whatever_rivals_do_to_its_parents() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let (session, token) = bed.session().await;
     let auth = [("roost-session", token.as_str()), ("idempotency-key", "r")];
     let create = |parent: &str, name: &str, mode| Op::Create {
@@ -412,7 +446,7 @@ async fn a_registration_survives_whatever_rivals_do_to_its_parents() {
 
 #[tokio::test]
 async fn many_registrations_are_all_or_nothing() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let ((_, token), (_, rival)) = (bed.session().await, bed.session().await);
     let (auth, other) = ([("roost-session", token.as_str())], [("roost-session", rival.as_str())]);
     let one =
@@ -465,9 +499,9 @@ async fn event(
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_stream_is_a_snapshot_then_changes_then_progress_and_resumes_exactly() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     bed.post("/v1/znodes/w", "").await;
     bed.post("/v1/znodes/w/a", "1").await;
     let response = bed.raw("GET /v1/watch?watch=children_data:/w&watch=data:/none", &[], "").await;
@@ -505,6 +539,7 @@ async fn a_stream_is_a_snapshot_then_changes_then_progress_and_resumes_exactly()
         "one transaction, one event"
     );
     assert_eq!(both["changes"][0], json!({"kind": "deleted", "path": "/w/a"}));
+    tokio::time::pause();
     let (kind, id, data) = event(&mut stream, &mut buffer).await;
     assert_eq!((kind.as_str(), id, data), ("progress", Some(5), json!({"zxid": 5})));
 
@@ -516,7 +551,7 @@ async fn a_stream_is_a_snapshot_then_changes_then_progress_and_resumes_exactly()
 
 #[tokio::test]
 async fn a_watch_of_children_alone_carries_no_data() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     bed.post("/v1/znodes/w", "").await;
     bed.post("/v1/znodes/w/a", "1").await;
     let got = bed.get("/v1/poll?watch=children:/w").await.json();
@@ -533,19 +568,41 @@ async fn a_watch_of_children_alone_carries_no_data() {
 
 #[tokio::test]
 async fn a_stream_that_lost_changes_says_so_and_begins_again() {
-    let bed = Bed::new();
-    let response = bed.raw("GET /v1/services/web/subscribe", &[], "").await;
+    let bed = Bed::new().await;
+    let response = bed.raw("GET /v1/watch?watch=data:/", &[], "").await;
     let (mut stream, mut buffer) = (response.into_body().into_data_stream(), String::new());
     assert_eq!(event(&mut stream, &mut buffer).await.0, "snapshot");
-    bed.node.lose();
+    let puts = (0..=MAILBOX_MESSAGES_MAX).map(|_| bed.send("PUT /v1/znodes/", &[], "x"));
+    for put in futures::future::join_all(puts).await {
+        assert_eq!(put.status, 200);
+    }
     let (kind, id, data) = event(&mut stream, &mut buffer).await;
-    assert_eq!((kind.as_str(), id, &data["reason"]), ("reset", None, &json!("overflow")));
-    assert_eq!(event(&mut stream, &mut buffer).await.0, "snapshot");
+    assert_eq!((kind.as_str(), id, &data["reason"]), ("reset", None, &json!("skipped")));
+    let (kind, id, _) = event(&mut stream, &mut buffer).await;
+    assert_eq!((kind.as_str(), id), ("snapshot", Some(1 + MAILBOX_MESSAGES_MAX as u64)));
+}
+
+#[tokio::test]
+async fn a_stream_from_a_zxid_that_the_cluster_never_reached_begins_again() {
+    let bed = Bed::new().await;
+    bed.post("/v1/znodes/w", "1").await;
+    let response = bed.raw("GET /v1/watch?watch=data:/w&since=2", &[], "").await;
+    let (mut stream, mut buffer) = (response.into_body().into_data_stream(), String::new());
+    let (kind, id, data) = event(&mut stream, &mut buffer).await;
+    assert_eq!((kind.as_str(), id, &data["reason"]), ("reset", None, &json!("not_reached")));
+    assert_eq!(event(&mut stream, &mut buffer).await.1, Some(1));
+    bed.send("PUT /v1/znodes/w", &[], "2").await;
+    let (kind, id, _) = event(&mut stream, &mut buffer).await;
+    assert_eq!((kind.as_str(), id), ("change", Some(2)), "and goes on from there");
+    let poll = bed.get("/v1/poll?watch=data:/w&since=18446744073709551615").await.json();
+    assert_eq!((&poll["reset"], &poll["snapshot"]["zxid"]), (&json!(true), &json!(2)));
+    let known = bed.get("/v1/poll?watch=data:/w&since=2").await.json();
+    assert_eq!(known["reset"], false, "the latest zxid is not beyond the cluster");
 }
 
 #[tokio::test]
 async fn streams_and_polls_end_when_the_node_stops() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let response = bed.raw("GET /v1/watch?watch=subtree:/", &[], "").await;
     let (mut stream, mut buffer) = (response.into_body().into_data_stream(), String::new());
     assert_eq!(event(&mut stream, &mut buffer).await.0, "snapshot");
@@ -556,10 +613,12 @@ async fn streams_and_polls_end_when_the_node_stops() {
     assert_eq!(bed.get("/readyz").await.error(), (503, "stopping".to_owned()));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_poll_answers_with_a_change_or_at_the_end_of_its_wait() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
+    tokio::time::pause();
     let quiet = bed.get("/v1/poll?watch=data:/p&since=0&wait_ms=60000").await.json();
+    tokio::time::resume();
     assert_eq!(quiet, json!({"zxid": 0, "reset": false, "changes": []}));
     let waiting = bed.get("/v1/poll?watch=data:/p&since=0&wait_ms=60000");
     let (changed, _) = tokio::join!(waiting, bed.post("/v1/znodes/p", "x"));
@@ -572,7 +631,7 @@ async fn a_poll_answers_with_a_change_or_at_the_end_of_its_wait() {
 
 #[tokio::test]
 async fn a_malformed_watch_is_refused() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     for (query, code) in [
         ("", "bad_arguments"),
         ("watch=/a", "bad_arguments"),
@@ -593,7 +652,7 @@ async fn a_malformed_watch_is_refused() {
 
 #[tokio::test]
 async fn a_large_snapshot_comes_in_pieces_and_whole() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     bed.post("/v1/znodes/big", "").await;
     let data = "x".repeat(1000);
     let create = |n: usize| json!({"op": "create", "path": format!("/big/{n:04}"), "data": data});
@@ -611,7 +670,7 @@ async fn a_large_snapshot_comes_in_pieces_and_whole() {
 
 #[tokio::test]
 async fn a_full_node_refuses_requests_but_not_those_who_look_at_it() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let places: Vec<_> =
         (0..HTTP_REQUESTS_MAX).map(|_| bed.door.meters().enter(HTTP_REQUESTS_MAX)).collect();
     let busy = bed.get("/v1/znodes/").await;
@@ -625,35 +684,111 @@ async fn a_full_node_refuses_requests_but_not_those_who_look_at_it() {
 
 #[tokio::test]
 async fn the_cluster_is_shown_and_changed_with_checked_arguments() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let shown = bed.get("/v1/cluster").await.json();
-    assert_eq!(shown["cluster_id"], "00000000000000000000000000000abc");
-    assert_eq!(shown["members"][0]["role"], "voter");
+    let id = shown["cluster_id"].as_str().unwrap();
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    assert_eq!((&shown["leader"], &shown["members"][0]["role"]), (&json!(1), &json!("voter")));
     let digest = bed.get("/v1/digest").await.json();
-    assert_eq!((&digest["digest"], &digest["applied"]), (&shown["digest"], &json!(9)));
+    assert_eq!((&digest["digest"], &digest["applied"]), (&shown["digest"], &shown["applied"]));
     let member = |node: u64| json!({"node": node, "peer_addr": "a:1", "http_addr": "a:2"});
     let init =
         |members: Value| bed.post("/v1/cluster/init", json!({ "members": members }).to_string());
-    assert_eq!(init(json!([member(1), member(2)])).await.status, 200);
+    assert_eq!(init(json!([member(1), member(2)])).await.error(), (409, "refused".to_owned()));
     assert_eq!(init(json!([member(2)])).await.error(), (400, "bad_arguments".to_owned()));
     assert_eq!(
         init(json!([member(1), member(1)])).await.error(),
         (400, "bad_arguments".to_owned())
     );
-    assert_eq!(bed.post("/v1/cluster/learners", member(4).to_string()).await.json()["node"], 4);
+    let nobody = bed.post("/v1/cluster/learners", member(4).to_string()).await;
+    assert_eq!(nobody.error(), (409, "refused".to_owned()));
+    assert!(nobody.json()["message"].as_str().unwrap().contains("a:1"), "{}", nobody.json());
+    let refused = (409, "refused".to_owned());
+    assert_eq!(bed.post("/v1/cluster/promote", r#"{"node":4}"#).await.error(), refused);
+    assert_eq!(bed.post("/v1/cluster/transfer", r#"{"node":4}"#).await.error(), refused);
+    // Requests about the cluster may be repeated: what is no member any more is removed.
+    let removed = bed.post("/v1/cluster/remove", r#"{"node":4}"#).await;
+    assert_eq!((removed.status, &removed.json()["node"]), (200, &json!(4)));
     for action in ["promote", "remove", "transfer"] {
-        let uri = format!("/v1/cluster/{action}");
-        assert_eq!(bed.post(&uri, r#"{"node":4}"#).await.json()["node"], 4);
-        assert_eq!(
-            bed.post(&uri, r#"{"node":0}"#).await.error(),
-            (400, "bad_arguments".to_owned())
-        );
+        let none = bed.post(&format!("/v1/cluster/{action}"), r#"{"node":0}"#).await;
+        assert_eq!(none.error(), (400, "bad_arguments".to_owned()), "{action}");
     }
 }
 
 #[tokio::test]
+async fn a_node_without_a_cluster_says_so_until_it_is_given_one() {
+    let bed = Bed::over(Node::lone().await);
+    for what in ["GET /v1/znodes/", "POST /v1/znodes/a"] {
+        let got = bed.send(what, &[], "").await;
+        assert_eq!(got.error(), (503, "not_initialized".to_owned()), "{what}");
+    }
+    assert_eq!(bed.get("/readyz").await.error(), (503, "not_ready".to_owned()));
+    assert_eq!(bed.get("/v1/cluster").await.json()["cluster_id"], Value::Null);
+    let member = json!({"node": 1, "peer_addr": "1:1", "http_addr": "1:2"});
+    let init = bed.post("/v1/cluster/init", json!({ "members": [member] }).to_string()).await;
+    assert_eq!(init.status, 200);
+    assert_eq!(bed.post("/v1/znodes/a", "").await.status, 201, "it waits for the election");
+    assert_eq!(bed.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_registration_that_another_session_took_over_is_not_deregistered() {
+    let bed = Bed::new().await;
+    let ((mine, token), (theirs, _)) = (bed.session().await, bed.session().await);
+    let (mine, theirs): (SessionId, SessionId) = (mine.parse().unwrap(), theirs.parse().unwrap());
+    let auth = [("roost-session", token.as_str())];
+    let path = ZnodePath::parse("/services/web/providers/i").unwrap();
+    let body = r#"{"id":"i","host":"h","port":1}"#;
+    let many = r#"{"providers":[{"service":"web","id":"i"}]}"#;
+    for (what, body_of) in
+        [("DELETE /v1/services/web/providers/i", ""), ("POST /v1/deregister", many)]
+    {
+        bed.send("POST /v1/services/web/providers", &auth, body).await;
+        // The session itself gives it up and the other one takes it, while the deregistration is on its way.
+        let give_up = Op::Delete { path: path.clone(), version: None };
+        bed.node.before_next(mine, give_up);
+        bed.node.before_next(
+            theirs,
+            Op::Create {
+                parent: path.parent().unwrap(),
+                name: "i".to_owned(),
+                data: None,
+                acl: Vec::new(),
+                mode: CreateMode::Ephemeral,
+            },
+        );
+        let got = bed.send(what, &auth, body_of).await;
+        assert_eq!(got.error(), (403, "no_auth".to_owned()), "{what}");
+        let owner = bed.node.local().get(path.as_str()).unwrap().ephemeral_owner();
+        assert_eq!(owner, Some(theirs));
+        let force = "DELETE /v1/services/web/providers/i?force=true";
+        assert_eq!(bed.send(force, &[], "").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn sessions_come_in_pages() {
+    let bed = Bed::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(bed.session().await.0);
+    }
+    let first = bed.get("/v1/sessions?limit=2").await.json();
+    assert_eq!(
+        (&first["next"], &first["sessions"][1]["session"]),
+        (&json!(ids[1]), &json!(ids[1]))
+    );
+    let second = bed.get(&format!("/v1/sessions?limit=2&after={}", ids[1])).await.json();
+    assert_eq!(second["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&second["next"], &second["sessions"][0]["session"]),
+        (&Value::Null, &json!(ids[2]))
+    );
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_route() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     bed.get("/v1/znodes/a/b").await;
     bed.get("/v1/znodes/").await;
     let page = String::from_utf8(bed.get("/metrics").await.body).unwrap();
@@ -668,7 +803,7 @@ async fn requests_are_counted_by_route() {
 
 #[tokio::test]
 async fn the_document_and_the_router_have_the_same_operations() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let document = bed.get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() > 20, "{}", paths.len());
@@ -696,7 +831,7 @@ async fn the_document_and_the_router_have_the_same_operations() {
 
 #[tokio::test]
 async fn the_document_is_complete() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let document = bed.get("/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
     let mut ids = std::collections::BTreeSet::new();
@@ -752,7 +887,7 @@ fn collect_references(value: &Value, into: &mut Vec<String>) {
 
 #[tokio::test]
 async fn answers_are_what_the_document_promises() {
-    let bed = Bed::new();
+    let bed = Bed::new().await;
     let (id, token) = bed.session().await;
     let auth = [("roost-session", token.as_str())];
     bed.post("/v1/znodes/a", "x").await;

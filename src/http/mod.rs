@@ -26,6 +26,8 @@
 //! choice of the leader (any node answers everything), HTTP/2, and TLS.
 
 mod answer;
+#[cfg(test)]
+mod api_tests;
 mod cluster;
 #[cfg(test)]
 mod door_tests;

@@ -11,7 +11,6 @@ use super::answer;
 use super::dto::DoneBody;
 use super::error::Failed;
 use super::extract::{Caller, Json, Params, Segments};
-use super::read::{self, Freshness};
 use super::write;
 use super::znodes::NoParams;
 use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX};
@@ -306,37 +305,38 @@ pub(crate) async fn deregister_provider(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let path = providers_path(&name)?.child(&id)?;
-    if !params.force {
-        let session = caller.need_session()?;
-        check_own(&door, &[&path], session).await?;
-    }
-    match write::submit(&door, caller, Op::Delete { path, version: None }).await? {
-        (Reply::Deleted, zxid) => {
-            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+    let op = match params.force {
+        true => Op::Delete { path: path.clone(), version: None },
+        false => {
+            caller.need_session()?;
+            Op::DeleteOwn { path: path.clone() }
         }
-        (_, zxid) => Err(write::other_kind(zxid)),
+    };
+    let answer = door.node().submit(caller.into_request(op)).await?;
+    match answer.result {
+        Ok(Reply::Deleted) => Ok(done(answer.zxid)),
+        Ok(_) => Err(write::other_kind(answer.zxid)),
+        Err(failure) => Err(not_deregistered(&failure, &[path]).at(answer.zxid)),
     }
 }
 
-/// Refuses when one of the znodes belongs to another session: not by what this node happens to know, but by
-/// the state at the time of the request. A znode that does not exist is left to the deletion to refuse.
-async fn check_own(door: &Door, paths: &[&ZnodePath], session: SessionId) -> Result<(), Failed> {
-    let foreign = |tree: &Tree| {
-        paths.iter().position(|path| {
-            tree.get(path.as_str()).is_some_and(|znode| znode.ephemeral_owner() != Some(session))
-        })
-    };
-    if foreign(&door.node().local()).is_none() {
-        return Ok(());
-    }
-    let view = read::view(door, Some(Freshness::Linearizable), None).await?;
-    match foreign(&view.tree) {
-        None => Ok(()),
-        Some(index) => {
-            let why = format!("{} does not belong to this session", paths[index]);
-            let failed = Failed::because(Code::NoAuth, why).at(view.tree.zxid());
-            Err(if paths.len() > 1 { failed.in_item(index) } else { failed })
+fn done(zxid: Zxid) -> Response {
+    answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 })
+}
+
+/// Returns the refusal to deregister what is at these paths.
+fn not_deregistered(failure: &Failure, paths: &[ZnodePath]) -> Failed {
+    let index = failure.multi_index.map_or(0, |index| index as usize);
+    let failed = match (failure.code, paths.get(index)) {
+        (Code::NoAuth, Some(path)) => {
+            let why = format!("{path} does not belong to this session, or may not be deleted");
+            Failed::because(Code::NoAuth, why)
         }
+        (code, _) => Failed::code(code),
+    };
+    match failure.multi_index {
+        Some(index) => failed.in_item(index as usize),
+        None => failed,
     }
 }
 
@@ -367,7 +367,7 @@ pub(crate) async fn deregister(
     caller: Caller,
     Json(body): Json<DeregisterBody>,
 ) -> Result<Response, Failed> {
-    let session = caller.need_session()?;
+    caller.need_session()?;
     let count = body.providers.len();
     if count == 0 || count > MULTI_OPS_MAX {
         let why = format!("{count} providers in one request: there must be 1 to {MULTI_OPS_MAX}");
@@ -379,12 +379,11 @@ pub(crate) async fn deregister(
     };
     let paths: Vec<ZnodePath> =
         body.providers.iter().enumerate().map(path).collect::<Result<_, _>>()?;
-    check_own(&door, &paths.iter().collect::<Vec<_>>(), session).await?;
-    let ops = paths.into_iter().map(|path| Op::Delete { path, version: None }).collect();
-    match write::submit(&door, caller, Op::Multi(ops)).await? {
-        (Reply::Multi(_), zxid) => {
-            Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
-        }
-        (_, zxid) => Err(write::other_kind(zxid)),
+    let ops = paths.iter().map(|path| Op::DeleteOwn { path: path.clone() }).collect();
+    let answer = door.node().submit(caller.into_request(Op::Multi(ops))).await?;
+    match answer.result {
+        Ok(Reply::Multi(_)) => Ok(done(answer.zxid)),
+        Ok(_) => Err(write::other_kind(answer.zxid)),
+        Err(failure) => Err(not_deregistered(&failure, &paths).at(answer.zxid)),
     }
 }

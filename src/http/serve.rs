@@ -151,7 +151,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Node::in_memory(), stop.clone()));
+        let served = tokio::spawn(serve(listener, Node::in_memory().await, stop.clone()));
 
         let twice = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
         let mut idle = ask(address, &twice).await;
@@ -174,7 +174,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Node::in_memory(), stop.clone()));
+        let served = tokio::spawn(serve(listener, Node::in_memory().await, stop.clone()));
         for (ip, status) in [("127.0.0.1", "200"), ("127.0.0.2", "403")] {
             let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
             let body = format!(r#"{{"acl":[{{"perms":"rda","scheme":"ip","id":"{ip}"}}]}}"#);

@@ -186,8 +186,7 @@ pub(crate) async fn list_sessions(
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let zxid = view.tree.zxid();
-    let later = view.tree.sessions().skip_while(|(id, _)| *id <= after);
-    let (sessions, more) = read::page(later, limit, |(id, session)| {
+    let (sessions, more) = read::page(view.tree.sessions_after(after), limit, |(id, session)| {
         let ephemerals = session.num_ephemerals();
         (SummaryBody { session: id.to_string(), timeout_ms: session.timeout_ms(), ephemerals }, 0)
     });

@@ -112,6 +112,7 @@ fn write_encoded(encoded: &[u8], with_data: bool, out: &mut Vec<u8>) {
 fn reason_name(reason: ResetReason) -> &'static str {
     match reason {
         ResetReason::TooOld => "too_old",
+        ResetReason::NotReached => "not_reached",
         ResetReason::Skipped => "skipped",
     }
 }

@@ -45,6 +45,8 @@ mod serve;
 mod stage;
 mod start;
 mod subscription;
+#[cfg(test)]
+pub(crate) mod testing;
 mod time;
 
 use std::sync::Arc;
@@ -139,6 +141,8 @@ struct Inner {
     start_ms: u64,
     stop: CancellationToken,
     tasks: TaskTracker,
+    #[cfg(test)]
+    rivals: Mutex<Vec<Request>>,
 }
 
 impl Node {
@@ -193,6 +197,8 @@ impl Node {
     /// nothing was done; `OutcomeUnknown` that it may still be.
     pub async fn submit(&self, request: Request) -> Result<Answer, Error> {
         self.admit_writes()?;
+        #[cfg(test)]
+        self.let_rivals_go_first();
         let answer = self.enqueue(&request)?;
         match tokio::time::timeout(REQUEST_PATIENCE, answer).await {
             Ok(Ok(answer)) => Ok(answer),

@@ -126,6 +126,8 @@ impl Node {
                 start_ms: clock.now_ms().saturating_sub(started_ms),
                 stop: stop.clone(),
                 tasks: tasks.clone(),
+                #[cfg(test)]
+                rivals: Mutex::default(),
             }),
         };
 

@@ -6,18 +6,23 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Node;
 use super::stage::Stage;
+use super::{Consistency, Node};
 use crate::limits::MESSAGES_PER_DELIVERY_MAX;
 use crate::tree::Tree;
 use crate::types::{Error, Zxid};
 use crate::watch::{Filter, Message, Since, Start, SubscriberId};
+
+/// How long a fresh subscription may wait, at least, to learn whether the zxid that it begins with exists.
+const AHEAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a subscriber is sent a snapshot although it had been told more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetReason {
     /// It wanted to resume from a zxid whose followers are no longer kept.
     TooOld,
+    /// It wanted to resume from a zxid that the cluster has not reached: made up, or of another cluster.
+    NotReached,
     /// It was too slow, or this node took over a snapshot from the leader.
     Skipped,
 }
@@ -47,12 +52,15 @@ pub enum Delivery {
 
 /// A subscription; dropping it ends it.
 pub struct Subscription {
+    node: Node,
     stage: Arc<Stage>,
     id: SubscriberId,
     woken: Arc<Notify>,
     stop: CancellationToken,
     /// Has nothing to take until it is woken.
     drained: bool,
+    /// The zxid that it wants to resume from, while it is not known whether the cluster is that far.
+    ahead: Option<Zxid>,
     /// The first reset of a fresh subscription is its beginning, and of a resumed one the sign that it came too late.
     reset: Option<ResetReason>,
 }
@@ -76,11 +84,13 @@ impl Node {
             wake,
         )?;
         Ok(Subscription {
+            node: self.clone(),
             stage: self.inner.stage.clone(),
             id,
             woken,
             stop: self.inner.stop.clone(),
             drained: start == Start::Ahead,
+            ahead: since.filter(|_| start == Start::Ahead),
             reset: since.map(|_| ResetReason::TooOld),
         })
     }
@@ -89,6 +99,21 @@ impl Node {
 impl Subscription {
     /// Waits for the next delivery, at most `wait`. `None` when the node is stopping. Cancelling loses nothing.
     pub async fn next(&mut self, wait: Duration) -> Option<Delivery> {
+        if let Some(since) = self.ahead {
+            let asked = self.node.read(Consistency::Linearizable, Zxid(0));
+            match tokio::time::timeout(wait.max(AHEAD_PATIENCE), asked).await {
+                Ok(Ok(_)) => self.ahead = None,
+                // Nobody knows at present: the client is told nothing new, and it is asked again.
+                Err(_) => return Some(Delivery::Idle { upto: since }),
+                Ok(Err(_)) => {
+                    self.stop.run_until_cancelled(tokio::time::sleep(wait)).await?;
+                    return Some(Delivery::Idle { upto: since });
+                }
+            }
+            if let Some(snapshot) = self.begin_again_unless_reached(since) {
+                return snapshot;
+            }
+        }
         if self.drained {
             let woken = tokio::time::timeout(wait, self.woken.notified());
             if self.stop.run_until_cancelled(woken).await?.is_err() {
@@ -114,6 +139,23 @@ impl Subscription {
             false => Delivery::Messages { messages: taken.messages, upto: taken.upto },
             true => Delivery::Idle { upto: taken.upto },
         })
+    }
+}
+
+impl Subscription {
+    /// Whoever was told of a zxid was told after it was committed, so this node, which has just made sure to have what was
+    /// committed, has reached it too. If not there is no such zxid yet, and to wait for it would be to skip, silently,
+    /// everything up to it.
+    fn begin_again_unless_reached(&mut self, since: Zxid) -> Option<Option<Delivery>> {
+        let mut hub = self.stage.hub.lock();
+        let tree = self.stage.root();
+        if tree.zxid() >= since {
+            return None;
+        }
+        self.drained = false;
+        self.reset = Some(ResetReason::Skipped);
+        let begun = hub.restart(self.id, tree.zxid());
+        Some(begun.map(|_| Delivery::Snapshot { tree, reset: Some(ResetReason::NotReached) }))
     }
 }
 

@@ -108,10 +108,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
                 return Ok(None);
             }
             let entries = store.read(rest.clone(), APPEND_BYTES_MAX).await?;
-            let Some(last) = entries.last() else {
-                let why = format!("log entry {} is missing", rest.start);
-                return Err(io::Error::new(io::ErrorKind::NotFound, why));
-            };
+            // The range may go beyond the log, and then the stream ends with it.
+            let Some(last) = entries.last() else { return Ok(None) };
             let next = last.log_id.index + 1;
             Ok(Some((stream::iter(entries.into_iter().map(Ok)), (store, next..rest.end))))
         });

@@ -20,6 +20,8 @@ mod log_store;
 mod network;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 mod typ;
 
 pub use consensus::{Consensus, Leadership, Options, Refused};

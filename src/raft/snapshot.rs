@@ -22,13 +22,13 @@ const INSTALL_PATIENCE: Duration = Duration::from_secs(120);
 /// What a snapshot stands for, as stored beside it and as sent in front of it. openraft's own type is not stored: what it
 /// reads and what it writes differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Meta {
+pub(super) struct Meta {
     last_log_id: Option<LogId>,
     membership: StoredMembership,
 }
 
 impl Meta {
-    fn of(meta: &SnapshotMeta) -> Meta {
+    pub(super) fn of(meta: &SnapshotMeta) -> Meta {
         Meta { last_log_id: meta.last_log_id, membership: meta.last_membership.clone() }
     }
 
@@ -42,17 +42,18 @@ impl Meta {
     }
 }
 
+/// What goes in front of a snapshot on the wire.
 #[derive(Serialize, Deserialize)]
-struct Header {
-    vote: Vote,
-    meta: Meta,
+pub(super) struct Header {
+    pub(super) vote: Vote,
+    pub(super) meta: Meta,
 }
 
 /// A finished snapshot on some node's disk; `tree` is its content where it is at hand.
 #[derive(Clone)]
 pub struct SnapshotData {
     home: Arc<Snapshots>,
-    pointer: SnapshotPointer,
+    pub(super) pointer: SnapshotPointer,
     tree: Option<Tree>,
 }
 
@@ -107,6 +108,19 @@ impl Snapshots {
         self.wal.write(vec![Write::Snapshot(pointer.clone())])?;
         *self.current.lock() = Some(pointer.clone());
         self.store.remove_older(pointer.generation)
+    }
+
+    /// Removes a finished generation unless it has become the current one.
+    fn discard_unless_current(&self, pointer: &SnapshotPointer) -> io::Result<()> {
+        let current = self.current.lock();
+        if current.as_ref() == Some(pointer) {
+            return Ok(());
+        }
+        match self.store.remove(pointer.generation) {
+            // It was current and is still being read: it goes with the next that is published.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
     }
 
     /// Returns the current snapshot.
@@ -254,8 +268,11 @@ pub(crate) async fn receive(
         Ok::<_, String>((tree, pointer))
     });
     let (tree, pointer) = finished.await.map_err(|err| err.to_string())??;
-    let data = SnapshotData { home: snapshots, pointer, tree: Some(tree) };
+    let data = SnapshotData { home: snapshots.clone(), pointer: pointer.clone(), tree: Some(tree) };
     let answer = consensus.install(vote, meta.into_openraft(), data).await?;
+    // One of an earlier term, or no newer than what is here, was not installed.
+    let removed = tokio::task::spawn_blocking(move || snapshots.discard_unless_current(&pointer));
+    removed.await.map_err(|err| err.to_string())?.map_err(|err| err.to_string())?;
     sender.send(answer).await.map_err(|err| err.to_string())
 }
 

@@ -143,6 +143,12 @@ impl SnapshotStore {
     pub fn remove_older(&self, generation: u64) -> io::Result<()> {
         self.shelf.remove_all(|found| found < generation)
     }
+
+    /// Removes a generation that was finished and is not wanted. Error: `AlreadyExists` while it is being read, and the
+    /// disk's.
+    pub fn remove(&self, generation: u64) -> io::Result<()> {
+        self.shelf.remove(generation)
+    }
 }
 
 impl Shelf {

@@ -64,6 +64,7 @@ impl Tree {
                 self.create(client, &wanted, events)
             }
             Op::Delete { path, version } => self.delete(client, path, *version, events),
+            Op::DeleteOwn { path } => self.delete_own(client, path, events),
             Op::SetData { path, data, version } => {
                 self.set_data(client, path, data.as_ref(), *version, events)
             }
@@ -155,6 +156,19 @@ impl Tree {
         }
         events.extend(self.unlink(path));
         Ok(Reply::Deleted)
+    }
+
+    /// Whose it is is asked here and not by who proposes it: a session may end and another take its name in between.
+    fn delete_own(
+        &mut self,
+        client: Client<'_>,
+        path: &ZnodePath,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Code> {
+        match self.existing(path)?.ephemeral_owner() {
+            Some(owner) if owner == client.session => self.delete(client, path, None, events),
+            _ => Err(Code::NoAuth),
+        }
     }
 
     fn set_data(

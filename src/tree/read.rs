@@ -1,3 +1,4 @@
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Session, Tree, Znode};
@@ -17,6 +18,12 @@ impl Tree {
     /// Yields the live sessions in the order of their ids.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Session)> {
         self.sessions.iter().map(|(id, session)| (*id, session.as_ref()))
+    }
+
+    /// Yields the live sessions behind this id, in the order of their ids. Cost: O(log n) for the first.
+    pub fn sessions_after(&self, id: SessionId) -> impl Iterator<Item = (SessionId, &Session)> {
+        let later = self.sessions.range((Bound::Excluded(id), Bound::Unbounded));
+        later.map(|(id, session)| (*id, session.as_ref()))
     }
 
     /// Yields the ephemerals of a session in path order; none when there is no such session.

@@ -167,7 +167,7 @@ pub enum Op {
         /// Only if the version is this.
         version: Option<i32>,
     },
-    /// Does all of the ops or none: `Create`, `Delete`, `SetData`, `SetAcl` and `Check` only.
+    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetAcl` and `Check` only.
     Multi(#[serde(deserialize_with = "flat")] Vec<Op>),
     /// Opens a session; the tree chooses its id.
     OpenSession {
@@ -200,6 +200,11 @@ pub enum Op {
     Reap {
         /// The candidates, in path order.
         paths: Vec<ZnodePath>,
+    },
+    /// Deletes an ephemeral znode of the transaction's own session, as `Delete` does; that of anybody else is `NoAuth`.
+    DeleteOwn {
+        /// Which.
+        path: ZnodePath,
     },
 }
 
@@ -240,7 +245,7 @@ pub enum Reply {
         /// The new znode's stat.
         stat: Stat,
     },
-    /// Of `Delete`.
+    /// Of `Delete` and `DeleteOwn`.
     Deleted,
     /// Of `SetData`.
     DataSet {

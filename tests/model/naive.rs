@@ -143,6 +143,7 @@ impl Naive {
                 op,
                 Op::Create { .. }
                     | Op::Delete { .. }
+                    | Op::DeleteOwn { .. }
                     | Op::SetData { .. }
                     | Op::SetAcl { .. }
                     | Op::Check { .. }
@@ -173,6 +174,13 @@ impl Naive {
                 }
                 self.remove(path, events);
                 Ok(Reply::Deleted)
+            }
+            Op::DeleteOwn { path } => {
+                let node = self.nodes.get(path.as_str()).ok_or(Code::NoNode)?;
+                if node.lifetime != Lifetime::Ephemeral(txn.session) {
+                    return Err(Code::NoAuth);
+                }
+                self.op(txn, &Op::Delete { path: path.clone(), version: None }, events)
             }
             Op::SetData { path, data, version } => {
                 let (zxid, wall, cluster) = (self.zxid, self.wall, self.cluster);

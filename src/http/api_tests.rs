@@ -1,0 +1,502 @@
+//! The served OpenAPI document against a real node over TCP: whatever it promises is done and answered as it says, and
+//! whatever is sent to it otherwise is refused as it says.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use rand::rngs::StdRng;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
+use rand::{Rng, SeedableRng};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::serve;
+use crate::node::Node;
+use crate::peer::MemoryLinks;
+
+/// Requests of one run of hostile ones; ROOST_API_CASES asks for more.
+const HOSTILE_CASES: u64 = 1_500;
+/// The statuses that docs/HTTP.md has for requests that are at fault.
+const REFUSALS: [u16; 10] = [400, 401, 403, 404, 405, 409, 410, 412, 413, 429];
+
+/// Two nodes, of which the first has an open door and is a cluster of its own.
+struct Bed {
+    nodes: [Node; 2],
+    address: SocketAddr,
+    http: Client,
+    document: Value,
+    stop: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Bed {
+    async fn new() -> Bed {
+        let links = MemoryLinks::default();
+        let nodes = [Node::lone_at(&links, 1).await, Node::lone_at(&links, 2).await];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, nodes[0].clone(), stop.clone()));
+        let http = Client::new();
+        let document = http.get(format!("http://{address}/openapi.json")).send().await.unwrap();
+        let document = document.json().await.unwrap();
+        Bed { nodes, address, http, document, stop, serving }
+    }
+
+    async fn send(&self, call: &Call) -> Response {
+        let method = call.method.to_uppercase().parse().unwrap();
+        let mut request = self.http.request(method, format!("http://{}{}", self.address, call.uri));
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        request.body(call.body.clone()).send().await.unwrap()
+    }
+
+    /// Checks an answer against the document. Returns its JSON, null for what is not JSON.
+    async fn check(&self, call: &Call, response: Response) -> Value {
+        let status = response.status().as_u16();
+        for name in ["roost-zxid", "roost-node"] {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            assert!(
+                value.is_some_and(|it| it.parse::<u64>().is_ok()),
+                "{call:?}: {name} {value:?}"
+            );
+        }
+        let item = &self.document["paths"][call.template];
+        let responses = &item[call.method]["responses"];
+        let described = match responses.get(status.to_string()) {
+            Some(described) => described,
+            None => {
+                assert!(!(200..300).contains(&status), "{call:?}: {status} is not in the document");
+                // Of a method that the URL does not have there is nothing in the document but what holds for all.
+                responses
+                    .get("default")
+                    .unwrap_or(&self.document["paths"]["/healthz"]["get"]["responses"]["default"])
+            }
+        };
+        let kind =
+            response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        if call.method == "head" {
+            return Value::Null;
+        }
+        let kind = kind.unwrap_or_else(|| panic!("{call:?}: {status} without a content type"));
+        let documented =
+            described["content"].as_object().unwrap_or_else(|| panic!("{call:?}: {status}"));
+        let found = documented.iter().find(|(name, _)| kind.starts_with(name.as_str()));
+        let (name, content) =
+            found.unwrap_or_else(|| panic!("{call:?}: {status} {kind} is not in the document"));
+        if name == "text/event-stream" {
+            return Value::Null;
+        }
+        let body = response.bytes().await.unwrap();
+        if name != "application/json" {
+            return Value::Null;
+        }
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let errors = self.errors(&content["schema"], &body);
+        assert!(errors.is_empty(), "{call:?}: {status} {body}: {errors:?}");
+        body
+    }
+
+    fn errors(&self, schema: &Value, body: &Value) -> Vec<String> {
+        let mut whole = self.document.clone();
+        for (name, value) in schema.as_object().unwrap() {
+            whole[name] = value.clone();
+        }
+        let validator = jsonschema::draft202012::new(&whole).unwrap();
+        validator.iter_errors(body).map(|error| error.to_string()).collect()
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap().unwrap();
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    method: &'static str,
+    template: &'static str,
+    uri: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+/// Returns the call `"put /v1/znodes/{path}"` of that URI.
+fn call(operation: &'static str, uri: &str, body: impl Into<Vec<u8>>) -> Call {
+    let (method, template) = operation.split_once(' ').unwrap();
+    Call { method, template, uri: uri.to_owned(), headers: Vec::new(), body: body.into() }
+}
+
+impl Call {
+    fn with(mut self, name: &str, value: &str) -> Call {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// Everything that a new cluster and its first client do: each operation once at least.
+fn valid_calls() -> Vec<Call> {
+    let member =
+        |node: u64| json!({"node": node, "peer_addr": format!("{node}:1"), "http_addr": "h:1"});
+    let one = |node: u64| json!({ "node": node }).to_string();
+    let provider = |id: &str| json!({"id": id, "host": "h", "port": 1, "metadata": {"a": "b"}});
+    let mut many = provider("p2");
+    many["service"] = json!("web");
+    let multi = json!({"ops": [
+        {"op": "create", "path": "/m", "data": "AAEC", "encoding": "base64", "mode": "ttl", "ttl_ms": 100_000},
+        {"op": "check", "path": "/m", "version": 0},
+        {"op": "set", "path": "/m", "data": null},
+        {"op": "delete", "path": "/m", "version": 1},
+    ]});
+    let acl = json!({"acl": [{"perms": "cdrwa", "scheme": "world", "id": "anyone"}]});
+    vec![
+        call(
+            "post /v1/cluster/init",
+            "/v1/cluster/init",
+            json!({"members": [member(1)]}).to_string(),
+        ),
+        call("post /v1/sessions", "/v1/sessions", r#"{"timeout_ms":60000}"#),
+        call("post /v1/znodes/{path}", "/v1/znodes/a", "text").with("idempotency-key", "k"),
+        call(
+            "post /v1/znodes/{path}",
+            "/v1/znodes/a/b/n-?sequential=true&parents=true",
+            vec![0xff],
+        ),
+        call("post /v1/znodes/{path}", "/v1/znodes/e?mode=ephemeral", "x"),
+        call("get /v1/znodes/{path}", "/v1/znodes/a", ""),
+        call("get /v1/znodes/{path}", "/v1/znodes/a/b?consistency=stale", ""),
+        call("get /v1/znodes/{path}", "/v1/znodes/a?raw=true", ""),
+        call("head /v1/znodes/{path}", "/v1/znodes/a", ""),
+        call("put /v1/znodes/{path}", "/v1/znodes/a", "new").with("if-match", "\"0\""),
+        call("get /v1/children/{path}", "/v1/children/?values=true&stats=true&limit=2", ""),
+        call("get /v1/acl/{path}", "/v1/acl/a", ""),
+        call("put /v1/acl/{path}", "/v1/acl/a", acl.to_string()),
+        call("post /v1/multi", "/v1/multi", multi.to_string()),
+        call("get /v1/sessions", "/v1/sessions?limit=10", ""),
+        call("get /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
+        call("put /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
+        call(
+            "post /v1/services/{name}/providers",
+            "/v1/services/web/providers",
+            provider("p1").to_string(),
+        ),
+        call(
+            "post /v1/services/{name}/providers",
+            "/v1/services/web/providers",
+            provider("p1").to_string(),
+        ),
+        call("put /v1/services/{name}/consumers/{id}", "/v1/services/web/consumers/c", "{}"),
+        call("post /v1/register", "/v1/register", json!({"providers": [many]}).to_string()),
+        call("post /v1/znodes/{path}", "/v1/znodes/services/web/providers/odd", "?"),
+        call("get /v1/services", "/v1/services", ""),
+        call("get /v1/services/{name}", "/v1/services/web", ""),
+        call("get /v1/services/{name}/subscribe", "/v1/services/web/subscribe", ""),
+        call("delete /v1/services/{name}/providers/{id}", "/v1/services/web/providers/p1", ""),
+        call(
+            "post /v1/deregister",
+            "/v1/deregister",
+            r#"{"providers":[{"service":"web","id":"p2"}]}"#,
+        ),
+        call("get /v1/watch", "/v1/watch?watch=subtree:/", ""),
+        call("get /v1/poll", "/v1/poll?watch=subtree:/", ""),
+        call("get /v1/poll", "/v1/poll?watch=subtree:/&watch=data:/none&since=0", ""),
+        call("get /v1/poll", "/v1/poll?watch=children:/a&since=1", ""),
+        call("delete /v1/znodes/{path}", "/v1/znodes/e", ""),
+        call("delete /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
+        call("post /v1/cluster/learners", "/v1/cluster/learners", member(2).to_string()),
+        call("post /v1/cluster/promote", "/v1/cluster/promote", one(2)),
+        call("get /v1/cluster", "/v1/cluster", ""),
+        call("post /v1/cluster/transfer", "/v1/cluster/transfer", one(2)),
+        call("post /v1/cluster/transfer", "/v1/cluster/transfer", one(1)),
+        call("post /v1/cluster/remove", "/v1/cluster/remove", one(2)),
+        call("get /v1/digest", "/v1/digest", ""),
+        call("get /healthz", "/healthz", ""),
+        call("get /readyz", "/readyz", ""),
+        call("get /metrics", "/metrics", ""),
+        call("get /openapi.json", "/openapi.json", ""),
+    ]
+}
+
+#[tokio::test]
+async fn every_operation_of_the_document_works_and_answers_as_it_says() {
+    let bed = Bed::new().await;
+    let (mut session, mut token) = (String::new(), String::new());
+    let mut called = BTreeSet::new();
+    for mut call in valid_calls() {
+        called.insert((call.template.to_owned(), call.method.to_owned()));
+        call.uri = call.uri.replace("SESSION", &session);
+        if !token.is_empty() {
+            call = call.with("roost-session", &token);
+        }
+        let response = loop {
+            let response = bed.send(&call).await;
+            // While leadership moves the document's answer is to come back later.
+            if response.status() != 503 {
+                break response;
+            }
+            bed.check(&call, response).await;
+        };
+        let status = response.status();
+        let body = bed.check(&call, response).await;
+        assert!(status.is_success(), "{call:?}: {status} {body}");
+        if let Some(text) = body["token"].as_str() {
+            (token, session) = (text.to_owned(), body["session"].as_str().unwrap().to_owned());
+        }
+        if call.method == "delete" && call.template == "/v1/sessions/{session}" {
+            token.clear();
+        }
+    }
+    let documented: BTreeSet<_> = operations(&bed.document).collect();
+    assert_eq!(called, documented);
+    bed.stop().await;
+}
+
+/// Yields template and method of each operation.
+fn operations(document: &Value) -> impl Iterator<Item = (String, String)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths.iter().flat_map(|(template, item)| {
+        item.as_object().unwrap().keys().map(|method| (template.clone(), method.clone()))
+    })
+}
+
+const TEXTS: [&str; 22] = [
+    "",
+    "/",
+    "//",
+    ".",
+    "..",
+    "a/../b",
+    "a//b",
+    "\0",
+    "\u{1f}",
+    "\u{fff0}",
+    "é",
+    "\u{1f980}",
+    "%",
+    "%zz",
+    "a b",
+    "'\"<>",
+    "zookeeper",
+    "0x0",
+    "0xffffffffffffffff",
+    "-1",
+    "null",
+    "web",
+];
+const NUMBERS: [&str; 14] = [
+    "-1",
+    "0",
+    "1",
+    "1.5",
+    "1e400",
+    "-0",
+    "255",
+    "256",
+    "65536",
+    "2147483648",
+    "4294967296",
+    "9223372036854775808",
+    "18446744073709551615",
+    "99999999999999999999999999",
+];
+
+fn text(rng: &mut StdRng) -> String {
+    match rng.random_range(0..10) {
+        0 => "x".repeat(rng.random_range(1..6000)),
+        1 => (0..rng.random_range(1..20)).map(|_| rng.random::<char>()).collect(),
+        _ => (*TEXTS.choose(rng).unwrap()).to_owned(),
+    }
+}
+
+fn in_url(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Any JSON, of names that the operations know.
+fn any_json(rng: &mut StdRng, depth: u32) -> Value {
+    const NAMES: [&str; 22] = [
+        "ops",
+        "op",
+        "path",
+        "data",
+        "encoding",
+        "version",
+        "mode",
+        "ttl_ms",
+        "acl",
+        "perms",
+        "scheme",
+        "id",
+        "timeout_ms",
+        "providers",
+        "service",
+        "host",
+        "port",
+        "metadata",
+        "members",
+        "node",
+        "peer_addr",
+        "what?",
+    ];
+    const WORDS: [&str; 9] =
+        ["create", "set", "delete", "check", "base64", "ttl", "ephemeral", "cdrwa", "/a/b"];
+    match rng.random_range(0..if depth == 0 { 5 } else { 8 }) {
+        0 => Value::Null,
+        1 => json!(rng.random::<bool>()),
+        2 => serde_json::from_str(NUMBERS.choose(rng).unwrap()).unwrap_or(json!(0.5)),
+        3 => json!(text(rng)),
+        4 => json!(WORDS.choose(rng).unwrap()),
+        5 => (0..rng.random_range(0..4)).map(|_| any_json(rng, depth - 1)).collect(),
+        _ => {
+            let field = |rng: &mut StdRng| {
+                ((*NAMES.choose(rng).unwrap()).to_owned(), any_json(rng, depth - 1))
+            };
+            (0..rng.random_range(0..5)).map(|_| field(rng)).collect()
+        }
+    }
+}
+
+/// Breaks a body: a value somewhere in it becomes another, or a field is added.
+fn break_json(rng: &mut StdRng, value: &mut Value) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() && rng.random_range(0..8) > 0 => {
+            let at = rng.random_range(0..fields.len());
+            let inner = fields.values_mut().nth(at).unwrap();
+            break_json(rng, inner);
+        }
+        Value::Object(fields) => drop(fields.insert("unknown".to_owned(), json!(1))),
+        Value::Array(items) if !items.is_empty() && rng.random_range(0..8) > 0 => {
+            let inner = items.choose_mut(rng).unwrap();
+            break_json(rng, inner);
+        }
+        other => *other = any_json(rng, 2),
+    }
+}
+
+fn hostile_body(rng: &mut StdRng, valid: &[u8]) -> Vec<u8> {
+    match rng.random_range(0..6) {
+        0 => valid.to_vec(),
+        1 => (0..rng.random_range(0..200)).map(|_| rng.random()).collect(),
+        2 => valid[..rng.random_range(0..=valid.len())].to_vec(),
+        3 => "[".repeat(rng.random_range(1..5000)).into_bytes(),
+        4 => any_json(rng, 4).to_string().into_bytes(),
+        _ => {
+            let mut value = serde_json::from_slice(valid).unwrap_or_else(|_| any_json(rng, 3));
+            break_json(rng, &mut value);
+            value.to_string().into_bytes()
+        }
+    }
+}
+
+/// Makes something hostile of a valid call. It asks for no wait of minutes, which it would get.
+fn hostile(rng: &mut StdRng, document: &Value, mut call: Call, token: &str) -> Call {
+    let operation = &document["paths"][call.template][call.method];
+    let mut uri = String::new();
+    for (index, part) in call.template.split('/').enumerate() {
+        if index > 0 {
+            uri.push('/');
+        }
+        match part.starts_with('{') {
+            true => uri.push_str(&in_url(&text(rng))),
+            false => uri.push_str(part),
+        }
+    }
+    if rng.random_range(0..3) == 0 {
+        uri = call.uri.split('?').next().unwrap().to_owned();
+    }
+    let known = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let mut separator = '?';
+    for parameter in known.iter().filter(|parameter| parameter["in"] == "query") {
+        if rng.random_range(0..3) > 0 {
+            continue;
+        }
+        let name = parameter["name"].as_str().unwrap();
+        let value = match (name, rng.random_range(0..3)) {
+            ("min_zxid" | "wait_ms", _) => {
+                (*["-1", "x", "1e9", "", "0"].choose(rng).unwrap()).to_owned()
+            }
+            ("watch", 0) => format!("subtree:{}", text(rng)),
+            (_, 1) => (*NUMBERS.choose(rng).unwrap()).to_owned(),
+            _ => text(rng),
+        };
+        uri.push_str(&format!("{separator}{name}={}", in_url(&value)));
+        separator = '&';
+    }
+    if rng.random_range(0..10) == 0 {
+        uri.push_str(&format!("{separator}{}={}", in_url(&text(rng)), in_url(&text(rng))));
+    }
+    call.uri = uri;
+    call.body = hostile_body(rng, &call.body);
+    call.headers.clear();
+    for name in
+        ["roost-session", "if-match", "idempotency-key", "last-event-id", "accept", "content-type"]
+    {
+        let value = match (name, rng.random_range(0..8)) {
+            ("roost-session", 0..4) => token.to_owned(),
+            (_, 0) => (*NUMBERS.choose(rng).unwrap()).to_owned(),
+            (_, 1) => text(rng),
+            _ => continue,
+        };
+        if reqwest::header::HeaderValue::from_str(&value).is_ok() {
+            call = call.with(name, &value);
+        }
+    }
+    if rng.random_range(0..20) == 0 {
+        call.method = ["get", "put", "post", "delete", "patch"].choose(rng).unwrap();
+    }
+    call
+}
+
+#[tokio::test]
+async fn whatever_is_sent_is_answered_as_documented_and_never_breaks_the_node() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().map_or(default, |text| text.parse().expect(name))
+    };
+    let (seed, cases) = (number("ROOST_SEED", 1), number("ROOST_API_CASES", HOSTILE_CASES));
+    eprintln!("ROOST_SEED={seed} ROOST_API_CASES={cases}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let bed = Bed::new().await;
+    let calls = valid_calls();
+    let mut opened = Value::Null;
+    for call in &calls[..3] {
+        let response = bed.send(call).await;
+        let body = bed.check(call, response).await;
+        if body["token"].is_string() {
+            opened = body;
+        }
+    }
+    let token = opened["token"].as_str().unwrap();
+    let mut refused = 0;
+    for case in 0..cases {
+        let call = calls.choose(&mut rng).unwrap().clone();
+        // Valid changes of the membership would take the node away from under the test.
+        let is_change = call.template.starts_with("/v1/cluster/");
+        let mut call = hostile(&mut rng, &bed.document, call, token);
+        if is_change
+            && serde_json::from_slice::<Value>(&call.body).is_ok_and(|body| body["node"].is_u64())
+        {
+            call.body = br#"{"node":0}"#.to_vec();
+        }
+        let response = bed.send(&call).await;
+        let status = response.status().as_u16();
+        assert!(
+            (200..300).contains(&status) || REFUSALS.contains(&status),
+            "case {case}: {call:?}: {status} {:?}",
+            response.text().await
+        );
+        refused += u64::from(status >= 400);
+        bed.check(&call, response).await;
+    }
+    assert!(refused > cases / 3, "{refused} of {cases} were refused: they are not hostile enough");
+    assert!(refused < cases, "nothing got through");
+    let alive = call("post /v1/znodes/{path}", "/v1/znodes/still-here", "");
+    assert_eq!(bed.send(&alive).await.status(), 201);
+    bed.stop().await;
+}

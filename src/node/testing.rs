@@ -1,0 +1,67 @@
+//! What tests of the doors need: a whole node in memory, and rivals that act at the worst moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Node, NodeOptions, Request, Storage};
+use crate::clock::Clock;
+use crate::peer::{MemoryLinks, Net, Secret};
+use crate::raft;
+use crate::storage::{MemoryDisk, MemoryDisks};
+use crate::types::{Member, NodeId, Op, SessionId};
+
+impl Node {
+    /// Starts node 1 in memory. It belongs to no cluster.
+    pub(crate) async fn lone() -> Node {
+        Node::lone_at(&MemoryLinks::default(), 1).await
+    }
+
+    /// Starts a node in memory that its peers reach at `"<id>:1"` of these links.
+    pub(crate) async fn lone_at(links: &MemoryLinks, id: NodeId) -> Node {
+        let addr = format!("{id}:1");
+        let net = links.at(&addr);
+        let acceptor = net.listen(&addr).await.unwrap();
+        let options = NodeOptions {
+            node: id,
+            secret: Secret::new(b"a secret of tests"),
+            net: Arc::new(net),
+            acceptor,
+            storage: Storage::Memory(Arc::new(MemoryDisk::new()), MemoryDisks::new()),
+            clock: Clock::simulated(1_700_000_000_000),
+            seed: id,
+            raft: raft::Options {
+                heartbeat_ms: 50,
+                election_ms_min: 200,
+                election_ms_max: 400,
+                ..raft::Options::default()
+            },
+            tick: Duration::from_millis(100),
+            timeouts_ms: (1_000, 600_000),
+            snapshot_log_bytes: 64 << 20,
+        };
+        Node::start(options).await.unwrap()
+    }
+
+    /// Starts a cluster of one node, in memory, and waits until it leads.
+    pub(crate) async fn in_memory() -> Node {
+        let node = Node::lone().await;
+        let member = Member { node: 1, peer_addr: "1:1".into(), http_addr: "1:2".into() };
+        node.init(vec![member]).await.unwrap();
+        let mut leadership = node.consensus().leadership();
+        leadership.wait_for(|now| now.leader == Some(1)).await.unwrap();
+        node
+    }
+
+    /// Puts this op of a session right before the next write that is submitted, behind those put there already.
+    pub(crate) fn before_next(&self, session: SessionId, op: Op) {
+        let rival =
+            Request { session, owner: None, authority: Vec::new(), idempotency_key: None, op };
+        self.inner.rivals.lock().push(rival);
+    }
+
+    pub(super) fn let_rivals_go_first(&self) {
+        for rival in std::mem::take(&mut *self.inner.rivals.lock()) {
+            drop(self.enqueue(&rival).unwrap());
+        }
+    }
+}
