@@ -49,7 +49,8 @@ pub struct NodeConfig {
 pub struct ListenConfig {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// `host:port` that others should use to reach it, where that differs.
+    /// `host:port` that others should use to reach it, where that differs: what to give to `roost init` and `roost join`.
+    /// Needed when listening on all addresses.
     pub advertise: Option<String>,
 }
 
@@ -84,7 +85,7 @@ pub struct RaftConfig {
     pub election_ms_min: u64,
     /// Longest, ms; also the length of the leader's lease. Failover takes between this and twice this.
     pub election_ms_max: u64,
-    /// Bytes of log after which a snapshot is taken (or twice the size of the last snapshot, if that is more).
+    /// Bytes of log after which a snapshot is taken (or twice the size of the state, if that is more).
     pub snapshot_log_bytes: u64,
     /// Log entries kept behind a snapshot for followers that are a little behind.
     pub log_entries_kept: u64,
