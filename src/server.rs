@@ -1,5 +1,6 @@
 //! The composition root: reads the configuration, opens the doors, starts the node, and stops everything in order.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +32,11 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
         EnvFilter::try_from_env("RUST_LOG").or_else(|_| EnvFilter::try_new(&config.log.filter));
     let filter = filter.map_err(|err| format!("log.filter: {err}"))?;
     // A second subscriber in one process is a test's business.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
 
     let http_listener = TcpListener::bind(config.http.listen)
         .await
