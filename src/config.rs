@@ -49,7 +49,8 @@ pub struct NodeConfig {
 pub struct ListenConfig {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// `host:port` that others should use to reach it, where that differs.
+    /// `host:port` that others should use to reach it, where that differs: what to give to `roost init` and `roost join`.
+    /// Needed when listening on all addresses.
     pub advertise: Option<String>,
 }
 
@@ -163,7 +164,7 @@ impl Config {
             return refuse("cluster.secret", "must have at least 16 characters".into());
         }
         let raft = &self.raft;
-        if raft.heartbeat_ms < 10 || raft.heartbeat_ms * 3 > raft.election_ms_min {
+        if raft.heartbeat_ms < 10 || raft.heartbeat_ms > raft.election_ms_min / 3 {
             return refuse(
                 "raft.heartbeat_ms",
                 "must be at least 10 and at most a third of election_ms_min".into(),
@@ -248,6 +249,11 @@ mod tests {
             ("0123456789abcdef", "short", "cluster.secret"),
             ("advertise = \"roost-1:7081\"", "", "peer.advertise"),
             ("[cluster]", "[raft]\nheartbeat_ms = 300\n[cluster]", "raft.heartbeat_ms"),
+            (
+                "[cluster]",
+                "[raft]\nheartbeat_ms = 6148914691236517206\n[cluster]",
+                "raft.heartbeat_ms",
+            ),
             ("[cluster]", "[sessions]\ntick_ms = 5\n[cluster]", "sessions.tick_ms"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();

@@ -47,7 +47,7 @@ pub(super) async fn promote(context: &Context, node: u64) -> Result<(), Failure>
 
 pub(super) async fn transfer(context: &Context, to: u64) -> Result<(), Failure> {
     let answer = context.client.transfer_leader(to).await?;
-    context.output.result(&answer, || format!("node {to} is asked to lead\n").into_bytes())
+    context.output.result(&answer, || format!("node {to} leads\n").into_bytes())
 }
 
 pub(super) async fn status(context: &Context) -> Result<(), Failure> {

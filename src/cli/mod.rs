@@ -12,8 +12,8 @@
 //! - A failed command prints one line and ends with the exit code that `roost --help` lists.
 //! - When the reader of stdout goes away (`| head`) the command ends quietly.
 //!
-//! Everything here reaches a cluster as any user does, over HTTP. What it deliberately lacks: knowledge of a
-//! node's inside, of its files, and of where the leader is.
+//! All verbs reach a cluster as any user does, over HTTP, and know nothing of where the leader is. Two commands
+//! work on a node itself: `serve` runs one, and `dump` reads what a stopped one has on its disk.
 
 pub mod args;
 pub mod bench;

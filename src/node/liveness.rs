@@ -4,7 +4,9 @@
 //! next one follows within half a tick, and after a leader change every session has its full timeout again.
 //!
 //! A *touch* is fire and forget; a *renewal* is answered once the leader has noted it, so that a client which got the answer
-//! knows that its session lives for another timeout from the moment it asked.
+//! knows that its session lives for another timeout from the moment it asked. For that the leader lets a majority confirm it
+//! *after* it has noted the report: a later leader then begins with full timeouts after that moment. A node that only takes
+//! itself for the leader cannot promise anything, and the report is kept for the real one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,15 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::Node;
 use super::peers::Peers;
 use super::stage::Stage;
 use crate::codec;
 use crate::limits::{PEER_PAYLOAD_BYTES_MAX, RENEWALS_MAX, TOUCHES_PER_REPORT_MAX};
 use crate::peer::Kind;
-use crate::raft::Leadership;
+use crate::raft::Consensus;
 use crate::types::{Error, SessionId};
 
 /// How long one report may take.
@@ -80,7 +83,7 @@ impl Reports {
 }
 
 /// Takes a report on the leader: gives each session its full timeout from now. Returns those it does not know.
-pub(super) fn take_report(stage: &Stage, sessions: &[SessionId]) -> Vec<SessionId> {
+fn take_report(stage: &Stage, sessions: &[SessionId]) -> Vec<SessionId> {
     let now_ms = stage.clock.now_ms();
     let root = stage.root();
     let mut expiry = stage.expiry.lock();
@@ -101,7 +104,7 @@ pub(super) async fn report(
     stage: Arc<Stage>,
     reports: Arc<Reports>,
     peers: Arc<Peers>,
-    leadership: watch::Receiver<Leadership>,
+    consensus: Consensus,
     interval: Duration,
     stop: CancellationToken,
 ) {
@@ -118,7 +121,7 @@ pub(super) async fn report(
             continue;
         }
         let sessions: Vec<SessionId> = sessions.into_iter().collect();
-        match deliver(&stage, &peers, &leadership, &sessions).await {
+        match deliver(&stage, &peers, &consensus, &sessions).await {
             Some(unknown) => {
                 for (session, waiter) in renewals {
                     // A client that has gone away does not want its answer.
@@ -140,12 +143,12 @@ pub(super) async fn report(
 async fn deliver(
     stage: &Stage,
     peers: &Peers,
-    leadership: &watch::Receiver<Leadership>,
+    consensus: &Consensus,
     sessions: &[SessionId],
 ) -> Option<Vec<SessionId>> {
-    let leader = leadership.borrow().leader?;
+    let leader = consensus.leadership().borrow().leader?;
     if leader == stage.node {
-        return Some(take_report(stage, sessions));
+        return take_confirmed(stage, consensus, sessions).await.ok();
     }
     let mut unknown = Vec::new();
     for part in sessions.chunks(TOUCHES_PER_REPORT_MAX) {
@@ -157,7 +160,22 @@ async fn deliver(
 }
 
 /// The peer's side of [`deliver`]: decodes a report, takes it, and encodes the answer.
-pub(super) fn serve_report(stage: &Stage, payload: &[u8]) -> Result<Bytes, String> {
+pub(super) async fn serve_report(node: &Node, payload: &[u8]) -> Result<Bytes, String> {
     let sessions: Vec<SessionId> = codec::decode(payload, PEER_PAYLOAD_BYTES_MAX)?;
-    Ok(codec::encode(&take_report(stage, &sessions)).into())
+    let unknown = take_confirmed(&node.inner.stage, node.consensus(), &sessions).await?;
+    Ok(codec::encode(&unknown).into())
+}
+
+/// Takes a report, and then makes sure that this node led when it did.
+async fn take_confirmed(
+    stage: &Stage,
+    consensus: &Consensus,
+    sessions: &[SessionId],
+) -> Result<Vec<SessionId>, String> {
+    let unknown = take_report(stage, sessions);
+    match tokio::time::timeout(ATTEMPT, consensus.read_index()).await {
+        Ok(Ok(_)) => Ok(unknown),
+        Ok(Err(refused)) => Err(refused.to_string()),
+        Err(_) => Err("no majority confirms that this node leads".into()),
+    }
 }

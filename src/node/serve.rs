@@ -73,10 +73,7 @@ impl Handler for Dispatch {
                 Ok(Bytes::copy_from_slice(&index.to_le_bytes()))
             }
             .boxed(),
-            Kind::Touch => std::future::ready(
-                member.and_then(|node| liveness::serve_report(&node.inner.stage, &payload)),
-            )
-            .boxed(),
+            Kind::Touch => async move { liveness::serve_report(&member?, &payload).await }.boxed(),
             Kind::Status => async move { cluster::serve(&member?, &payload).await }.boxed(),
             Kind::Join => {
                 let membership = self.membership.clone();

@@ -155,12 +155,11 @@ impl Node {
             consensus.leadership(),
             stop.clone(),
         ));
-        let leadership = consensus.leadership();
         tasks.spawn(liveness::report(
             stage.clone(),
             reports,
             peers,
-            leadership,
+            consensus.clone(),
             options.tick / 2,
             stop.clone(),
         ));

@@ -53,8 +53,8 @@ struct Writer {
 }
 
 impl SledDisk {
-    /// Opens the store in `dir`, or creates it, durably, with its directory; the parent should exist. `cache_bytes` is roughly what sled keeps
-    /// in memory. Blocks; takes about a second per GB.
+    /// Opens the store in `dir`, or creates it, durably, with its directory; the parent should exist. `cache_bytes` is
+    /// roughly what sled keeps in memory. Blocks; takes about a second per GB.
     ///
     /// Errors: [`StoreError::Locked`], [`StoreError::Lost`], [`StoreError::Damaged`] when acknowledged writes are
     /// missing or when there are blob files (which are never durable), [`StoreError::Io`].

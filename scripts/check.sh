@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What a change has to pass: format, lints, builds without features, documents, tests. Changes no file of the source.
+# Every step runs even when an earlier one failed; the exit code is 1 if any did.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+failed=()
+step() {
+    echo
+    echo "== $*"
+    local began=$SECONDS
+    if "$@"; then
+        echo "== done in $((SECONDS - began)) s"
+    else
+        echo "== FAILED after $((SECONDS - began)) s: $*"
+        failed+=("$*")
+    fi
+}
+
+# From cheap to dear. The lints and the documents share what they compile of the dependencies; the tests share nothing
+# with them, and no step compiles anything in the release profile.
+step cargo fmt --check
+step cargo clippy --all-targets -- -D warnings
+step cargo clippy --lib --no-default-features -- -D warnings
+step cargo clippy --lib --no-default-features --features client -- -D warnings
+step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+step cargo test --no-fail-fast
+
+echo
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'check: failed: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "check: all is well"
