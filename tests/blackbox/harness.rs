@@ -400,7 +400,7 @@ impl Cluster {
     }
 }
 
-/// Creates an empty file's parent and returns a path for a log in a test's directory.
+/// Creates an empty file for the output of a process and returns its path.
 pub(crate) fn log_in(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name);
     File::create(&path).unwrap();
