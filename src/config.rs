@@ -49,16 +49,6 @@ pub struct NodeConfig {
 pub struct ListenConfig {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// `host:port` that others should use to reach it, where that differs: what to give to `roost init` and `roost join`.
-    /// Needed when listening on all addresses.
-    pub advertise: Option<String>,
-}
-
-impl ListenConfig {
-    /// Returns the address to tell others.
-    pub fn advertised(&self) -> String {
-        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
-    }
 }
 
 /// `[cluster]`
@@ -170,8 +160,11 @@ impl Config {
                 "must be at least 10 and at most a third of election_ms_min".into(),
             );
         }
-        if raft.election_ms_min >= raft.election_ms_max {
-            return refuse("raft.election_ms_max", "must be greater than election_ms_min".into());
+        if raft.election_ms_min >= raft.election_ms_max || raft.election_ms_max > 60_000 {
+            return refuse(
+                "raft.election_ms_max",
+                "must be greater than election_ms_min and at most 60000".into(),
+            );
         }
         if raft.snapshot_log_bytes < 1 << 20 {
             return refuse("raft.snapshot_log_bytes", "must be at least 1 MiB (1048576)".into());
@@ -185,19 +178,14 @@ impl Config {
         }
         if u64::from(sessions.timeout_ms_min) < 2 * sessions.tick_ms
             || sessions.timeout_ms_min > sessions.timeout_ms_max
+            || sessions.timeout_ms_max > SESSION_TIMEOUT_MS_MAX
         {
             return refuse(
                 "sessions.timeout_ms_min",
-                "must be at least two ticks and at most timeout_ms_max".into(),
+                format!(
+                    "must be at least two ticks and at most timeout_ms_max, and that at most {SESSION_TIMEOUT_MS_MAX}"
+                ),
             );
-        }
-        for (key, listen) in [("http", &self.http), ("peer", &self.peer)] {
-            if listen.advertise.is_none() && listen.listen.ip().is_unspecified() {
-                return refuse(
-                    &format!("{key}.advertise"),
-                    "is needed when listening on all addresses".into(),
-                );
-            }
         }
         Ok(())
     }
@@ -222,7 +210,6 @@ mod tests {
         listen = "127.0.0.1:8081"
         [peer]
         listen = "0.0.0.0:7081"
-        advertise = "roost-1:7081"
         [cluster]
         secret = "0123456789abcdef"
     "#;
@@ -230,10 +217,7 @@ mod tests {
     #[test]
     fn the_least_configuration_is_enough() {
         let config = Config::parse(GOOD).unwrap();
-        assert_eq!(
-            (config.peer.advertised().as_str(), config.sessions.tick_ms),
-            ("roost-1:7081", 200)
-        );
+        assert_eq!((config.peer.listen.port(), config.sessions.tick_ms), (7081, 200));
         assert!(
             !format!("{config:?}").contains("0123456789abcdef"),
             "the secret must not reach a log"
@@ -247,7 +231,6 @@ mod tests {
             ("id = 1", "id = \"x\"", "line 3"),
             ("data_dir", "data_dri", "data_dri"),
             ("0123456789abcdef", "short", "cluster.secret"),
-            ("advertise = \"roost-1:7081\"", "", "peer.advertise"),
             ("[cluster]", "[raft]\nheartbeat_ms = 300\n[cluster]", "raft.heartbeat_ms"),
             (
                 "[cluster]",

@@ -15,12 +15,13 @@ use tracing_subscriber::EnvFilter;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http;
+use crate::limits::HTTP_DRAIN_MS_MAX;
 use crate::node::{Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
 use crate::raft;
 
 /// How long open HTTP requests may take to finish when the node stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_PATIENCE: Duration = Duration::from_millis(HTTP_DRAIN_MS_MAX + 1_000);
 /// How often a node looks whether consensus or its store has failed for good.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 

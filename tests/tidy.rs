@@ -458,15 +458,12 @@ fn the_example_of_one_node_has_every_key_and_shows_the_true_defaults() {
         if let Some(key) = key {
             shown.insert(format!("{section}.{key}"));
         }
-        // The examples of `advertise` are no defaults.
-        spelt_out += if key.is_some_and(|key| key != "advertise") { bare } else { line };
+        spelt_out += if key.is_some() { bare } else { line };
         spelt_out.push('\n');
     }
     assert_eq!(shown, config_keys(), "config/node.toml and src/config.rs");
     let (brief, full) = (Config::parse(&text).unwrap(), Config::parse(&spelt_out).unwrap());
     assert_eq!(format!("{brief:?}"), format!("{full:?}"), "a commented value is not the default");
-    let everything = spelt_out.replace("# advertise", "advertise");
-    Config::parse(&everything).unwrap();
     let document = read("docs/OPERATIONS.md");
     for key in &shown {
         assert!(document.contains(&format!("| `{key}` |")), "docs/OPERATIONS.md lacks {key}");

@@ -30,7 +30,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the cluster may take to become ready before this command gives up.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take to stop before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// A node that ran longer than this and then died is restarted as at its first death.
 const STEADY: Duration = Duration::from_secs(10);
 /// Deaths of one node, each soon after its start, after which a cluster that was never ready is given up.

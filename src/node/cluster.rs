@@ -151,7 +151,8 @@ async fn invite(peers: &Peers, cluster_id: ClusterId, member: &Member) -> Result
 impl Node {
     pub(super) fn leaderless_for(&self) -> Duration {
         match self.leadership().leader {
-            Some(_) => Duration::ZERO,
+            // With pre-vote a node does not forget a leader that it no longer hears; the age of its state tells.
+            Some(_) => Duration::from_millis(self.inner.consensus.age_ms().unwrap_or(0)),
             None => self.inner.membership.since_led(),
         }
     }
@@ -251,7 +252,7 @@ async fn answer(node: &Node, question: &Question) -> Answer {
         Question::Members => Err(Refused::NotLeader),
         Question::AddLearner(member) => add_learner(node, member).await,
         Question::Promote(id) => promote(node, *id).await,
-        Question::Remove(id) => node.inner.consensus.remove(*id).await,
+        Question::Remove(id) => remove(node, *id).await,
         Question::Transfer(id) => node.inner.consensus.transfer(*id).await,
     };
     match done {
@@ -263,6 +264,13 @@ async fn answer(node: &Node, question: &Question) -> Answer {
 async fn add_learner(node: &Node, member: &Member) -> Result<(), Refused> {
     if node.inner.consensus.is_member(member.node) {
         return Err(Refused::Invalid(format!("node {} is a member already", member.node)));
+    }
+    if node.local().origin_last(member.node).is_some() {
+        // Its disk may have been wiped: it would have forgotten its votes, and its writes would count as old ones.
+        return Err(Refused::Invalid(format!(
+            "node id {} was used in this cluster before: join under a new id",
+            member.node
+        )));
     }
     let cluster_id = node.cluster_id().ok_or(Refused::NotLeader)?;
     invite(&node.inner.peers, cluster_id, member)
@@ -276,6 +284,13 @@ async fn promote(node: &Node, id: NodeId) -> Result<(), Refused> {
         return Err(Refused::Invalid(format!("node {id} is no member: add it as a learner first")));
     }
     node.inner.consensus.promote(id).await
+}
+
+async fn remove(node: &Node, id: NodeId) -> Result<(), Refused> {
+    if !node.inner.consensus.is_member(id) {
+        return Err(Refused::Invalid(format!("node {id} is no member of this cluster")));
+    }
+    node.inner.consensus.remove(id).await
 }
 
 fn check_members(members: &[Member]) -> Result<(), Error> {

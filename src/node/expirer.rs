@@ -27,10 +27,10 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
     let tick_ms = pace.tick.as_millis() as u64;
     // A tick that comes a whole tick late means that this process stood still.
     let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
-    let mut ticks = tokio::time::interval(pace.tick);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let leadership = consensus.leadership();
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
+    let next_tick = || Duration::from_millis(tick_ms - node.inner.stage.clock.now_ms() % tick_ms);
+    while stop.run_until_cancelled(tokio::time::sleep(next_tick())).await.is_some() {
         let now_ms = node.inner.stage.clock.now_ms();
         let seen = Observation {
             now_ms,

@@ -82,7 +82,8 @@ impl Reports {
     }
 }
 
-/// Takes a report on the leader: gives each session its full timeout from now. Returns those it does not know.
+/// Takes a report on the leader: gives each session its full timeout from now. Returns those it does not know, or whose
+/// end is under way: a renewal must not be promised what a `CloseSession` in the log takes back.
 fn take_report(stage: &Stage, sessions: &[SessionId]) -> Vec<SessionId> {
     let now_ms = stage.clock.now_ms();
     let root = stage.root();
@@ -90,8 +91,9 @@ fn take_report(stage: &Stage, sessions: &[SessionId]) -> Vec<SessionId> {
     let mut unknown = Vec::new();
     for session in sessions {
         let timeout_ms = root.session(*session).map(|record| record.timeout_ms());
-        let known = timeout_ms.is_some_and(|timeout_ms| expiry.touch(*session, timeout_ms, now_ms));
-        if !known {
+        let lives = !expiry.is_closing(*session)
+            && timeout_ms.is_some_and(|timeout_ms| expiry.touch(*session, timeout_ms, now_ms));
+        if !lives {
             unknown.push(*session);
         }
     }

@@ -98,6 +98,12 @@ impl ExpiryQueue {
         expired
     }
 
+    /// Returns whether a session has been named by [`ExpiryQueue::expired`] and not been touched since: its end is under
+    /// way, so nobody may be told that it lives.
+    pub fn is_closing(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|entry| entry.is_closing)
+    }
+
     /// Forgets all sessions.
     pub fn clear(&mut self) {
         self.buckets.clear();
