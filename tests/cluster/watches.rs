@@ -157,7 +157,14 @@ impl Copy {
     fn compare(&mut self, tree: &Tree) {
         if self.upto == Some(tree.zxid()) {
             for (filter, shown) in self.filters.iter().zip(&self.shown) {
-                assert_eq!(*shown, expected(tree, filter), "{filter:?} at {}", tree.zxid());
+                let expected = expected(tree, filter);
+                let wrong = shown.iter().find(|(path, copied)| expected.get(*path) != Some(copied));
+                let missing = expected.keys().find(|path| !shown.contains_key(*path));
+                let at = tree.zxid();
+                assert!(
+                    wrong.is_none() && missing.is_none(),
+                    "{filter:?} at {at}: {wrong:?}, {missing:?}"
+                );
             }
             self.compared += 1;
         }
