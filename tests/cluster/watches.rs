@@ -157,7 +157,14 @@ impl Copy {
     fn compare(&mut self, tree: &Tree) {
         if self.upto == Some(tree.zxid()) {
             for (filter, shown) in self.filters.iter().zip(&self.shown) {
-                assert_eq!(*shown, expected(tree, filter), "{filter:?} at {}", tree.zxid());
+                let expected = expected(tree, filter);
+                let wrong = shown.iter().find(|(path, copied)| expected.get(*path) != Some(copied));
+                let missing = expected.keys().find(|path| !shown.contains_key(*path));
+                let at = tree.zxid();
+                assert!(
+                    wrong.is_none() && missing.is_none(),
+                    "{filter:?} at {at}: {wrong:?}, {missing:?}"
+                );
             }
             self.compared += 1;
         }
@@ -331,7 +338,8 @@ async fn whoever_has_the_answer_to_a_write_reads_it_and_has_been_told_of_it() {
         let Some(Delivery::Messages { messages, upto }) = told else {
             panic!("round {round}: the answer came before the news");
         };
-        assert_eq!((messages.len(), messages[0].change.zxid()), (1, zxid));
+        // A follower may have begun before the write of the last round.
+        assert_eq!(messages.last().map(|message| message.change.zxid()), Some(zxid));
         assert!(upto >= zxid);
     }
 }
