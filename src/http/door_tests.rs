@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
@@ -606,6 +606,10 @@ async fn streams_and_polls_end_when_the_node_stops() {
     let response = bed.raw("GET /v1/watch?watch=subtree:/", &[], "").await;
     let (mut stream, mut buffer) = (response.into_body().into_data_stream(), String::new());
     assert_eq!(event(&mut stream, &mut buffer).await.0, "snapshot");
+    assert!(
+        stream.next().now_or_never().is_none(),
+        "a snapshot is not followed by news of nothing"
+    );
     bed.stop.cancel();
     assert!(stream.next().await.is_none());
     let poll = bed.get("/v1/poll?watch=data:/&since=0&wait_ms=60000").await;

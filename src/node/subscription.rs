@@ -114,13 +114,28 @@ impl Subscription {
                 return snapshot;
             }
         }
-        if self.drained {
-            let woken = tokio::time::timeout(wait, self.woken.notified());
-            if self.stop.run_until_cancelled(woken).await?.is_err() {
-                let upto = self.stage.hub.lock().take(self.id, 0)?.upto;
-                return Some(Delivery::Idle { upto });
+        let mut patience = std::pin::pin!(tokio::time::sleep(wait));
+        loop {
+            if self.drained {
+                tokio::select! {
+                    () = self.woken.notified() => {}
+                    () = self.stop.cancelled() => return None,
+                    () = patience.as_mut() => {
+                        let upto = self.stage.hub.lock().take(self.id, 0)?.upto;
+                        return Some(Delivery::Idle { upto });
+                    }
+                }
             }
+            if let Some(delivery) = self.take()? {
+                return Some(delivery);
+            }
+            // There may be many steps through the ring without anything for this subscriber.
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Takes what is there: `Some(None)` when that is nothing, `None` when the subscription is gone.
+    fn take(&mut self) -> Option<Option<Delivery>> {
         let mut hub = self.stage.hub.lock();
         let taken = hub.take(self.id, MESSAGES_PER_DELIVERY_MAX)?;
         if taken.lost {
@@ -128,16 +143,14 @@ impl Subscription {
             let tree = self.stage.root();
             hub.restart(self.id, tree.zxid())?;
             self.drained = false;
-            return Some(Delivery::Snapshot {
-                tree,
-                reset: self.reset.replace(ResetReason::Skipped),
-            });
+            let reset = self.reset.replace(ResetReason::Skipped);
+            return Some(Some(Delivery::Snapshot { tree, reset }));
         }
         self.reset = Some(ResetReason::Skipped);
         self.drained = !taken.more;
         Some(match taken.messages.is_empty() {
-            false => Delivery::Messages { messages: taken.messages, upto: taken.upto },
-            true => Delivery::Idle { upto: taken.upto },
+            false => Some(Delivery::Messages { messages: taken.messages, upto: taken.upto }),
+            true => None,
         })
     }
 }

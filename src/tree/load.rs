@@ -392,7 +392,7 @@ mod tests {
             (vec![clock(1), znode("/"), with("/l", listed)], "not well formed"),
             (vec![clock(1), znode("/"), with("/d", large)], "exceeds"),
         ] {
-            let error = load(&frame(&records)).err().expect(reason);
+            let error = load(&frame(&records)).expect_err(reason);
             assert!(error.contains(reason), "expected {reason:?}, got {error:?}");
         }
     }
