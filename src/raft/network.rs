@@ -18,6 +18,10 @@ use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::peer::{Kind, Peer};
 use crate::types::{Member, NodeId};
 
+/// How long a follower may take to store entries. openraft would allow one heartbeat interval, after which it sends the same
+/// again: behind a slow link or disk nothing would ever be acknowledged. A dead connection is noticed sooner than this.
+const APPEND_PATIENCE: Duration = Duration::from_secs(10);
+
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 /// Makes connections to the other members; each call gives a connection of its own.
@@ -75,7 +79,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        self.call(Kind::Append, &rpc, option.hard_ttl()).await
+        let patience = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND_PATIENCE };
+        self.call(Kind::Append, &rpc, patience).await
     }
 
     async fn vote(
