@@ -25,8 +25,8 @@ pub fn decode_txn(bytes: &[u8]) -> Result<Txn, String> {
 }
 
 /// Replaces the sequence number inside an encoded transaction, so that the expensive encoding happens before the origin's
-/// queue is locked and the number is given inside.
-pub(crate) fn set_seq(encoded: &mut [u8], seq: u64) {
+/// queue is locked and the number is given inside. Panics when the bytes are too short to be a transaction.
+pub fn set_seq(encoded: &mut [u8], seq: u64) {
     encoded[SEQ_AT..SEQ_AT + 8].copy_from_slice(&seq.to_le_bytes());
 }
 

@@ -116,7 +116,7 @@ fn after<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(word).filter_map(move |(at, _)| {
         let (before, rest) = (&text[..at], &text[at + word.len()..]);
         let whole =
-            !before.ends_with(is_word) && !(word.ends_with(is_word) && rest.starts_with(is_word));
+            !(before.ends_with(is_word) || word.ends_with(is_word) && rest.starts_with(is_word));
         whole.then_some(rest)
     })
 }
@@ -345,7 +345,7 @@ fn thousands(value: u64) -> String {
     let digits = value.to_string();
     let mut shown = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);

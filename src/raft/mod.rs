@@ -1,7 +1,7 @@
 //! Consensus: the only module that knows openraft.
 //!
-//! Downwards it adapts the store ([`log_store`]) and the peer transport ([`network`]); upwards it offers [`Consensus`], whose
-//! methods speak of bytes, log indexes, terms and members. The replicated state ([`state_machine`]) lives here too, since
+//! Downwards it adapts the store (`log_store`) and the peer transport (`network`); upwards it offers [`Consensus`], whose
+//! methods speak of bytes, log indexes, terms and members. The replicated state (`state_machine`) lives here too, since
 //! openraft drives it: it applies batches to the [`Tree`](crate::tree::Tree) and tells an [`ApplySink`] what happened,
 //! synchronously and in log order.
 //!

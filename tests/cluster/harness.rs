@@ -20,6 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The granularity of expiry in these clusters.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
+/// Puts something between a node and its network.
+pub(crate) type Wrap = fn(Arc<dyn Net>) -> Arc<dyn Net>;
+
 /// What differs between the clusters of the tests.
 #[derive(Clone)]
 pub(crate) struct Setup {
@@ -30,7 +33,7 @@ pub(crate) struct Setup {
     pub(crate) snapshot_log_bytes: u64,
     pub(crate) seed: u64,
     /// Replaces the network as a node sees it.
-    pub(crate) wrap: Option<fn(Arc<dyn Net>) -> Arc<dyn Net>>,
+    pub(crate) wrap: Option<Wrap>,
 }
 
 impl Default for Setup {
