@@ -56,8 +56,8 @@ struct Shared {
     peer_identity: peer::Identity,
     wal: WalHandle,
     clock: Clock,
-    /// When this node last knew a leader, by the clock, ms.
-    led_at_ms: Mutex<u64>,
+    /// When the leadership that this node knows last changed, by the clock, ms.
+    changed_at_ms: Mutex<u64>,
 }
 
 impl Membership {
@@ -67,9 +67,9 @@ impl Membership {
         wal: WalHandle,
         clock: Clock,
     ) -> Membership {
-        let led_at_ms = Mutex::new(clock.now_ms());
+        let changed_at_ms = Mutex::new(clock.now_ms());
         let shared =
-            Shared { identity: Mutex::new(identity), peer_identity, wal, clock, led_at_ms };
+            Shared { identity: Mutex::new(identity), peer_identity, wal, clock, changed_at_ms };
         Membership { shared: Arc::new(shared) }
     }
 
@@ -77,24 +77,17 @@ impl Membership {
         Some(self.shared.identity.lock().cluster_id).filter(|id| *id != 0)
     }
 
-    /// Follows the leadership, to know for how long there has been none.
+    /// Follows the leadership, to know for how long it has been as it is.
     pub(super) async fn follow(self, mut leadership: watch::Receiver<Leadership>) {
-        loop {
-            let had_leader = leadership.borrow_and_update().leader.is_some();
-            let changed = leadership.changed().await;
-            if had_leader {
-                *self.shared.led_at_ms.lock() = self.shared.clock.now_ms();
-            }
-            if changed.is_err() {
-                return;
-            }
+        while leadership.changed().await.is_ok() {
+            *self.shared.changed_at_ms.lock() = self.shared.clock.now_ms();
         }
     }
 
-    /// Returns for how long no leader has been known, given that none is known now.
-    fn since_led(&self) -> Duration {
-        let led_at_ms = *self.shared.led_at_ms.lock();
-        Duration::from_millis(self.shared.clock.now_ms().saturating_sub(led_at_ms))
+    /// Returns for how long this node has known the same leader, or none.
+    fn unchanged_for(&self) -> Duration {
+        let changed_at_ms = *self.shared.changed_at_ms.lock();
+        Duration::from_millis(self.shared.clock.now_ms().saturating_sub(changed_at_ms))
     }
 
     /// Takes on a cluster, durably. Refused when this node belongs to another one.
@@ -150,10 +143,14 @@ async fn invite(peers: &Peers, cluster_id: ClusterId, member: &Member) -> Result
 
 impl Node {
     pub(super) fn leaderless_for(&self) -> Duration {
+        let unchanged = self.inner.membership.unchanged_for();
         match self.leadership().leader {
-            // With pre-vote a node does not forget a leader that it no longer hears; the age of its state tells.
-            Some(_) => Duration::from_millis(self.inner.consensus.age_ms().unwrap_or(0)),
-            None => self.inner.membership.since_led(),
+            // With pre-vote a node does not forget a leader that it no longer hears; the age of its state tells. After a
+            // change of leader that age may still be from long ago.
+            Some(_) => {
+                unchanged.min(Duration::from_millis(self.inner.consensus.age_ms().unwrap_or(0)))
+            }
+            None => unchanged,
         }
     }
 
