@@ -83,7 +83,9 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
             restore_leader: false,
         },
         tick: Duration::from_millis(config.sessions.tick_ms),
+        check_interval: Duration::from_millis(config.znodes.check_interval_ms),
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
+        super_digest: config.access.super_digest.clone(),
         snapshot_log_bytes: config.raft.snapshot_log_bytes,
     }
 }

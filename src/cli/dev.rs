@@ -84,6 +84,7 @@ impl DevNode {
             node: self.toml.node.id,
             peer_addr: self.toml.peer.listen.to_string(),
             http_addr: self.toml.http.listen.to_string(),
+            zk_addr: None,
         }
     }
 

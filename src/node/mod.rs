@@ -33,6 +33,7 @@
 
 mod batcher;
 mod cluster;
+mod ensemble;
 mod expirer;
 mod forward;
 mod gauges;
@@ -58,6 +59,7 @@ use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::identity::SuperDigest;
 use crate::raft::{Consensus, Leadership, Snapshots};
 use crate::storage::WalHandle;
 use crate::tree::Tree;
@@ -134,6 +136,7 @@ struct Inner {
     cluster_time: Arc<time::ClusterTime>,
     membership: cluster::Membership,
     timeouts_ms: (u32, u32),
+    super_digest: Option<SuperDigest>,
     random: Mutex<StdRng>,
     wal: WalHandle,
     snapshots: Arc<Snapshots>,
@@ -174,6 +177,11 @@ impl Node {
     /// Returns a monotonic time in µs, for measuring.
     pub fn now_micros(&self) -> u64 {
         self.inner.stage.clock.now_micros()
+    }
+
+    /// Returns whose name and password make a client `super`, if anybody's.
+    pub fn super_digest(&self) -> Option<&SuperDigest> {
+        self.inner.super_digest.as_ref()
     }
 
     /// Returns a secret for a new session.
