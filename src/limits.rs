@@ -111,6 +111,18 @@ pub const FILTERS_MAX: usize = 2 << 20;
 pub const RESUME_EVENTS_PER_STEP: usize = 4096;
 /// Subscriptions of one node. Beyond: 429.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// Watches of one node, set through the ZooKeeper door. Beyond: the request is refused with a system error.
+pub const WATCHES_MAX: usize = 32 << 20;
+/// Notices that wait for one connection which does not take them. Beyond: it is closed; its client comes back and is
+/// told what it missed.
+pub const NOTICES_PER_LINE_MAX: usize = 65_536;
+/// Notices that wait in all connections of one node, about 32 bytes each. Beyond: those with more than
+/// [`NOTICES_KEPT_MIN`] are closed as if they had too many.
+pub const NOTICES_TOTAL_MAX: usize = 4 << 20;
+/// Notices that may wait for any connection, however many wait elsewhere.
+pub const NOTICES_KEPT_MIN: usize = 256;
+/// Watches of a closed connection that are removed in one step, so that it does not hold up apply.
+pub const WATCHES_REMOVED_AT_ONCE: usize = 1_024;
 /// Children in one page of a list.
 pub const PAGE_CHILDREN_MAX: usize = 10_000;
 /// HTTP requests that one node works on at once. Beyond: 429.
@@ -187,6 +199,8 @@ const _: () = assert!(
     MAILBOX_MESSAGES_TOTAL_MAX / SUBSCRIPTIONS_MAX >= 16,
     "the fair share of a mailbox must outlast a short burst"
 );
+const _: () =
+    assert!(WATCHES_MAX < 1 << 30, "a path's number and a mode must fit into 32 bits");
 const _: () = assert!(
     MAILBOX_MESSAGES_MAX < RING_TXNS_MAX,
     "a mailbox names changes of the ring: a full one must not outlive them"

@@ -9,7 +9,7 @@ type Gauge = (&'static str, &'static str, f64);
 pub(super) fn read(node: &Node) -> Vec<Gauge> {
     let tree = node.local();
     let status = node.inner.consensus.status();
-    let watches = node.inner.stage.hub.lock().counters();
+    let watches = node.inner.stage.audience.lock().hub.counters();
     let expiring = node.inner.stage.expiry.lock().len();
     let outbox = node.inner.stage.outbox.lock().len();
     let is_leader = status.leader == Some(node.id());
