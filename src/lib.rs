@@ -35,3 +35,5 @@ pub mod raft;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod storage;
+#[cfg(feature = "server")]
+pub mod zk;

@@ -19,6 +19,7 @@ use crate::limits::HTTP_DRAIN_MS_MAX;
 use crate::node::{Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
 use crate::raft;
+use crate::zk;
 
 /// How long open HTTP requests may take to finish when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(HTTP_DRAIN_MS_MAX + 1_000);
@@ -40,6 +41,16 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     let http_listener = TcpListener::bind(config.http.listen)
         .await
         .map_err(|err| format!("http.listen: cannot listen on {}: {err}", config.http.listen))?;
+    let zk_listener = match &config.zk {
+        Some(zk) => {
+            let listener = TcpListener::bind(zk.listen).await;
+            Some(
+                listener
+                    .map_err(|err| format!("zk.listen: cannot listen on {}: {err}", zk.listen))?,
+            )
+        }
+        None => None,
+    };
     let peer_addr = config.peer.listen.to_string();
     let acceptor = TcpNet
         .listen(&peer_addr)
@@ -50,6 +61,13 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
 
     let closing = CancellationToken::new();
     let serving = tokio::spawn(http::serve(http_listener, node.clone(), closing.clone()));
+    let zk = config.zk.as_ref().zip(zk_listener).map(|(zk, listener)| {
+        let options = zk::Options {
+            frame_bytes_max: zk.frame_bytes_max,
+            connections_per_address_max: zk.connections_per_address_max,
+        };
+        tokio::spawn(zk::serve(listener, node.clone(), options, closing.clone()))
+    });
     let outcome = tokio::select! {
         reason = told_to_stop(stop_on_stdin_eof) => {
             tracing::info!(reason, "stopping");
@@ -61,6 +79,10 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     let served = tokio::time::timeout(STOP_PATIENCE, serving).await;
     if served.is_err() {
         tracing::warn!("some HTTP requests did not finish in time");
+    }
+    if let Some(zk) = zk {
+        // An error was a panic of its accept loop, which has been printed.
+        let _ = zk.await;
     }
     node.stop().await;
     outcome

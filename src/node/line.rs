@@ -35,7 +35,11 @@ pub struct OwnWatches<'a> {
 
 impl OwnWatches<'_> {
     /// Sets a watch. Error: the node has as many as it may.
-    pub fn add(&mut self, path: &crate::types::ZnodePath, mode: WatchMode) -> Result<(), WatchesFull> {
+    pub fn add(
+        &mut self,
+        path: &crate::types::ZnodePath,
+        mode: WatchMode,
+    ) -> Result<(), WatchesFull> {
         self.watches.add(self.id, path, mode)
     }
 

@@ -13,8 +13,8 @@ use super::Answer;
 use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
 use crate::tree::{Tree, permits};
 use crate::types::{
-    AclId, AclList, Error, Event, EventKind, NodeId, Op, Owner, Perms, Reply, SessionId,
-    ZnodePath, Zxid,
+    AclId, AclList, Error, Event, EventKind, NodeId, Op, Owner, Perms, Reply, SessionId, ZnodePath,
+    Zxid,
 };
 use crate::watch::{Notice, NoticeKind, WatcherId, Watches, Whose};
 
@@ -176,7 +176,9 @@ impl Lines {
     /// Follows the sessions: ends the line of one that was closed or has moved to another connection.
     pub(super) fn follow(&mut self, op: &Op, reply: &Reply) {
         let (session, owner) = match (op, reply) {
-            (Op::AttachSession { session, owner, .. }, Reply::Session { .. }) => (*session, Some(*owner)),
+            (Op::AttachSession { session, owner, .. }, Reply::Session { .. }) => {
+                (*session, Some(*owner))
+            }
             (Op::CloseSession { session, .. }, Reply::Removed { .. }) => (*session, None),
             _ => return,
         };

@@ -236,8 +236,7 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_keeps_what_it_has() {
         let mut outbox = Outbox::new();
-        let answers: Vec<_> =
-            (0..OUTBOX_TXNS_MAX).map(|_| push(&mut outbox).unwrap()).collect();
+        let answers: Vec<_> = (0..OUTBOX_TXNS_MAX).map(|_| push(&mut outbox).unwrap()).collect();
         assert!(matches!(push(&mut outbox), Err(Error::Busy { .. })));
         assert_eq!(outbox.len(), answers.len());
     }

@@ -338,8 +338,7 @@ impl Watches {
     /// Returns the watched paths of one connection in order, each once. Cost: O(watches of it · log).
     pub fn paths_of(&self, id: WatcherId) -> Vec<&ZnodePath> {
         let keys = self.watchers.get(&id).into_iter().flatten();
-        let mut paths: Vec<_> =
-            keys.map(|key| &self.slots[unpack(*key).0 as usize].path).collect();
+        let mut paths: Vec<_> = keys.map(|key| &self.slots[unpack(*key).0 as usize].path).collect();
         paths.sort_unstable();
         paths.dedup();
         paths

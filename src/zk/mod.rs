@@ -72,7 +72,7 @@ pub struct Door(Arc<Inner>);
 struct Inner {
     node: Node,
     options: Options,
-    meters: Meters,
+    meters: Arc<Meters>,
     address: SocketAddr,
     stop: CancellationToken,
 }
@@ -80,7 +80,7 @@ struct Inner {
 impl Door {
     /// Returns the shared part of a door at this address. Its connections end when `stop` is cancelled.
     pub fn new(node: Node, options: Options, address: SocketAddr, stop: CancellationToken) -> Door {
-        Door(Arc::new(Inner { node, options, meters: Meters::default(), address, stop }))
+        Door(Arc::new(Inner { node, options, meters: Arc::default(), address, stop }))
     }
 
     fn node(&self) -> &Node {
@@ -91,7 +91,7 @@ impl Door {
         &self.0.options
     }
 
-    fn meters(&self) -> &Meters {
+    fn meters(&self) -> &Arc<Meters> {
         &self.0.meters
     }
 }

@@ -74,7 +74,9 @@ pub(super) fn op(request: WriteOp) -> Result<(Op, Shape), Code> {
 fn shape(request: &WriteOp) -> Shape {
     match request {
         WriteOp::Create(_) => Shape::Path,
-        WriteOp::Create2(_) | WriteOp::CreateContainer(_) | WriteOp::CreateTtl(_) => Shape::PathStat,
+        WriteOp::Create2(_) | WriteOp::CreateContainer(_) | WriteOp::CreateTtl(_) => {
+            Shape::PathStat
+        }
         WriteOp::SetData(_) => Shape::Stat,
         WriteOp::Delete(_) | WriteOp::Check(_) => Shape::Empty,
     }
