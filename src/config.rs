@@ -68,6 +68,13 @@ pub struct ZkConfig {
     /// Connections from one address. Source: ZooKeeper `maxClientCnxns`.
     #[serde(default = "zk_connections_per_address_max")]
     pub connections_per_address_max: usize,
+    /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.
+    #[serde(default = "zk_words")]
+    pub words: Vec<String>,
+}
+
+fn zk_words() -> Vec<String> {
+    crate::zk::WORDS_DEFAULT.map(str::to_owned).to_vec()
 }
 
 fn zk_frame_bytes_max() -> usize {

@@ -1,6 +1,6 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `batch`, `codec`, `tree`, `watch`, `session`, `zkcli`,
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`,
 //! `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
 pub mod batch;
@@ -11,6 +11,7 @@ pub mod client;
 pub mod codec;
 #[cfg(feature = "server")]
 pub mod http;
+pub mod identity;
 pub mod jute;
 pub mod limits;
 #[cfg(feature = "client")]

@@ -66,6 +66,11 @@ impl Node {
         Ok(Line { node: self.clone(), id, owner, session: SessionId::NONE, authority, bell })
     }
 
+    /// Returns how many writes entered through this node and are not applied here yet.
+    pub fn writes_waiting(&self) -> usize {
+        self.inner.stage.outbox.lock().len()
+    }
+
     /// Returns for how long this node has been without a leader: zero while it follows one.
     pub fn leaderless_ms(&self) -> u64 {
         self.leaderless_for().as_millis() as u64

@@ -10,13 +10,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::Answer;
+use crate::identity::permits;
 use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
-use crate::tree::{Tree, permits};
-use crate::types::{
-    AclId, AclList, Error, Event, EventKind, NodeId, Op, Owner, Perms, Reply, SessionId, ZnodePath,
-    Zxid,
-};
-use crate::watch::{Notice, NoticeKind, WatcherId, Watches, Whose};
+use crate::tree::Tree;
+use crate::types::{AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, Zxid};
+use crate::watch::{Notice, WatcherId, Watches, Whose};
 
 /// Why a connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,29 +140,22 @@ impl Lines {
         }
     }
 
-    /// Fires the watches of one applied transaction. `tree` is the state after its entry, and `later` what the entry did
-    /// after it: where a parent is gone by then, its own deletion says who may hear of its children.
-    pub(super) fn fire(
-        &mut self,
-        tree: &Tree,
-        zxid: Zxid,
-        events: &[Event],
-        later: &[(Zxid, Vec<Event>)],
-    ) {
+    /// Fires the watches of one applied transaction, for those who may read what it changed.
+    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event]) {
         if self.watches.is_empty() {
             return;
         }
         let Lines { watches, lines, notices, ringing, .. } = self;
-        for (at, event) in events.iter().enumerate() {
+        for event in events {
             watches.fire(event, |id, kind, path, whose| {
                 let Some(line) = lines.get_mut(&id).filter(|line| line.ended.is_none()) else {
                     return;
                 };
                 let acl = match whose {
-                    Whose::Own => event.acl.clone(),
-                    Whose::Parents => list_of(tree, path, &events[at..], later),
+                    Whose::Own => &event.acl,
+                    Whose::Parents => &event.parent_acl,
                 };
-                if !permits(&acl, &line.authority, Perms::READ) {
+                if !permits(acl, &line.authority, Perms::READ) {
                     return;
                 }
                 leave(line, notices, Notice { zxid, kind, path: path.clone() });
@@ -222,21 +213,6 @@ impl Lines {
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.lines.len(), self.notices)
     }
-}
-
-/// Returns the list that protects a parent whose child came or went.
-fn list_of(
-    tree: &Tree,
-    parent: &ZnodePath,
-    events: &[Event],
-    later: &[(Zxid, Vec<Event>)],
-) -> AclList {
-    if let Some(znode) = tree.get(parent.as_str()) {
-        return znode.acl().clone();
-    }
-    let later = events.iter().chain(later.iter().flat_map(|(_, events)| events));
-    let mut gone = later.filter(|event| event.kind == EventKind::Deleted && event.path == *parent);
-    gone.next().map(|event| event.acl.clone()).unwrap_or_default()
 }
 
 fn ring(line: &mut LineState, ringing: &mut Vec<Arc<Notify>>) {

@@ -91,11 +91,10 @@ impl Stage {
     }
 
     /// Publishes the root and tells of the changes that led to it.
-    fn publish(&self, audience: &mut Audience, tree: &Tree, mut changes: Vec<(Zxid, Vec<Event>)>) {
+    fn publish(&self, audience: &mut Audience, tree: &Tree, changes: Vec<(Zxid, Vec<Event>)>) {
         self.root.store(Arc::new(tree.clone()));
-        for at in 0..changes.len() {
-            let (zxid, events) = (changes[at].0, std::mem::take(&mut changes[at].1));
-            audience.lines.fire(tree, zxid, &events, &changes[at + 1..]);
+        for (zxid, events) in changes {
+            audience.lines.fire(zxid, &events);
             audience.hub.publish(zxid, events);
         }
         audience.hub.publish(tree.zxid(), Vec::new());

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -14,6 +15,7 @@ use super::Door;
 use super::conversation::{Conversation, Next};
 use super::handshake::{Greeting, greet};
 use super::meters::Place;
+use super::words::{self, Word};
 use crate::jute::{ConnectRequest, Reader, split_frame};
 use crate::limits::{
     ZK_HANDSHAKE_BYTES_MAX, ZK_HANDSHAKE_MS_MAX, ZK_INPUT_BYTES_AT_ONCE, ZK_OUTPUT_BYTES_MAX,
@@ -37,12 +39,22 @@ pub(super) async fn connection(door: &Door, mut stream: TcpStream, place: &Place
     let mut input = BytesMut::new();
     let limit = Duration::from_millis(ZK_HANDSHAKE_MS_MAX);
     let hello = match tokio::time::timeout(limit, hello(&mut stream, &mut input)).await {
-        Ok(Ok(hello)) => hello,
-        Ok(Err(why)) => return why,
-        Err(_) => return "it said nothing",
+        Ok(Ok(Hello::Connect(request))) => request,
+        Ok(Ok(Hello::Word(word))) => {
+            farewell(&mut stream, words::answer(door, word).as_bytes()).await;
+            return "it was told its word";
+        }
+        Ok(Err(why)) => {
+            door.meters().sessionless.fetch_add(1, Relaxed);
+            return why;
+        }
+        Err(_) => {
+            door.meters().sessionless.fetch_add(1, Relaxed);
+            return "it said nothing";
+        }
     };
-    let peer = place.tally.peer.ip().to_string();
-    let (line, timeout_ms, reply, told) = match greet(door, &peer, hello).await {
+    let peer = place.tally.peer.ip();
+    let (line, timeout_ms, reply, told) = match greet(door, peer, hello).await {
         Greeting::Welcome { line, timeout_ms, reply, told } => (line, timeout_ms, reply, told),
         Greeting::Expired(reply) => {
             farewell(&mut stream, &reply).await;
@@ -60,18 +72,24 @@ pub(super) async fn connection(door: &Door, mut stream: TcpStream, place: &Place
     why
 }
 
-/// Reads the first request.
-async fn hello(
-    stream: &mut TcpStream,
-    input: &mut BytesMut,
-) -> Result<ConnectRequest, &'static str> {
+/// What a connection begins with.
+enum Hello {
+    Connect(ConnectRequest),
+    Word(Word),
+}
+
+/// Reads what a connection begins with. A word is no length that would be taken.
+async fn hello(stream: &mut TcpStream, input: &mut BytesMut) -> Result<Hello, &'static str> {
     loop {
+        if let Some(word) = input.first_chunk::<4>().and_then(|bytes| Word::parse(bytes)) {
+            return Ok(Hello::Word(word));
+        }
         match split_frame(input, ZK_HANDSHAKE_BYTES_MAX) {
             Ok(Some(body)) => {
                 let request = Reader::new(body).read().map_err(|_| "its first request is none")?;
                 let length = 4 + body.len();
                 input.advance(length);
-                return Ok(request);
+                return Ok(Hello::Connect(request));
             }
             Ok(None) => {}
             Err(_) => return Err("its first request is none"),

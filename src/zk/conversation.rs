@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
 use super::meters::Tally;
@@ -10,6 +11,7 @@ use super::pending::{Pending, Task};
 use super::reads::{self, Asker};
 use super::rearm::Rearm;
 use super::writes::{self, Shape};
+use crate::identity::prove;
 use crate::jute::{
     Auth, EventType, Jute, KEEPER_STATE_CONNECTED, Ops, Reader, ReplyHeader, Request,
     RequestHeader, Response, WatcherEvent, Writer, append_event, append_frame, append_reply,
@@ -112,7 +114,7 @@ impl Conversation {
         if let Ok(Request::Ping) = request {
             let header = ReplyHeader { xid, zxid: self.told.0 as i64, err: errors::OK };
             append_reply(&mut self.output, &header, &Response::Empty);
-            self.tally.sent(1);
+            self.tally.ping();
             return Next::On;
         }
         let task = match request {
@@ -160,11 +162,18 @@ impl Conversation {
         }
     }
 
-    /// Takes credentials. Of them only the address is known without a proof.
+    /// Takes credentials. What they prove holds from now on, also for what is pending.
     fn authenticate(&mut self, auth: &Auth) -> Task {
-        match auth.scheme.as_str() {
-            "ip" => Task::Reply(Response::Empty),
-            _ => Task::Last(Code::AuthFailed.number()),
+        let super_digest = self.door.options().super_digest.as_ref();
+        match prove(&auth.scheme, auth.auth.as_deref().unwrap_or_default(), super_digest) {
+            Ok(proved) => {
+                proved.into_iter().for_each(|who| self.line.prove(who));
+                Task::Reply(Response::Empty)
+            }
+            Err(code) => {
+                self.door.meters().auth_failed.fetch_add(1, Relaxed);
+                Task::Last(code.number())
+            }
         }
     }
 
@@ -282,16 +291,15 @@ impl Conversation {
             Task::Reply(response) => Ok(reads::Answer::Response(response)),
             Task::Refused(err) => Err(err),
             Task::Last(err) => {
-                append_reply(
-                    &mut self.output,
-                    &ReplyHeader { xid, zxid: -1, err },
-                    &Response::Empty,
-                );
+                let zxid = if xid == xids::AUTH { 0 } else { -1 };
+                append_reply(&mut self.output, &ReplyHeader { xid, zxid, err }, &Response::Empty);
                 return Next::Close("it asked for what there is not");
             }
         };
         // Credentials are no transaction's business.
         let zxid = if xid == xids::AUTH { 0 } else { self.told.0 as i64 };
+        let before = self.output.len();
+        let is_list = matches!(outcome, Ok(reads::Answer::Children { .. }));
         append_frame(&mut self.output, |writer: &mut Writer<'_>| {
             let err = outcome.as_ref().err().copied().unwrap_or(errors::OK);
             ReplyHeader { xid, zxid, err }.write(writer);
@@ -299,6 +307,10 @@ impl Conversation {
                 answer.encode(writer);
             }
         });
+        if is_list {
+            let bytes = (self.output.len() - before) as u64;
+            self.door.meters().longest_list.fetch_max(bytes, Relaxed);
+        }
         Next::On
     }
 

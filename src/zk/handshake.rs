@@ -1,11 +1,13 @@
 //! How a connection gets its session: a new one, or one that it comes back to.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Door;
+use crate::identity::of_address;
 use crate::jute::{ConnectRequest, ConnectResponse, Jute, append_frame};
 use crate::node::{Answer, Consistency, Inbox, Line};
-use crate::types::{AclId, Code, Data, Error, Op, Password, Reply, SessionId, Zxid};
+use crate::types::{Code, Data, Error, Op, Password, Reply, SessionId, Zxid};
 
 /// How long a session may take to be opened or attached. A client gives up earlier.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,14 +25,14 @@ pub(super) enum Greeting {
 }
 
 /// Carries out the first request of a client at this address.
-pub(super) async fn greet(door: &Door, address: &str, request: ConnectRequest) -> Greeting {
+pub(super) async fn greet(door: &Door, address: IpAddr, request: ConnectRequest) -> Greeting {
     match tokio::time::timeout(PATIENCE, attach(door, address, &request)).await {
         Ok(greeting) => greeting,
         Err(_) => Greeting::Closed("its session could not be opened in time"),
     }
 }
 
-async fn attach(door: &Door, address: &str, request: &ConnectRequest) -> Greeting {
+async fn attach(door: &Door, address: IpAddr, request: &ConnectRequest) -> Greeting {
     let node = door.node();
     let seen = Zxid(u64::try_from(request.last_zxid_seen).unwrap_or(0));
     // It has seen more than there is here. If this node only lags, it waits; if the cluster was never there, this is
@@ -42,8 +44,7 @@ async fn attach(door: &Door, address: &str, request: &ConnectRequest) -> Greetin
             Err(_) => return Greeting::Closed("no leader can say whether it has seen too much"),
         }
     }
-    let who = AclId { scheme: "ip".to_owned(), id: address.to_owned() };
-    let Ok(mut line) = node.open_line(vec![who]) else {
+    let Ok(mut line) = node.open_line(vec![of_address(address)]) else {
         return Greeting::Closed("there are too many connections");
     };
     let timeout_ms = node.negotiate_timeout_ms(u32::try_from(request.timeout_ms).unwrap_or(0));

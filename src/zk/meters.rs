@@ -20,6 +20,8 @@ pub(super) struct Meters {
     pub(super) sessionless: AtomicU64,
     /// Credentials that were refused.
     pub(super) auth_failed: AtomicU64,
+    /// Bytes of the longest list of names that was sent.
+    pub(super) longest_list: AtomicU64,
     /// Packets of connections that are closed.
     gone: (AtomicU64, AtomicU64),
     connections: Mutex<Connections>,
@@ -81,6 +83,8 @@ pub(super) struct Tally {
     pub(super) peer: SocketAddr,
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
+    /// Of those received, the pings, which are answered at once.
+    pub(super) pings: AtomicU64,
     pub(super) session: AtomicU64,
     pub(super) timeout_ms: AtomicU64,
     /// When it got its session, ms of the wall clock.
@@ -96,6 +100,7 @@ impl Tally {
             peer,
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            pings: AtomicU64::new(0),
             session: AtomicU64::new(0),
             timeout_ms: AtomicU64::new(0),
             since_ms: AtomicU64::new(0),
@@ -115,6 +120,12 @@ impl Tally {
     /// Counts replies or events.
     pub(super) fn sent(&self, packets: usize) {
         self.sent.fetch_add(packets as u64, Relaxed);
+    }
+
+    /// Counts a ping that was answered.
+    pub(super) fn ping(&self) {
+        self.pings.fetch_add(1, Relaxed);
+        self.sent(1);
     }
 
     /// Notes how long a reply took, µs.
@@ -137,6 +148,7 @@ impl Tally {
     fn reset(&self) {
         self.received.store(0, Relaxed);
         self.sent.store(0, Relaxed);
+        self.pings.store(0, Relaxed);
         self.latency.reset();
     }
 }

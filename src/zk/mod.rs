@@ -43,18 +43,20 @@ mod meters;
 mod pending;
 mod reads;
 mod rearm;
+mod report;
 mod serve;
+mod words;
 mod writes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
+use crate::identity::SuperDigest;
 use crate::node::Node;
 use meters::Meters;
 
 pub use serve::serve;
+pub use words::{WORDS_DEFAULT, Word, parse_words};
 
 /// What an operator can choose.
 #[derive(Clone, Debug)]
@@ -63,6 +65,16 @@ pub struct Options {
     pub frame_bytes_max: usize,
     /// Connections from one address. Beyond: closed at accept. Source: ZooKeeper `maxClientCnxns`.
     pub connections_per_address_max: usize,
+    /// The four-letter words that are answered. Source: ZooKeeper `4lw.commands.whitelist`.
+    pub words: Vec<Word>,
+    /// Whose password makes a client `super`. Source: ZooKeeper `DigestAuthenticationProvider.superDigest`.
+    pub super_digest: Option<SuperDigest>,
+    /// Where the node keeps its log, to be shown.
+    pub data_dir: String,
+    /// Granularity of expiry, ms, to be shown.
+    pub tick_ms: u64,
+    /// Shortest and longest session timeout, ms, to be shown.
+    pub timeouts_ms: (u32, u32),
 }
 
 /// What all connections share. A clone is O(1).
@@ -74,13 +86,19 @@ struct Inner {
     options: Options,
     meters: Arc<Meters>,
     address: SocketAddr,
-    stop: CancellationToken,
+    opened_us: u64,
 }
 
 impl Door {
-    /// Returns the shared part of a door at this address. Its connections end when `stop` is cancelled.
-    pub fn new(node: Node, options: Options, address: SocketAddr, stop: CancellationToken) -> Door {
-        Door(Arc::new(Inner { node, options, meters: Arc::default(), address, stop }))
+    /// Returns the shared part of a door to this node at this address.
+    pub fn new(node: Node, options: Options, address: SocketAddr) -> Door {
+        let opened_us = node.now_micros();
+        Door(Arc::new(Inner { node, options, meters: Arc::default(), address, opened_us }))
+    }
+
+    /// Returns what the door measures, under ZooKeeper's names: name, what it means, value.
+    pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+        report::gauges(self)
     }
 
     fn node(&self) -> &Node {
@@ -89,6 +107,14 @@ impl Door {
 
     fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        self.0.node.now_micros().saturating_sub(self.0.opened_us) / 1_000
     }
 
     fn meters(&self) -> &Arc<Meters> {

@@ -5,7 +5,7 @@ use crate::jute::{
     Writer, errors,
 };
 use crate::node::OwnWatches;
-use crate::tree::{Tree, Znode, permits};
+use crate::tree::{Tree, Znode};
 use crate::types::{Acl, AclId, Code, Perms, SessionId, ZnodePath};
 use crate::watch::WatchMode;
 
@@ -40,14 +40,6 @@ impl Answer<'_> {
     }
 }
 
-fn readable<'a>(tree: &'a Tree, asker: Asker<'_>, path: &str) -> Result<&'a Znode, Code> {
-    let znode = tree.get(path).ok_or(Code::NoNode)?;
-    match permits(znode.acl(), asker.authority, Perms::READ) {
-        true => Ok(znode),
-        false => Err(Code::NoAuth),
-    }
-}
-
 /// Returns the answer to a read, or the number of its refusal.
 pub(super) fn answer<'a>(
     tree: &'a Tree,
@@ -55,19 +47,19 @@ pub(super) fn answer<'a>(
     request: &Request,
 ) -> Result<Answer<'a>, i32> {
     let response = match request {
-        Request::Exists(wanted) => {
-            Response::Stat(readable(tree, asker, &wanted.path).map_err(Code::number)?.stat())
-        }
+        Request::Exists(wanted) => Response::Stat(
+            tree.readable(&wanted.path, asker.authority).map_err(Code::number)?.stat(),
+        ),
         Request::Read(ReadOp::GetData(wanted)) => {
-            let znode = readable(tree, asker, &wanted.path).map_err(Code::number)?;
+            let znode = tree.readable(&wanted.path, asker.authority).map_err(Code::number)?;
             Response::Data(DataStat { data: znode.data().cloned(), stat: znode.stat() })
         }
         Request::Read(ReadOp::GetChildren(PathWatch { path, .. })) => {
-            let znode = readable(tree, asker, path).map_err(Code::number)?;
+            let znode = tree.readable(path, asker.authority).map_err(Code::number)?;
             return Ok(Answer::Children { znode, with_stat: false });
         }
         Request::GetChildren2(PathWatch { path, .. }) => {
-            let znode = readable(tree, asker, path).map_err(Code::number)?;
+            let znode = tree.readable(path, asker.authority).map_err(Code::number)?;
             return Ok(Answer::Children { znode, with_stat: true });
         }
         Request::GetAcl(path) => acl(tree, asker, path).map_err(Code::number)?,
@@ -80,7 +72,7 @@ pub(super) fn answer<'a>(
             Response::Names(wanted.map(str::to_owned).collect())
         }
         Request::GetAllChildrenNumber(path) => {
-            readable(tree, asker, path).map_err(Code::number)?;
+            tree.readable(path, asker.authority).map_err(Code::number)?;
             // As ZooKeeper, the root's number does not count the root; all others count what is below them.
             Response::Number(i32::try_from(tree.subtree_count(path)).unwrap_or(i32::MAX))
         }
@@ -92,7 +84,7 @@ pub(super) fn answer<'a>(
 
 fn item(tree: &Tree, asker: Asker<'_>, op: &ReadOp) -> OpResult {
     let (ReadOp::GetData(wanted) | ReadOp::GetChildren(wanted)) = op;
-    match (readable(tree, asker, &wanted.path), op) {
+    match (tree.readable(&wanted.path, asker.authority), op) {
         (Err(code), _) => OpResult::Failed(code.number()),
         (Ok(znode), ReadOp::GetData(_)) => {
             OpResult::Data(DataStat { data: znode.data().cloned(), stat: znode.stat() })
@@ -112,23 +104,11 @@ fn shown(who: &AclId) -> ClientInfo {
     ClientInfo { scheme: who.scheme.clone(), user: user.to_owned() }
 }
 
-/// Source: ZooKeeper `FinalRequestProcessor`, case getACL: who may not administer sees no hashes.
 fn acl(tree: &Tree, asker: Asker<'_>, path: &str) -> Result<Response, Code> {
-    let znode = tree.get(path).ok_or(Code::NoNode)?;
-    let may = |wanted| permits(znode.acl(), asker.authority, wanted);
-    if !may(Perms(Perms::READ.0 | Perms::ADMIN.0)) {
-        return Err(Code::NoAuth);
-    }
-    let mut rules: Vec<Acl> = znode.acl().to_vec();
+    let (mut rules, znode) = tree.visible_acl(path, asker.authority)?;
     if rules.is_empty() {
         let everyone = AclId { scheme: "world".to_owned(), id: "anyone".to_owned() };
         rules.push(Acl { perms: Perms::ALL, id: everyone });
-    }
-    if !may(Perms::ADMIN) {
-        for rule in rules.iter_mut().filter(|rule| rule.id.scheme == "digest") {
-            let user = rule.id.id.split(':').next().unwrap_or_default();
-            rule.id.id = format!("{user}:x");
-        }
     }
     Ok(Response::Acl(AclStat { acl: rules, stat: znode.stat() }))
 }
@@ -152,7 +132,7 @@ pub(super) fn set_watch(
         }
         _ => return Ok(()),
     };
-    let is_wanted = match readable(tree, asker, path) {
+    let is_wanted = match tree.readable(path, asker.authority) {
         Ok(_) => true,
         Err(Code::NoNode) => matches!(request, Request::Exists(_)),
         Err(_) => false,

@@ -1,8 +1,9 @@
 //! The watches of a client that comes back: those whose news it has missed fire at once, the others are set again.
 
+use crate::identity::permits;
 use crate::jute::{EventType, SetWatches, SetWatches2};
 use crate::node::OwnWatches;
-use crate::tree::{Tree, permits};
+use crate::tree::Tree;
 use crate::types::{AclId, Perms, ZnodePath, Zxid};
 use crate::watch::{WatchMode, WatchesFull};
 

@@ -6,26 +6,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Door;
 use super::connection::connection;
-use super::{Door, Options};
 use crate::limits::ZK_CONNECTIONS_MAX;
-use crate::node::Node;
 
 /// Pause after an accept that failed for want of something (such as file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves ZooKeeper's protocol on this socket until `shutdown`, which closes all connections: their clients go on with
-/// another node, and their sessions live. Returns when no connection is left. Errors: the address of the socket cannot
-/// be read.
-pub async fn serve(
-    listener: TcpListener,
-    node: Node,
-    options: Options,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    tracing::info!(%address, "serving ZooKeeper clients");
-    let door = Door::new(node, options, address, shutdown.clone());
+/// another node, and their sessions live. Returns when no connection is left.
+pub async fn serve(listener: TcpListener, door: Door, shutdown: CancellationToken) {
+    tracing::info!(address = %door.address(), "serving ZooKeeper clients");
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -60,7 +51,6 @@ pub async fn serve(
     drop(listener);
     connections.close();
     connections.wait().await;
-    Ok(())
 }
 
 /// Returns whether an accept failed because of the connection it was for, which says nothing about the next.

@@ -1,5 +1,6 @@
 //! Requests that change something: what they ask the tree for, and what its answer looks like.
 
+use crate::identity::received;
 use crate::jute::{Create, CreateTtl, OpResult, Ops, PathStat, Response, WriteOp};
 use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX, TTL_MS_MAX};
 use crate::types::{Code, CreateMode, Data, Failure, Op, Reply, ZnodePath};
@@ -109,19 +110,12 @@ pub(super) fn multi(requests: Vec<WriteOp>) -> Result<(Op, Shape), (usize, Code)
 
 /// Returns the op of a change of an access control list.
 pub(super) fn set_acl(wanted: crate::jute::SetAcl) -> Result<Op, Code> {
-    if wanted.acl.is_empty() {
-        return Err(Code::InvalidAcl);
-    }
-    let aversion = version(wanted.version);
-    Ok(Op::SetAcl { path: path(&wanted.path)?, acl: wanted.acl, aversion })
+    let (acl, aversion) = (received(wanted.acl), version(wanted.version));
+    Ok(Op::SetAcl { path: path(&wanted.path)?, acl, aversion })
 }
 
 fn creation(create: Create, mode: CreateMode) -> Result<Op, Code> {
     check_data(create.data.as_ref())?;
-    // The tree takes an empty list for one that is open to everyone; here it is a mistake.
-    if create.acl.is_empty() {
-        return Err(Code::InvalidAcl);
-    }
     let (parent, name) = match mode.is_sequential() {
         true => ZnodePath::parse_sequential(&create.path).map_err(|_| Code::BadArguments)?,
         false => {
@@ -130,7 +124,7 @@ fn creation(create: Create, mode: CreateMode) -> Result<Op, Code> {
             (parent, path.name().to_owned())
         }
     };
-    Ok(Op::Create { parent, name, data: create.data, acl: create.acl, mode })
+    Ok(Op::Create { parent, name, data: create.data, acl: received(create.acl), mode })
 }
 
 fn path(text: &str) -> Result<ZnodePath, Code> {
