@@ -439,6 +439,7 @@ fn config_keys() -> BTreeSet<String> {
     let sections = structs["Config"].iter();
     sections
         .flat_map(|(section, kind)| {
+            let kind = kind.trim_start_matches("Option<").trim_end_matches('>');
             structs[kind].iter().map(move |(key, _)| format!("{section}.{key}"))
         })
         .collect()
