@@ -41,9 +41,9 @@ pub(super) enum Task {
 }
 
 impl Task {
-    /// Returns whether this looks at the state, which must then not have what comes behind it.
+    /// Returns whether this speaks of the state, which must then not have what comes behind it.
     pub(super) fn is_read(&self) -> bool {
-        matches!(self, Task::Read(_) | Task::Rearm(_))
+        matches!(self, Task::Read(_) | Task::Rearm(_) | Task::Sync { .. })
     }
 
     /// Returns whether this is a write that has not been submitted.

@@ -1,6 +1,6 @@
 //! Where roost answers otherwise than ZooKeeper 3.8.0, and why.
 
-use roost::jute::{Request, errors};
+use roost::jute::{OpResult, ReadOp, Request, Response, WriteOp, errors};
 use roost::types::{Code, ZnodePath};
 
 use super::connection::Answer;
@@ -24,7 +24,7 @@ impl Deviation {
     }
 }
 
-const ALLOWED: [Deviation; 2] = [
+const ALLOWED: [Deviation; 3] = [
     Deviation {
         name: "exists needs READ",
         why: "a leak that ZooKeeper closed in 3.8.4 and 3.9.2 (ZOOKEEPER-2590): 3.8.0 tells anybody's stat to anybody",
@@ -36,29 +36,69 @@ const ALLOWED: [Deviation; 2] = [
         },
     },
     Deviation {
-        name: "a path that cannot exist",
-        why: "roost says that the path is wrong; ZooKeeper looks whether it, or the parent, exists before it looks at it",
+        name: "checkWatches speaks of one's own watches",
+        why: "3.8.0 says yes when anybody watches the path (`WatchManager.containsWatcher`)",
         is: |request, ours, theirs| {
-            path_of(request).is_some_and(|path| ZnodePath::parse(path).is_err())
+            matches!(request, Request::CheckWatches(_))
                 && ours.events == theirs.events
-                && (ours.header.err, theirs.header.err)
-                    == (Code::BadArguments.number(), Code::NoNode.number())
+                && (ours.header.err, theirs.header.err) == (errors::NO_WATCHER, errors::OK)
+        },
+    },
+    Deviation {
+        name: "what is wrong in itself is refused first",
+        why: "roost refuses what no state could make right before it looks at the state, in a multi too; ZooKeeper looks \
+              at the rules and at what exists first. Both refuse",
+        is: |request, ours, theirs| {
+            is_wrong(request)
+                && ours.events == theirs.events
+                && is_refused(ours)
+                && is_refused(theirs)
         },
     },
 ];
 
-/// Returns the path of a request that has one.
-fn path_of(request: &Request) -> Option<&str> {
-    use roost::jute::{ReadOp, WriteOp};
-    Some(match request {
+/// Returns whether nothing was done, or, by a multi for reading, whether nothing was read.
+fn is_refused(answer: &Answer) -> bool {
+    match &answer.body {
+        Some(Response::Results(results)) => {
+            results.0.iter().all(|result| matches!(result, OpResult::Failed(_)))
+        }
+        Some(_) => false,
+        None => true,
+    }
+}
+
+/// Returns whether no state could make a request right.
+fn is_wrong(request: &Request) -> bool {
+    let is_path = |path: &str| ZnodePath::parse(path).is_ok();
+    match request {
         Request::Exists(watch)
         | Request::GetChildren2(watch)
-        | Request::Read(ReadOp::GetData(watch) | ReadOp::GetChildren(watch)) => &watch.path,
-        Request::GetAcl(path) | Request::GetAllChildrenNumber(path) => path,
-        Request::Write(WriteOp::Create(create) | WriteOp::Create2(create)) => &create.path,
-        Request::Write(WriteOp::CreateContainer(create)) => &create.path,
-        Request::Write(WriteOp::CreateTtl(create)) => &create.create.path,
-        Request::Write(WriteOp::Delete(delete)) => &delete.path,
-        _ => return None,
-    })
+        | Request::Read(ReadOp::GetData(watch) | ReadOp::GetChildren(watch)) => {
+            !is_path(&watch.path)
+        }
+        Request::GetAcl(path) | Request::GetAllChildrenNumber(path) => !is_path(path),
+        Request::SetAcl(wanted) => !is_path(&wanted.path),
+        Request::Write(op) => is_wrong_change(op),
+        Request::Multi(ops) => ops.0.iter().any(is_wrong_change),
+        _ => false,
+    }
+}
+
+fn is_wrong_change(op: &WriteOp) -> bool {
+    let create = match op {
+        WriteOp::Create(create) | WriteOp::Create2(create) | WriteOp::CreateContainer(create) => {
+            create
+        }
+        WriteOp::CreateTtl(wanted) => &wanted.create,
+        WriteOp::SetData(wanted) => return ZnodePath::parse(&wanted.path).is_err(),
+        WriteOp::Check(wanted) => return ZnodePath::parse(&wanted.path).is_err(),
+        WriteOp::Delete(wanted) => {
+            return ZnodePath::parse(&wanted.path).map_or(true, |path| path.is_root());
+        }
+    };
+    match create.flags {
+        2 | 3 | 6 => ZnodePath::parse_sequential(&create.path).is_err(),
+        _ => ZnodePath::parse(&create.path).map_or(true, |path| path.is_root()),
+    }
 }

@@ -8,13 +8,15 @@ use roost::jute::{
     AddWatch, Auth, Create, CreateTtl, Ops, PathVersion, PathWatch, ReadOp, Request, SetAcl,
     SetData, SetWatches, SetWatches2, WatcherKind, WriteOp,
 };
-use roost::types::{Acl, AclId, Data, Perms};
+use roost::types::{Acl, AclId, Data, Perms, ZnodePath};
 
 /// Below it, access control lists are varied; elsewhere everything is open.
 const CLOSED: &str = "/acl";
 /// Two identities with their passwords, and what ZooKeeper's digest makes of them.
 const USERS: [(&str, &str); 2] =
     [("u1:p1", "u1:fpT/y03U+EjItKZOSLGvjnJlyng="), ("u2:p2", "u2:o9NxcCGDPOlcV7JVhmKHOf5ctVE=")];
+/// Containers. What is in them stays: an empty container goes away at a moment of the server's own choice.
+const BOXES: [&str; 3] = ["/boxa", "/boxb", "/boxc"];
 /// Sequential znodes that are remembered, to be used again.
 const KNOWN_MAX: usize = 40;
 
@@ -62,6 +64,11 @@ fn mode(slot: usize, path: &str) -> Mode {
 /// Returns whether a path lies where access control lists are varied.
 pub(crate) fn is_closed(path: &str) -> bool {
     path.starts_with(CLOSED)
+}
+
+/// Returns whether a path lies within a container.
+fn is_boxed(path: &str) -> bool {
+    BOXES.iter().any(|container| path.starts_with(container) && path.len() > container.len())
 }
 
 /// The source of steps.
@@ -127,7 +134,9 @@ impl Generator {
             3..5 => self.one_of(&["/zookeeper", "/zookeeper/quota"]).into(),
             5..7 => self.malformed().into(),
             7..20 => format!("{CLOSED}{}", self.below(0..2)),
-            20..32 if !self.known.is_empty() => {
+            20..24 => self.one_of(&BOXES).into(),
+            24..28 => format!("{}{}", self.one_of(&BOXES), self.below(1..2)),
+            28..40 if !self.known.is_empty() => {
                 let known = self.known.clone();
                 self.one_of(&known)
             }
@@ -194,6 +203,7 @@ impl Generator {
         if [2, 3, 6].contains(&flags) && self.chance(60) {
             path += self.one_of(&["/", "-", "/n", "/.", "/.."]);
         }
+        let flags = if is_boxed(&path) && [1, 3].contains(&flags) { flags - 1 } else { flags };
         let acl = self.acl(&path);
         Create { path, data: self.data(), acl, flags }
     }
@@ -202,12 +212,21 @@ impl Generator {
         match self.rng.random_range(0..100) {
             0..25 => WriteOp::Create2(self.create(&[0, 0, 0, 1, 1, 2, 3])),
             25..40 => WriteOp::Create(self.create(&[0, 0, 0, 1, 1, 2, 3])),
-            40..44 => WriteOp::CreateContainer(self.create(&[4])),
+            40..44 => {
+                let path = self.one_of(&BOXES).into();
+                WriteOp::CreateContainer(Create { path, ..self.create(&[4]) })
+            }
             44..50 => {
                 let ttl_ms = self.one_of(&[86_400_000, 3_600_000, (1 << 40) - 1]);
                 WriteOp::CreateTtl(CreateTtl { create: self.create(&[5, 6]), ttl_ms })
             }
-            50..75 => WriteOp::Delete(self.path_version()),
+            50..75 => {
+                let mut wanted = self.path_version();
+                if is_boxed(&wanted.path) {
+                    wanted.path = "/nowhere".into();
+                }
+                WriteOp::Delete(wanted)
+            }
             75..94 => {
                 let (path, data, version) = (self.path(), self.data(), self.version());
                 WriteOp::SetData(SetData { path, data, version })
@@ -254,8 +273,18 @@ impl Generator {
         PathWatch { path, watch }
     }
 
+    /// A path that may exist.
+    fn valid_path(&mut self) -> String {
+        loop {
+            let path = self.path();
+            if ZnodePath::parse(&path).is_ok() {
+                return path;
+            }
+        }
+    }
+
     fn kind(&mut self, slot: usize) -> WatcherKind {
-        let path = self.path();
+        let path = self.valid_path();
         let kinds: &[i32] = if mode(slot, &path) == Mode::OneShot { &[1, 2, 3] } else { &[3] };
         WatcherKind { path, kind: self.one_of(kinds) }
     }
@@ -266,7 +295,7 @@ impl Generator {
     }
 
     fn add_watch(&mut self, slot: usize) -> Request {
-        let path = self.path();
+        let path = self.valid_path();
         match mode(slot, &path) {
             Mode::OneShot => Request::Exists(PathWatch { watch: !is_closed(&path), path }),
             Mode::Persistent => Request::AddWatch(AddWatch { path, mode: 0 }),

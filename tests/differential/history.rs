@@ -51,11 +51,18 @@ pub(crate) struct History {
     deviations: BTreeMap<&'static str, (u64, &'static str)>,
     errors: BTreeMap<i32, u64>,
     events: u64,
+    differences: Vec<String>,
+    differences_max: usize,
 }
 
 impl History {
-    /// Opens the sessions.
-    pub(crate) fn new(seed: u64, ours: &Server, theirs: &Server) -> History {
+    /// Opens the sessions. So many differences end the history.
+    pub(crate) fn new(
+        seed: u64,
+        ours: &Server,
+        theirs: &Server,
+        differences_max: usize,
+    ) -> History {
         let side = || Side { connection: None, ticket: Ticket::none(), mark: 0 };
         let slot = |_| Slot { sides: [side(), side()], xid: 0, unordered: false };
         let mut history = History {
@@ -69,6 +76,8 @@ impl History {
             deviations: BTreeMap::new(),
             errors: BTreeMap::new(),
             events: 0,
+            differences: Vec::new(),
+            differences_max,
         };
         (0..SLOTS).for_each(|slot| history.connect(slot));
         history
@@ -87,6 +96,9 @@ impl History {
                 self.connect(slot);
             }
             self.walk(slot);
+        }
+        if !self.differences.is_empty() {
+            self.differs("that is all");
         }
     }
 
@@ -138,9 +150,23 @@ impl History {
         self.recent.push_back(text[..end].to_owned());
     }
 
+    /// Takes note of a difference after which both sides still go on.
+    fn differs_here(&mut self, what: &str) {
+        let step = self.recent.back().cloned().unwrap_or_default();
+        self.differences.push(format!("after {} requests: {what}\n{step}", self.asked));
+        if self.differences.len() >= self.differences_max {
+            self.differs("too many differences");
+        }
+    }
+
     fn differs(&self, what: &str) -> ! {
         let recent: Vec<&str> = self.recent.iter().map(String::as_str).collect();
-        panic!("the latest steps:\n{}\nafter {} requests: {what}", recent.join("\n"), self.asked);
+        let found = self.differences.join("\n\n");
+        panic!(
+            "the latest steps:\n{}\ndifferences:\n{found}\nafter {} requests: {what}",
+            recent.join("\n"),
+            self.asked
+        );
     }
 
     /// Opens the connections of a slot with its tickets.
@@ -205,7 +231,7 @@ impl History {
                 Some(Deviation { name, why, .. }) => {
                     self.deviations.entry(name).or_insert((0, why)).0 += 1;
                 }
-                None => self.differs(&format!("{what}\n  there: {theirs:?}")),
+                None => self.differs_here(&format!("{what}\n    {theirs:?} there")),
             }
         }
         *self.errors.entry(theirs.header.err).or_default() += 1;

@@ -4,7 +4,8 @@
 //! The history is a function of a seed. Each step is taken on both sides before the next one begins, so events have a
 //! determined place: those of a step reach every other session before that session's next answer.
 //!
-//! `ROOST_OPS`, `ROOST_SEED` and `ROOST_NODES` (1 or 3) change the run. `ROOST_RIVAL=zookeeper` compares ZooKeeper
+//! `ROOST_OPS`, `ROOST_SEED` and `ROOST_NODES` (1 or 3) change the run; `ROOST_DIFFERENCES` lets it go on after the
+//! first. `ROOST_RIVAL=zookeeper` compares ZooKeeper
 //! with another ZooKeeper, which shows whether a difference is the test's own.
 
 mod allowed;
@@ -38,7 +39,8 @@ fn roost_answers_as_zookeeper_does() {
         Ok("zookeeper") => Server::zookeeper(&dir.path().join("rival")),
         _ => Server::roost(&dir.path().join("roost"), nodes),
     };
-    let mut history = History::new(seed, &ours, &zookeeper);
+    let differences_max = from_env("ROOST_DIFFERENCES", 1) as usize;
+    let mut history = History::new(seed, &ours, &zookeeper, differences_max);
     history.run(ops);
     println!("{}", history.summary());
 }
