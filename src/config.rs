@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::limits::{SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN};
+use crate::limits::{
+    SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN, ZK_CONNECTIONS_PER_ADDRESS_DEFAULT,
+    ZK_FRAME_BYTES_DEFAULT, ZK_FRAME_BYTES_MAX,
+};
 use crate::types::NodeId;
 
 /// The whole file. `config/` holds commented examples of every key.
@@ -20,6 +23,8 @@ pub struct Config {
     pub http: ListenConfig,
     /// The door for other nodes.
     pub peer: ListenConfig,
+    /// The ZooKeeper door; closed when missing.
+    pub zk: Option<ZkConfig>,
     /// What all nodes of the cluster share.
     pub cluster: ClusterConfig,
     /// Timing of consensus.
@@ -49,6 +54,35 @@ pub struct NodeConfig {
 pub struct ListenConfig {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+}
+
+/// `[zk]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZkConfig {
+    /// Address and port to listen on. ZooKeeper's port is 2181.
+    pub listen: SocketAddr,
+    /// Bytes of one request. Source: ZooKeeper `jute.maxbuffer`.
+    #[serde(default = "zk_frame_bytes_max")]
+    pub frame_bytes_max: usize,
+    /// Connections from one address. Source: ZooKeeper `maxClientCnxns`.
+    #[serde(default = "zk_connections_per_address_max")]
+    pub connections_per_address_max: usize,
+    /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.
+    #[serde(default = "zk_words")]
+    pub words: Vec<String>,
+}
+
+fn zk_words() -> Vec<String> {
+    crate::zk::WORDS_DEFAULT.map(str::to_owned).to_vec()
+}
+
+fn zk_frame_bytes_max() -> usize {
+    ZK_FRAME_BYTES_DEFAULT
+}
+
+fn zk_connections_per_address_max() -> usize {
+    ZK_CONNECTIONS_PER_ADDRESS_DEFAULT
 }
 
 /// `[cluster]`
@@ -169,6 +203,14 @@ impl Config {
         if raft.snapshot_log_bytes < 1 << 20 {
             return refuse("raft.snapshot_log_bytes", "must be at least 1 MiB (1048576)".into());
         }
+        if let Some(zk) = &self.zk
+            && !(1_024..=ZK_FRAME_BYTES_MAX).contains(&zk.frame_bytes_max)
+        {
+            return refuse(
+                "zk.frame_bytes_max",
+                format!("{} is not within 1024 to {ZK_FRAME_BYTES_MAX}", zk.frame_bytes_max),
+            );
+        }
         let sessions = &self.sessions;
         if !(20..=10_000).contains(&sessions.tick_ms) {
             return refuse(
@@ -238,6 +280,11 @@ mod tests {
                 "raft.heartbeat_ms",
             ),
             ("[cluster]", "[sessions]\ntick_ms = 5\n[cluster]", "sessions.tick_ms"),
+            (
+                "[cluster]",
+                "[zk]\nlisten = \"127.0.0.1:2181\"\nframe_bytes_max = 99\n[cluster]",
+                "zk.frame_bytes_max",
+            ),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(named) && !error.contains('\n'), "{named}: {error}");

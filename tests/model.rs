@@ -198,7 +198,7 @@ fn acls() -> impl Strategy<Value = Vec<Acl>> {
         ("auth", ""),
         ("x509", "CN=u"),
     ];
-    let wrong = [("digest", "u"), ("ip", "10.0.0.0/33"), ("super", "")];
+    let wrong = [("digest", "u"), ("ip", "10.0.0.0/33"), ("super", ""), ("token", "red")];
     let pair = prop_oneof![
         20 => proptest::sample::select(pairs.to_vec()),
         1 => proptest::sample::select(wrong.to_vec())
@@ -238,6 +238,7 @@ fn znode_ops() -> impl Strategy<Value = Op> {
             .prop_map(|(parent, name, data, acl, mode)| Op::Create { parent, name, data, acl, mode }),
         6 => (paths(), versions()).prop_map(|(path, version)| Op::Delete { path, version }),
         2 => paths().prop_map(|path| Op::DeleteOwn { path }),
+        2 => (paths(), data()).prop_map(|(path, data)| Op::SetOwn { path, data }),
         3 => (paths(), data(), versions())
             .prop_map(|(path, data, version)| Op::SetData { path, data, version }),
         1 => (paths(), acls(), versions())

@@ -13,8 +13,8 @@ use std::path::Path;
 use goldenscript::{ArgumentConsumer, Context, Runner};
 use roost::tree::{Lifetime, Loader, SnapshotWriter, Tree};
 use roost::types::{
-    AclId, Applied, Data, Event, EventKind, Failure, Op, Origin, Outcome, Owner, Reply, SessionId,
-    Stat, Txn, TxnTime, ZnodePath,
+    AclId, Applied, Code, Data, Event, EventKind, Failure, Op, Origin, Outcome, Owner, Reply,
+    SessionId, Stat, Txn, TxnTime, ZnodePath,
 };
 use roost::zkcli::{self, Command};
 
@@ -187,11 +187,13 @@ impl World {
                 self.speak(&client, Op::Multi(below.into_iter().rev().map(delete).collect()), false)
             }
             Command::Get { path, stat } => {
-                let znode = self.tree.get(path.as_str()).ok_or("no such znode")?;
+                let znode =
+                    self.tree.readable(path.as_str(), &client.authority).map_err(Code::name)?;
                 Ok(format_data(znode.data()) + &format_stat(stat, &znode.stat()))
             }
             Command::Ls { path, stat, recursive } => {
-                let znode = self.tree.get(path.as_str()).ok_or("no such znode")?;
+                let znode =
+                    self.tree.readable(path.as_str(), &client.authority).map_err(Code::name)?;
                 let names: Vec<&str> = match recursive {
                     true => self
                         .tree
@@ -203,12 +205,14 @@ impl World {
                 Ok(format!("[{}]", names.join(", ")) + &format_stat(stat, &znode.stat()))
             }
             Command::Stat { path } => {
-                let znode = self.tree.get(path.as_str()).ok_or("no such znode")?;
+                let znode =
+                    self.tree.readable(path.as_str(), &client.authority).map_err(Code::name)?;
                 Ok(format_stat(true, &znode.stat()).trim_start().to_owned())
             }
             Command::GetAcl { path, stat } => {
-                let znode = self.tree.get(path.as_str()).ok_or("no such znode")?;
-                Ok(zkcli::format_acl(znode.acl()) + &format_stat(stat, &znode.stat()))
+                let (acl, znode) =
+                    self.tree.visible_acl(path.as_str(), &client.authority).map_err(Code::name)?;
+                Ok(zkcli::format_acl(&acl) + &format_stat(stat, &znode.stat()))
             }
         }
     }

@@ -39,7 +39,8 @@ const AT_HOME: [(&str, &[&str]); 15] = [
 ];
 
 /// The layers that are values and functions, and what they must not know of.
-const PURE: [&str; 7] = ["types", "tree", "watch", "session", "batch", "codec", "zkcli"];
+const PURE: [&str; 9] =
+    ["types", "identity", "tree", "watch", "session", "batch", "codec", "zkcli", "jute"];
 const IMPURE: [&str; 9] = [
     "tokio",
     "tracing",

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::http::HeaderValue;
 use axum::response::Response;
 use serde::Deserialize;
@@ -9,8 +11,8 @@ use super::error::Failed;
 use super::extract::Caller;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_CHILDREN_MAX};
 use crate::node::{Consistency, View};
-use crate::tree::{Znode, permits};
-use crate::types::{Code, Perms, Zxid};
+use crate::tree::Znode;
+use crate::types::Zxid;
 
 /// How fresh the state of a read has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -45,12 +47,8 @@ pub(crate) fn readable<'a>(
     path: &str,
     caller: &Caller,
 ) -> Result<&'a Znode, Failed> {
-    let zxid = view.tree.zxid();
-    let znode = view.tree.get(path).ok_or_else(|| Failed::code(Code::NoNode).at(zxid))?;
-    if !permits(znode.acl(), &caller.authority, Perms::READ) {
-        return Err(Failed::code(Code::NoAuth).at(zxid));
-    }
-    Ok(znode)
+    let found = view.tree.readable(path, &caller.authority);
+    found.map(Arc::as_ref).map_err(|code| Failed::code(code).at(view.tree.zxid()))
 }
 
 /// Adds the age of the state to the answer of a stale read.

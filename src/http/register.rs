@@ -133,8 +133,9 @@ impl Entry {
     fn op(&self, tree: &Tree, session: SessionId) -> Op {
         let data = Some(self.data.clone());
         match tree.get(self.path.as_str()) {
+            // Whether it still is when this is applied is for the tree to say.
             Some(znode) if znode.ephemeral_owner() == Some(session) => {
-                Op::SetData { path: self.path.clone(), data, version: Some(znode.stat().version) }
+                Op::SetOwn { path: self.path.clone(), data }
             }
             // If somebody else has it this is refused, which is as true as an answer can be.
             _ => Op::Create {
@@ -176,13 +177,15 @@ async fn register_all(
         Ok(write::together(ops))
     };
     let settle = |failure: &Failure, tree: &Tree| match failure.code {
-        Code::NoNode | Code::BadVersion => None,
-        Code::NodeExists => {
-            let held = entries.iter().enumerate().filter_map(|(index, entry)| {
+        Code::NoNode => None,
+        Code::NodeExists | Code::NoAuth => {
+            let mut held = entries.iter().enumerate().filter_map(|(index, entry)| {
                 let failed = entry.held(tree, session)?;
                 Some(if entries.len() > 1 { failed.in_item(index) } else { failed })
             });
-            held.into_iter().next()
+            // Nobody else has them: a list forbids it, or it was the session's other request, and a new plan may do.
+            let forbidden = (failure.code == Code::NoAuth).then(|| Failed::code(Code::NoAuth));
+            held.next().or(forbidden)
         }
         code => Some(Failed::code(code)),
     };

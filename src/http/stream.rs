@@ -33,6 +33,20 @@ impl Viewer {
         self.filters.iter().any(|filter| filter.kind != WatchKind::Children)
     }
 
+    /// Returns whether the viewer may hear of an event that its filters match: it may read the znode, and it
+    /// watches that znode or what is above it, or the list in which it is, which it may read too. A list may
+    /// have been closed to the viewer since it subscribed.
+    fn sees(&self, event: &Event) -> bool {
+        let may_read = |acl| permits(acl, &self.authority, Perms::READ);
+        let (path, parent) = (event.path.as_str(), event.path.parent_str());
+        may_read(&event.acl)
+            && (may_read(&event.parent_acl)
+                || self.filters.iter().any(|filter| match filter.kind {
+                    WatchKind::Subtree => filter.path.contains(path),
+                    _ => filter.path.as_str() == path || parent.is_none(),
+                }))
+    }
+
     /// Appends the JSON of those events of a change that the viewer may see. Returns whether there are any;
     /// if not, `out` is as before.
     pub(crate) fn write_change(&self, message: &Message, out: &mut Vec<u8>) -> bool {
@@ -41,7 +55,7 @@ impl Viewer {
         put(out, format_args!("{{\"zxid\":{},\"changes\":[", message.change.zxid()));
         let mut any = false;
         for (index, event) in message.events() {
-            if !permits(&event.acl, &self.authority, Perms::READ) {
+            if !self.sees(event) {
                 continue;
             }
             if any {

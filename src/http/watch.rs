@@ -22,8 +22,8 @@ use super::stream::{Events, Viewer};
 use crate::limits::{FILTERS_PER_SUBSCRIPTION_MAX, PAGE_BYTES_MAX, POLL_WAIT_MS_MAX};
 use crate::node::{Delivery, Subscription};
 use crate::registry::providers_path;
-use crate::tree::{Tree, permits};
-use crate::types::{Code, Error, Perms, ZnodePath, Zxid};
+use crate::tree::Tree;
+use crate::types::{Code, Error, ZnodePath, Zxid};
 use crate::watch::{Filter, Message, WatchKind};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -121,8 +121,10 @@ fn parse_filter(text: &str) -> Result<Filter, Failed> {
 /// Refuses to watch a znode that the caller may not read. One that does not exist (yet) may be watched.
 fn check_readable(tree: &Tree, filters: &[Filter], caller: &Caller) -> Result<(), Failed> {
     for filter in filters {
-        let znode = tree.get(filter.path.as_str());
-        if znode.is_some_and(|znode| !permits(znode.acl(), &caller.authority, Perms::READ)) {
+        if tree
+            .readable(filter.path.as_str(), &caller.authority)
+            .is_err_and(|code| code == Code::NoAuth)
+        {
             let why = format!("not permitted to read {}", filter.path);
             return Err(Failed::because(Code::NoAuth, why).at(tree.zxid()));
         }

@@ -338,7 +338,7 @@ pub(crate) struct AclOfBody {
     zxid: u64,
 }
 
-/// Reads the access control list of a znode.
+/// Reads the access control list of a znode; without the permission to change it, hashes of passwords are `x`.
 #[utoipa::path(get, path = "/v1/acl/{*path}", tag = "znodes",
     params(("path" = String, Path, description = "The znode's path"), ReadParams),
     responses((status = 200, description = "The rules", body = AclOfBody)))]
@@ -349,10 +349,10 @@ pub(crate) async fn get_acl(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
-    let znode = read::readable(&view, path.as_str(), &caller)?;
     let zxid = view.tree.zxid();
-    let body =
-        AclOfBody { acl: acl_out(znode.acl()), stat: StatBody::from(&znode.stat()), zxid: zxid.0 };
+    let found = view.tree.visible_acl(path.as_str(), &caller.authority);
+    let (acl, znode) = found.map_err(|code| Failed::code(code).at(zxid))?;
+    let body = AclOfBody { acl: acl_out(&acl), stat: StatBody::from(&znode.stat()), zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
 }
 

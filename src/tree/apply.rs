@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use super::change::event;
 use super::znode::next_version;
-use super::{BUILT_IN, Lifetime, Tree, Znode, acl, permits};
+use super::{BUILT_IN, Lifetime, Tree, Znode, lists};
+use crate::identity::{fix_up, permits};
 use crate::limits::{DATA_BYTES_MAX, TTL_MS_MAX};
 use crate::types::{
     Acl, AclId, Code, CreateMode, Data, Event, EventKind, Failure, Op, Perms, Reply, SessionId,
@@ -64,7 +64,14 @@ impl Tree {
                 self.create(client, &wanted, events)
             }
             Op::Delete { path, version } => self.delete(client, path, *version, events),
-            Op::DeleteOwn { path } => self.delete_own(client, path, events),
+            Op::DeleteOwn { path } => {
+                self.check_own(client, path)?;
+                self.delete(client, path, None, events)
+            }
+            Op::SetOwn { path, data } => {
+                self.check_own(client, path)?;
+                self.set_data(client, path, data.as_ref(), None, events)
+            }
             Op::SetData { path, data, version } => {
                 self.set_data(client, path, data.as_ref(), *version, events)
             }
@@ -87,7 +94,7 @@ impl Tree {
     ) -> Result<Reply, Code> {
         check_data(wanted.data)?;
         let lifetime = self.lifetime(wanted.mode, client.session)?;
-        let rules = acl::fix_up(wanted.acl, client.authority)?;
+        let rules = fix_up(wanted.acl, client.authority)?;
         let parent = self.existing(wanted.parent)?;
         check_permitted(parent, client, Perms::CREATE)?;
         let name = match wanted.mode.is_sequential() {
@@ -103,7 +110,7 @@ impl Tree {
         }
         let znode = Znode {
             data: wanted.data.cloned(),
-            acl: acl::intern(&mut self.acls, rules),
+            acl: lists::intern(&mut self.acls, rules),
             czxid: self.zxid,
             mzxid: self.zxid,
             pzxid: self.zxid,
@@ -113,7 +120,7 @@ impl Tree {
             ..Znode::default()
         };
         let stat = znode.stat();
-        events.push(event(EventKind::Created, path.clone(), &znode));
+        events.push(self.event(EventKind::Created, &path, &znode));
         self.link(&path, znode, true);
         Ok(Reply::Created { path, stat })
     }
@@ -159,14 +166,9 @@ impl Tree {
     }
 
     /// Whose it is is asked here and not by who proposes it: a session may end and another take its name in between.
-    fn delete_own(
-        &mut self,
-        client: Client<'_>,
-        path: &ZnodePath,
-        events: &mut Vec<Event>,
-    ) -> Result<Reply, Code> {
+    fn check_own(&self, client: Client<'_>, path: &ZnodePath) -> Result<(), Code> {
         match self.existing(path)?.ephemeral_owner() {
-            Some(owner) if owner == client.session => self.delete(client, path, None, events),
+            Some(owner) if owner == client.session => Ok(()),
             _ => Err(Code::NoAuth),
         }
     }
@@ -193,7 +195,7 @@ impl Tree {
             }
         });
         let znode = self.existing(path)?;
-        events.push(event(EventKind::DataChanged, path.clone(), znode));
+        events.push(self.event(EventKind::DataChanged, path, znode));
         Ok(Reply::DataSet { stat: znode.stat() })
     }
 
@@ -204,13 +206,13 @@ impl Tree {
         rules: &[Acl],
         aversion: Option<i32>,
     ) -> Result<Reply, Code> {
-        let rules = acl::fix_up(rules, client.authority)?;
+        let rules = fix_up(rules, client.authority)?;
         let znode = self.existing(path)?;
         check_permitted(znode, client, Perms::ADMIN)?;
         check_version(aversion, znode.aversion)?;
         let before = Arc::clone(&znode.acl);
-        let list = acl::intern(&mut self.acls, rules);
-        acl::release(&mut self.acls, &before);
+        let list = lists::intern(&mut self.acls, rules);
+        lists::release(&mut self.acls, &before);
         self.update(path.as_str(), |znode| {
             znode.acl = list;
             znode.aversion = next_version(znode.aversion);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Tree, Znode, acl, digest, idempotency};
+use super::{Tree, Znode, digest, idempotency, lists};
 use crate::types::{Data, Event, EventKind, Failure, NodeId, Reply, SessionId, ZnodePath, Zxid};
 
 impl Tree {
@@ -53,7 +53,7 @@ impl Tree {
         if let Some(due_ms) = znode.due_ms() {
             self.due.remove(&(due_ms, path.clone()));
         }
-        acl::release(&mut self.acls, &znode.acl);
+        lists::release(&mut self.acls, &znode.acl);
         if let Some(owner) = znode.ephemeral_owner() {
             self.update_session(owner, |session| session.ephemerals.remove(path.as_str()));
         }
@@ -64,7 +64,7 @@ impl Tree {
                 parent.pzxid = zxid;
             });
         }
-        Some(event(EventKind::Deleted, path.clone(), &znode))
+        Some(self.event(EventKind::Deleted, path, &znode))
     }
 
     /// Changes anything of a znode but its data and its ephemeral owner.
@@ -150,18 +150,26 @@ impl Tree {
         let change = self.results.insert(zxid, kept);
         self.rolling = self.rolling.wrapping_add(change);
     }
-}
 
-/// Returns the event of a change of this znode.
-pub(super) fn event(kind: EventKind, path: ZnodePath, znode: &Znode) -> Event {
-    Event { kind, path, data: znode.data.clone(), stat: znode.stat(), acl: Arc::clone(&znode.acl) }
+    /// Returns the event of a change of this znode, whose parent exists.
+    pub(super) fn event(&self, kind: EventKind, path: &ZnodePath, znode: &Znode) -> Event {
+        let parent = path.parent_str().and_then(|parent| self.get(parent));
+        Event {
+            kind,
+            path: path.clone(),
+            data: znode.data.clone(),
+            stat: znode.stat(),
+            acl: Arc::clone(&znode.acl),
+            parent_acl: Arc::clone(parent.map_or(&znode.acl, |parent| &parent.acl)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Tree, Znode, acl};
+    use super::super::{Tree, Znode, lists};
     use crate::types::{Acl, AclId, Perms, ZnodePath};
 
     #[test]
@@ -172,7 +180,7 @@ mod tests {
         let rules = vec![Acl { perms: Perms::READ, id }];
         let paths = ["/a", "/b"].map(|path| ZnodePath::parse(path).unwrap());
         for path in &paths {
-            let acl = acl::intern(&mut tree.acls, rules.clone());
+            let acl = lists::intern(&mut tree.acls, rules.clone());
             tree.link(path, Znode { acl, ..Znode::default() }, true);
         }
         let lists = ["/a", "/b"].map(|path| tree.get(path).unwrap().acl());

@@ -1,8 +1,9 @@
 use super::path_set::PathSet;
 use super::sessions::SESSIONS_OPENED_MAX;
 use super::snapshot::{MAGIC, Record};
-use super::{BUILT_IN, Lifetime, Session, Tree, Znode, acl, idempotency};
+use super::{BUILT_IN, Lifetime, Session, Tree, Znode, idempotency, lists};
 use crate::codec;
+use crate::identity::fix_up;
 use crate::limits::{
     DATA_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, IDEMPOTENCY_RESULTS_MAX, NODE_ID_MAX, SESSIONS_MAX,
     TTL_MS_MAX,
@@ -230,7 +231,7 @@ impl Loader {
         } else if !self.open.is_empty() || self.tree.znode_count() > 0 {
             return Err("the root comes twice".to_owned());
         }
-        znode.acl = acl::intern(&mut self.tree.acls, znode.acl.to_vec());
+        znode.acl = lists::intern(&mut self.tree.acls, znode.acl.to_vec());
         self.open.push(Open { path, znode, children: Vec::new() });
         Ok(())
     }
@@ -239,7 +240,7 @@ impl Loader {
         if znode.data().is_some_and(|data| data.len() > DATA_BYTES_MAX) {
             return Err(format!("the data of {path} exceeds {DATA_BYTES_MAX} bytes"));
         }
-        if acl::fix_up(&znode.acl, &[]).as_deref() != Ok(&znode.acl) {
+        if fix_up(&znode.acl, &[]).as_deref() != Ok(&znode.acl) {
             return Err(format!("the access control list of {path} is not well formed"));
         }
         match znode.lifetime {

@@ -26,19 +26,20 @@
 //! Where it departs from ZooKeeper: deletions of due container and TTL znodes name their candidates and are
 //! checked again when applied; TTLs count on the cluster's clock instead of `mtime`; a second request with
 //! the same idempotency key gets the first one's answer; data, lists and results have bounds (`limits`)
-//! that are checked here too; unknown ACL schemes are accepted and match exactly; closing a session deletes
-//! its ephemerals in path order.
+//! that are checked here too; closing a session deletes its ephemerals in path order; an access control list
+//! may not have permissions that do not exist.
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
 //! the tables beside the znodes, `due` the container and TTL rule, `change` the edits, `read` the
-//! questions, `digest` the hashes, `snapshot` and `load` the way to bytes and back.
+//! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
+//! to bytes and back. What a list permits is for [`identity`](crate::identity).
 
-mod acl;
 mod apply;
 mod change;
 mod digest;
 mod due;
 mod idempotency;
+mod lists;
 mod load;
 mod multi;
 mod path_set;
@@ -59,7 +60,7 @@ use crate::types::{
     TxnTime, ZnodePath, Zxid,
 };
 
-pub use acl::permits;
+pub use crate::identity::permits;
 pub use load::Loader;
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;
@@ -126,7 +127,7 @@ impl Tree {
                 }],
                 _ => Vec::new(),
             };
-            let acl = self::acl::intern(&mut tree.acls, acl);
+            let acl = lists::intern(&mut tree.acls, acl);
             tree.link(&path, Znode { acl, ..Znode::default() }, false);
         }
         tree

@@ -2,12 +2,37 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Session, Tree, Znode};
-use crate::types::{NodeId, SessionId, TxnTime, ZnodePath, Zxid};
+use crate::identity::{masked, permits};
+use crate::types::{Acl, AclId, Code, NodeId, Perms, SessionId, TxnTime, ZnodePath, Zxid};
 
 impl Tree {
     /// Returns the znode at a path. A text that is no valid path has none.
     pub fn get(&self, path: &str) -> Option<&Arc<Znode>> {
         self.nodes.get(path)
+    }
+
+    /// Returns the znode at a path to somebody with this authority who wants to know that it exists, its data
+    /// or its children. Errors: `NoNode`, and `NoAuth` without the permission READ. Source: ZooKeeper
+    /// `FinalRequestProcessor`, which asks for it in `exists` too since 3.9.2.
+    pub fn readable(&self, path: &str, authority: &[AclId]) -> Result<&Arc<Znode>, Code> {
+        let znode = self.get(path).ok_or(Code::NoNode)?;
+        if permits(&znode.acl, authority, Perms::READ) { Ok(znode) } else { Err(Code::NoAuth) }
+    }
+
+    /// Returns the znode at a path, and its access control list as somebody with this authority may see it:
+    /// without the permission ADMIN the hashes of passwords are shown as `x`. Empty means open to everyone.
+    /// Errors: `NoNode`, and `NoAuth` with neither READ nor ADMIN.
+    pub fn visible_acl(
+        &self,
+        path: &str,
+        authority: &[AclId],
+    ) -> Result<(Vec<Acl>, &Arc<Znode>), Code> {
+        let znode = self.get(path).ok_or(Code::NoNode)?;
+        let either = Perms(Perms::READ.0 | Perms::ADMIN.0);
+        match permits(&znode.acl, authority, either) {
+            true => Ok((masked(&znode.acl, authority), znode)),
+            false => Err(Code::NoAuth),
+        }
     }
 
     /// Returns a live session.

@@ -24,6 +24,8 @@ pub struct Event {
     pub data: Option<Data>,
     /// The stat after the change; before it for `Deleted`.
     pub stat: Stat,
-    /// The access control list that decides who may hear of it.
+    /// The access control list of the znode, before the change for `Deleted`: who may not read it may not hear of it.
     pub acl: AclList,
+    /// That of its parent, its own for the root: decides who may hear that the list of children has changed.
+    pub parent_acl: AclList,
 }

@@ -167,7 +167,7 @@ pub enum Op {
         /// Only if the version is this.
         version: Option<i32>,
     },
-    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetAcl` and `Check` only.
+    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetOwn`, `SetAcl` and `Check` only.
     Multi(#[serde(deserialize_with = "flat")] Vec<Op>),
     /// Opens a session; the tree chooses its id.
     OpenSession {
@@ -205,6 +205,14 @@ pub enum Op {
     DeleteOwn {
         /// Which.
         path: ZnodePath,
+    },
+    /// Replaces the data of an ephemeral znode of the transaction's own session, as `SetData` does; that of anybody else is
+    /// `NoAuth`.
+    SetOwn {
+        /// Of which znode.
+        path: ZnodePath,
+        /// The new data.
+        data: Option<Data>,
     },
 }
 
@@ -247,7 +255,7 @@ pub enum Reply {
     },
     /// Of `Delete` and `DeleteOwn`.
     Deleted,
-    /// Of `SetData`.
+    /// Of `SetData` and `SetOwn`.
     DataSet {
         /// The stat after it.
         stat: Stat,

@@ -130,7 +130,9 @@ fn check(text: &str) -> Result<(), PathError> {
             return refuse(format!("the path {text:?} has the relative element {element:?}"));
         }
     }
-    let refused = |c: &char| matches!(u32::from(*c), 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff);
+    // Java sees a character beyond U+FFFF as two from U+D800 to U+DFFF, so its clients can neither make nor read it.
+    let refused =
+        |c: &char| matches!(u32::from(*c), 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..);
     match text.char_indices().find(|(_, c)| refused(c)) {
         Some((at, c)) => {
             refuse(format!("the path has the character U+{:04X} at byte {at}", u32::from(c)))
@@ -198,6 +200,7 @@ mod tests {
             "/a\u{85}",
             "/\u{e000}",
             "/\u{fff0}",
+            "/\u{1f600}",
         ] {
             assert!(ZnodePath::parse(bad).is_err(), "{bad:?}");
         }

@@ -388,7 +388,14 @@ pub(super) mod tests {
 
     pub(in crate::watch) fn event(kind: EventKind, path: &str) -> Event {
         let path = ZnodePath::parse(path).unwrap();
-        Event { kind, path, data: None, stat: Stat::default(), acl: Arc::from([]) }
+        Event {
+            kind,
+            path,
+            data: None,
+            stat: Stat::default(),
+            acl: Arc::from([]),
+            parent_acl: Arc::from([]),
+        }
     }
 
     pub(in crate::watch) fn filter(kind: WatchKind, path: &str) -> Filter {

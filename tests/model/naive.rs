@@ -145,6 +145,7 @@ impl Naive {
                     | Op::Delete { .. }
                     | Op::DeleteOwn { .. }
                     | Op::SetData { .. }
+                    | Op::SetOwn { .. }
                     | Op::SetAcl { .. }
                     | Op::Check { .. }
             );
@@ -194,6 +195,14 @@ impl Naive {
                 }
                 events.push(self.event(EventKind::DataChanged, path.as_str()));
                 Ok(Reply::DataSet { stat: self.stat(path.as_str()) })
+            }
+            Op::SetOwn { path, data } => {
+                let node = self.nodes.get(path.as_str()).ok_or(Code::NoNode)?;
+                if node.lifetime != Lifetime::Ephemeral(txn.session) {
+                    return Err(Code::NoAuth);
+                }
+                let (path, data) = (path.clone(), data.clone());
+                self.op(txn, &Op::SetData { path, data, version: None }, events)
             }
             Op::SetAcl { path, acl, aversion } => {
                 let acl = stored_acl(acl, &txn.authority)?;
@@ -327,8 +336,11 @@ impl Naive {
     fn event(&self, kind: EventKind, path: &str) -> Event {
         let node = &self.nodes[path];
         let acl = node.acl.as_slice().into();
+        let parent = if path == "/" { "/" } else { parent_of(path) };
+        let parent_acl = self.nodes[parent].acl.as_slice().into();
+        let (data, stat) = (node.data.clone(), self.stat(path));
         let path = ZnodePath::parse(path).unwrap();
-        Event { kind, data: node.data.clone(), stat: self.stat(path.as_str()), acl, path }
+        Event { kind, data, stat, acl, parent_acl, path }
     }
 
     fn stat(&self, path: &str) -> Stat {
@@ -415,7 +427,7 @@ fn stored_acl(rules: &[Acl], authority: &[AclId]) -> Result<Vec<Acl>, Code> {
                 .filter(|who| ["digest", "x509"].contains(&&*who.scheme))
                 .cloned()
                 .collect(),
-            ("digest", "u") | ("ip", "10.0.0.0/33") | ("super", _) => vec![],
+            ("digest", "u") | ("ip", "10.0.0.0/33") | ("super" | "token", _) => vec![],
             _ => vec![rule.id.clone()],
         };
         if expanded.is_empty() || rule.perms.0 > 31 {

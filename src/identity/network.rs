@@ -1,0 +1,81 @@
+use core::net::IpAddr;
+
+use crate::types::AclId;
+
+/// Returns the identity that an address is. An IPv4 address that arrives in IPv6 clothes is IPv4.
+pub fn of_address(address: IpAddr) -> AclId {
+    AclId { scheme: "ip".to_owned(), id: address.to_canonical().to_string() }
+}
+
+/// Returns whether an address lies in `addr` or `addr/bits`. Texts that are neither match nothing.
+pub(super) fn is_in(network: &str, address: &str) -> bool {
+    let (Some((network, bits)), Ok(address)) = (parse(network), address.parse::<IpAddr>()) else {
+        return false;
+    };
+    match (network, address.to_canonical()) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            (network.to_bits() ^ address.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            (network.to_bits() ^ address.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// Parses `addr` or `addr/bits`; bits are at most the width of the address.
+pub(super) fn parse(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
+        None => (text, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    (bits.unwrap_or(width) <= width).then_some((address, bits.unwrap_or(width)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_in, of_address, parse};
+
+    #[test]
+    fn an_address_lies_in_a_network_by_its_leading_bits() {
+        for (network, address, expected) in [
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("10.1.0.0/16", "10.1.255.9", true),
+            ("10.1.0.0/16", "10.2.0.0", false),
+            ("10.1.0.0/15", "10.0.9.9", true),
+            ("0.0.0.0/0", "255.1.2.3", true),
+            ("10.1.2.3/32", "10.1.2.3", true),
+            ("10.1.0.0/16", "::ffff:10.1.0.9", true),
+            ("2001:db8::/32", "2001:db8:8000::5", true),
+            ("2001:db8::/32", "2001:db9::", false),
+            ("::/0", "2001:db9::", true),
+            ("::/0", "10.0.0.1", false),
+            ("0.0.0.0/0", "::1", false),
+            ("::1", "::1", true),
+            ("nonsense", "::1", false),
+            ("::1", "nonsense", false),
+        ] {
+            assert_eq!(is_in(network, address), expected, "{address} in {network}");
+        }
+    }
+
+    #[test]
+    fn a_network_has_no_more_bits_than_its_address() {
+        for good in ["1.2.3.4", "1.2.3.4/0", "1.2.3.4/32", "::/128", "::1"] {
+            assert!(parse(good).is_some(), "{good}");
+        }
+        for bad in ["1.2.3.4/33", "::/129", "1.2.3", "", "/", "1.2.3.4/", "1.2.3.4/-1", "a/8"] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_identity_of_an_address_is_its_shortest_text() {
+        let id = |text: &str| of_address(text.parse().unwrap()).id;
+        assert_eq!(id("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(id("2001:0db8:0::1"), "2001:db8::1");
+    }
+}
