@@ -14,8 +14,12 @@ SIGTERM or its stdin ends. The servers end with it, even if it is killed with -9
     ROOST_SUPER    name and password, joined by a colon, of the super user
     ROOST_CONTROL  address of the control port
 
-Control: `POST /kill?server=N` (with -9; answers when the process is gone), `/spawn` (starts it), `/start`
-(starts it and answers when it serves), `/pause` and `/resume` (SIGSTOP, SIGCONT), `GET /leader` (its number, 0 when there is none), `GET /pid?server=N`.
+Control: `POST /kill?server=N` (with -9; answers when the process is gone), `/spawn` (starts it), `/start` (starts it
+and answers when it serves), `/pause` and `/resume` (SIGSTOP, SIGCONT), `GET /leader` (its number, 0 when there is
+none). DIR/pids holds the process ids that the servers have at first.
+
+With --defaults the servers have the defaults that they come with, as benchmarks want them: else timeouts are short,
+every four-letter word is answered, and the JVMs are small.
 """
 
 import argparse
@@ -86,7 +90,8 @@ def die_with_parent():
 class Ensemble:
     """The processes. Subclasses know how to configure and to ask one kind of server."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, defaults):
+        self.defaults = defaults
         self.dir = pathlib.Path(directory).resolve()
         self.processes = {}
         ports = free_ports(9)
@@ -161,6 +166,8 @@ class ZooKeeper(Ensemble):
     """Debian's Apache ZooKeeper."""
 
     kind = "zookeeper"
+    short_times = ("tickTime=500", "initLimit=40", "syncLimit=20", "maxSessionTimeout=60000")
+    small_jvm = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
     def configure(self, server):
         home = self.home(server)
@@ -171,31 +178,25 @@ class ZooKeeper(Ensemble):
             for n in SERVERS
         ]
         (home / "zoo.cfg.dynamic").write_text("\n".join(members) + "\n")
-        (home / "zoo.cfg").write_text(
-            "\n".join(
-                [
-                    "tickTime=500",
-                    "initLimit=40",
-                    "syncLimit=20",
-                    "maxClientCnxns=0",
-                    "maxSessionTimeout=60000",
-                    "reconfigEnabled=true",
-                    "standaloneEnabled=false",
-                    "admin.enableServer=false",
-                    "4lw.commands.whitelist=*",
-                    f"dataDir={home}/data",
-                    f"dynamicConfigFile={home}/zoo.cfg.dynamic",
-                    "",
-                ]
-            )
-        )
+        lines = [
+            # There is no default of these; the values are those of the example that ZooKeeper comes with.
+            *(("tickTime=2000", "initLimit=10", "syncLimit=5") if self.defaults else self.short_times),
+            # Loads come from one address here.
+            "maxClientCnxns=0",
+            "admin.enableServer=false",
+            "standaloneEnabled=false",
+            "reconfigEnabled=true",
+            "4lw.commands.whitelist=*",
+            f"dataDir={home}/data",
+            f"dynamicConfigFile={home}/zoo.cfg.dynamic",
+            "",
+        ]
+        (home / "zoo.cfg").write_text("\n".join(lines))
 
     def command(self, server):
         return [
             "java",
-            "-Xmx512m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
+            *(() if self.defaults else self.small_jvm),
             "-Dzookeeper.extendedTypesEnabled=true",
             "-Dznode.container.checkIntervalMs=1000",
             f"-Dzookeeper.DigestAuthenticationProvider.superDigest={digest_id(SUPER)}",
@@ -227,8 +228,8 @@ class Roost(Ensemble):
 
     kind = "roost"
 
-    def __init__(self, directory, binary):
-        super().__init__(directory)
+    def __init__(self, directory, defaults, binary):
+        super().__init__(directory, defaults)
         self.binary = pathlib.Path(binary).resolve()
         self.secret = secrets.token_hex(16)
 
@@ -246,6 +247,7 @@ class Roost(Ensemble):
             f'secret = "{self.secret}"',
             "[zk]",
             f'listen = "{HOST}:{self.client_ports[server]}"',
+            *(() if self.defaults else ('words = ["*"]',)),
             "",
         ]
         (home / "node.toml").write_text("\n".join(lines))
@@ -325,12 +327,7 @@ def control(ensemble):
                 self.answer(500, error)
 
         def do_GET(self):
-            self.attempt(
-                {
-                    "/leader": ensemble.leader,
-                    "/pid": lambda: ensemble.processes[self.server_number()].pid,
-                }
-            )
+            self.attempt({"/leader": ensemble.leader})
 
         def do_POST(self):
             self.attempt(
@@ -357,6 +354,8 @@ def write_env(ensemble, port):
         "ROOST_SUPER": SUPER,
         "ROOST_CONTROL": f"{HOST}:{port}",
     }
+    pids = " ".join(str(process.pid) for process in ensemble.processes.values())
+    (ensemble.dir / "pids").write_text(pids + "\n")
     text = "".join(f"export {name}={value}\n" for name, value in variables.items())
     part = ensemble.dir / "env.part"
     part.write_text(text)
@@ -375,8 +374,12 @@ def main():
     parser.add_argument("kind", choices=["roost", "zookeeper"])
     parser.add_argument("--binary", default="target/debug/roost")
     parser.add_argument("--dir", required=True)
+    parser.add_argument("--defaults", action="store_true")
     args = parser.parse_args()
-    ensemble = Roost(args.dir, args.binary) if args.kind == "roost" else ZooKeeper(args.dir)
+    if args.kind == "roost":
+        ensemble = Roost(args.dir, args.defaults, args.binary)
+    else:
+        ensemble = ZooKeeper(args.dir, args.defaults)
     # Children die with the thread that started them: all are started by this one, which also serves.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     threading.Thread(target=end_with_stdin, daemon=True).start()
