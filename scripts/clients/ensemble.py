@@ -388,7 +388,7 @@ def main():
         with http.server.HTTPServer((HOST, 0), control(ensemble)) as server:
             write_env(ensemble, server.server_port)
             server.serve_forever()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         sys.exit(f"ensemble: {error}")
     finally:
         ensemble.stop_all()

@@ -136,13 +136,17 @@ final class Plain {
     }
 
     private static void reattached(Suite suite) throws Exception {
-        ZooKeeper client = connect(suite);
+        connect(suite).close();
         String path = "/" + suite.root + "/e";
+        ZooKeeper client = suite.closing(new ZooKeeper(Suite.SERVERS[0], Suite.SESSION_MS, event -> {}));
+        Suite.await("the connection", () -> client.getState().isConnected());
         client.create(path, new byte[0], ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL);
+        // Two living clients of one session would take it from each other.
+        Suite.kill(1);
         ZooKeeper twin =
                 suite.closing(
                         new ZooKeeper(
-                                Suite.ALL,
+                                Suite.SERVERS[1] + "," + Suite.SERVERS[2],
                                 Suite.SESSION_MS,
                                 event -> {},
                                 client.getSessionId(),

@@ -160,12 +160,14 @@ async fn access_control() {
     client.auth("digest", b"me:mine").await.unwrap();
     let private = CreateMode::Persistent.with_acls(Acls::creator_all());
     client.create("/mine", b"x", &private).await.unwrap();
+    other.sync("/").await.unwrap();
     assert_eq!(other.get_data("/mine").await.unwrap_err(), Error::NoAuth);
     let (acl, _) = client.get_acl("/mine").await.unwrap();
     assert_eq!(acl[0].scheme(), "digest");
     let users = client.list_auth_users().await.unwrap();
     assert!(users.iter().any(|user| (user.scheme(), user.user()) == ("digest", "me")));
     client.set_acl("/mine", &Acls::anyone_all(), Some(0)).await.unwrap();
+    other.sync("/").await.unwrap();
     assert_eq!(other.get_data("/mine").await.unwrap().0, b"x");
 }
 
