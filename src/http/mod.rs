@@ -29,8 +29,6 @@ mod answer;
 #[cfg(test)]
 mod api_tests;
 mod cluster;
-#[cfg(test)]
-mod door_tests;
 mod dto;
 mod error;
 mod extract;
@@ -47,6 +45,8 @@ mod services;
 mod sessions;
 mod snapshot;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 mod znodes;

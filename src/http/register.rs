@@ -25,24 +25,8 @@ use crate::types::{Code, CreateMode, Data, Error, Failure, Op, Reply, SessionId,
 #[schema(as = Registration)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegistrationBody {
-    /// Unique within the service; `host:port` when left out.
-    id: Option<String>,
-    host: String,
-    port: u16,
-    /// Share of the traffic relative to the others; 100 when left out.
-    weight: Option<u32>,
-    #[serde(default)]
-    metadata: BTreeMap<String, String>,
-    /// `up` when left out.
-    status: Option<String>,
-}
-
-/// The same, of a named service.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ServiceRegistration)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ServiceRegistrationBody {
-    service: String,
+    /// Which service; may be left out where the URL names it, and then only repeats it.
+    service: Option<String>,
     /// Unique within the service; `host:port` when left out.
     id: Option<String>,
     host: String,
@@ -59,7 +43,7 @@ pub(crate) struct ServiceRegistrationBody {
 #[schema(as = Register)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterBody {
-    providers: Vec<ServiceRegistrationBody>,
+    providers: Vec<RegistrationBody>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -118,8 +102,17 @@ impl Entry {
         Ok(Entry { service, id, parent, path, data: Data::new(data) })
     }
 
-    fn provider(service: String, body: RegistrationBody) -> Result<Entry, Failed> {
-        let RegistrationBody { id, host, port, weight, metadata, status } = body;
+    /// `named` is the service that the URL names, if it does.
+    fn provider(named: Option<String>, body: RegistrationBody) -> Result<Entry, Failed> {
+        let RegistrationBody { service, id, host, port, weight, metadata, status } = body;
+        let service = match (named, service) {
+            (Some(named), Some(service)) if named != service => {
+                let why = format!("service is {service:?}, but the URL names {named:?}");
+                return Err(Failed::bad_arguments(why));
+            }
+            (Some(service), _) | (None, Some(service)) => service,
+            (None, None) => return Err(Failed::bad_arguments("service is missing")),
+        };
         let weight = weight.unwrap_or(WEIGHT_DEFAULT);
         let status = status.unwrap_or_else(|| STATUS_DEFAULT.to_owned());
         let provider = Provider { host, port, weight, metadata, status };
@@ -227,7 +220,7 @@ pub(crate) async fn register_provider(
     caller: Caller,
     Json(body): Json<RegistrationBody>,
 ) -> Result<Response, Failed> {
-    register_one(&door, &caller, Entry::provider(name, body)?).await
+    register_one(&door, &caller, Entry::provider(Some(name), body)?).await
 }
 
 /// Records a consumer; a session may do so again, to replace the data.
@@ -264,9 +257,7 @@ pub(crate) async fn register(
     let mut entries = Vec::with_capacity(body.providers.len());
     let mut paths = BTreeSet::new();
     for (index, one) in body.providers.into_iter().enumerate() {
-        let ServiceRegistrationBody { service, id, host, port, weight, metadata, status } = one;
-        let body = RegistrationBody { id, host, port, weight, metadata, status };
-        let entry = Entry::provider(service, body).map_err(|failed| failed.in_item(index))?;
+        let entry = Entry::provider(None, one).map_err(|failed| failed.in_item(index))?;
         if !paths.insert(entry.path.clone()) {
             let why = format!("{} is registered twice in this request", entry.path);
             return Err(Failed::bad_arguments(why).in_item(index));

@@ -1,7 +1,8 @@
 use std::str::FromStr;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -60,16 +61,24 @@ pub(crate) async fn open_session(
     Ok(answer::json_at(StatusCode::CREATED, zxid, &body))
 }
 
-/// Returns the session that the URL names, which has to be the one that the token proves.
-fn own(text: &str, caller: &Caller) -> Result<SessionId, Failed> {
-    let session = SessionId::from_str(text).map_err(Failed::bad_arguments)?;
-    if caller.need_session()? != session {
-        return Err(Failed::because(
-            Code::AuthFailed,
-            "Roost-Session is the token of another session",
-        ));
+/// The session that the URL names, which has to be the one that the caller's token proves, and the caller.
+#[derive(Debug)]
+pub(crate) struct Own(SessionId, Caller);
+
+impl FromRequestParts<Door> for Own {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Own, Failed> {
+        let Segments(text) = Segments::<String>::from_request_parts(parts, door).await?;
+        let Params(NoParams {}) = Params::from_request_parts(parts, door).await?;
+        let caller = Caller::from_request_parts(parts, door).await?;
+        let session = SessionId::from_str(&text).map_err(Failed::bad_arguments)?;
+        if caller.need_session()? != session {
+            let why = "Roost-Session is the token of another session";
+            return Err(Failed::because(Code::AuthFailed, why));
+        }
+        Ok(Own(session, caller))
     }
-    Ok(session)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,11 +97,8 @@ pub(crate) struct RenewedBody {
     responses((status = 200, description = "The leader has noted it", body = RenewedBody)))]
 pub(crate) async fn renew_session(
     State(door): State<Door>,
-    Segments(session): Segments<String>,
-    Params(NoParams {}): Params<NoParams>,
-    caller: Caller,
+    Own(session, _): Own,
 ) -> Result<Response, Failed> {
-    let session = own(&session, &caller)?;
     let alive = door.node().renew(session).await?;
     let tree = door.node().local();
     let (zxid, found) = (tree.zxid(), tree.session(session));
@@ -121,11 +127,8 @@ pub(crate) struct ClosedBody {
     responses((status = 200, description = "It is closed", body = ClosedBody)))]
 pub(crate) async fn close_session(
     State(door): State<Door>,
-    Segments(session): Segments<String>,
-    Params(NoParams {}): Params<NoParams>,
-    caller: Caller,
+    Own(session, caller): Own,
 ) -> Result<Response, Failed> {
-    let session = own(&session, &caller)?;
     let op = Op::CloseSession { session, unless_moved_from: None };
     match write::submit(&door, caller, op).await? {
         (Reply::Removed { znodes }, zxid) => {

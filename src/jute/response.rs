@@ -143,6 +143,7 @@ impl Response {
 
     /// Reads the answer to a request with this opcode from the bytes behind a header whose `err` is 0.
     pub fn decode(opcode: i32, body: &[u8]) -> Result<Response, DecodeError> {
+        #[allow(clippy::wildcard_imports, reason = "all of them, at once")]
         use opcodes::*;
         let mut reader = Reader::new(body);
         Ok(match opcode {

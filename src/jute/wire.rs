@@ -76,6 +76,11 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Appends bytes as they are, such as records that were encoded before.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     /// Appends the number of items of a list; the items follow.
     pub fn length(&mut self, length: usize) {
         i32::try_from(length).expect("a frame is shorter than 2 GiB").write(self);

@@ -132,7 +132,7 @@ impl Line {
 
     /// Submits a write without waiting for it: its answer comes to the inbox, after those of the writes before it. The
     /// errors mean that nothing was done, and give the op back.
-    pub fn submit(&mut self, op: Op) -> Result<(), (Error, Op)> {
+    pub fn submit(&mut self, op: Box<Op>) -> Result<(), (Error, Box<Op>)> {
         if let Err(error) = self.node.admit_writes() {
             return Err((error, op));
         }
@@ -141,11 +141,11 @@ impl Line {
             owner: (!self.session.is_none()).then_some(self.owner),
             authority: std::mem::take(&mut self.authority),
             idempotency_key: None,
-            op,
+            op: *op,
         };
         let outcome = self.node.enqueue(&mut request, Waiter::Line(self.id));
         self.authority = request.authority;
-        outcome.map_err(|error| (error, request.op))
+        outcome.map_err(|error| (error, Box::new(request.op)))
     }
 
     /// Waits until there is something to look at. Cancelling loses nothing.

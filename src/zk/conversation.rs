@@ -186,7 +186,7 @@ impl Conversation {
             if let Task::Write { op, .. } = &mut one.task
                 && let Some(wanted) = op.take()
             {
-                match self.line.submit(*wanted) {
+                match self.line.submit(wanted) {
                     Ok(()) => {}
                     Err((Error::TooLarge { .. }, _)) => {
                         one.task = Task::Refused(Code::BadArguments.number());
@@ -196,7 +196,7 @@ impl Conversation {
                     }
                     // No leader, or a full queue: it is tried again.
                     Err((_, wanted)) => {
-                        *op = Some(Box::new(wanted));
+                        *op = Some(wanted);
                         break;
                     }
                 }

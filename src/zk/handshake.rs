@@ -58,7 +58,7 @@ async fn attach(door: &Door, address: IpAddr, request: &ConnectRequest) -> Greet
         let password = known.unwrap_or_default();
         (Op::AttachSession { session, password, owner, timeout_ms }, password)
     };
-    match submit(&mut line, op).await {
+    match submit(&mut line, Box::new(op)).await {
         Ok(Answer { zxid, result: Ok(Reply::Session { session, timeout_ms }) }) => {
             line.bind(session);
             let reply = welcome(request, session, timeout_ms, &password);
@@ -73,7 +73,7 @@ async fn attach(door: &Door, address: IpAddr, request: &ConnectRequest) -> Greet
 }
 
 /// Submits an op, as soon as the node takes it, and waits for its answer.
-async fn submit(line: &mut Line, mut op: Op) -> Result<Answer, &'static str> {
+async fn submit(line: &mut Line, mut op: Box<Op>) -> Result<Answer, &'static str> {
     loop {
         match line.submit(op) {
             Ok(()) => break,

@@ -300,7 +300,9 @@ pub(super) fn wchc(door: &Door) -> String {
     for (session, paths) in door.node().watched_paths() {
         if !paths.is_empty() {
             let _ = writeln!(text, "{}", hex(session));
-            paths.iter().for_each(|path| drop(writeln!(text, "\t{path}")));
+            for path in paths {
+                let _ = writeln!(text, "\t{path}");
+            }
         }
     }
     text + "\n"
@@ -316,7 +318,9 @@ pub(super) fn wchp(door: &Door) -> String {
     let mut text = String::new();
     for (path, sessions) in by_path {
         let _ = writeln!(text, "{path}");
-        sessions.iter().for_each(|session| drop(writeln!(text, "\t{}", hex(*session))));
+        for session in sessions {
+            let _ = writeln!(text, "\t{}", hex(session));
+        }
     }
     text + "\n"
 }
