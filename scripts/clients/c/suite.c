@@ -215,7 +215,7 @@ static void access_control(zhandle_t *client) {
     CHECK(acl.count == 1 && strcmp(acl.data[0].id.scheme, "digest") == 0 && acl.data[0].perms == ZOO_PERM_ALL);
     deallocate_ACL_vector(&acl);
     SAME(zoo_set_acl(client, below("/mine"), 0, &ZOO_OPEN_ACL_UNSAFE), ZOK);
-    SAME(zoo_set(stranger, below("/mine"), "y", 1, -1), ZOK);
+    SAME(zoo_set(stranger, below("/mine"), "y", 1, -1), ZOK); /* a write is never behind */
     zookeeper_close(stranger);
 }
 

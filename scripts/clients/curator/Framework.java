@@ -203,10 +203,13 @@ final class Framework {
         CuratorFramework stranger = suite.client();
         owner.create().withACL(ZooDefs.Ids.CREATOR_ALL_ACL).forPath("/mine", Suite.bytes("x"));
         Suite.same("x", Suite.text(owner.getData().forPath("/mine")));
+        // It is on its way before the read that follows, which waits behind it.
+        stranger.sync().forPath("/mine");
         Suite.refused(KeeperException.NoAuthException.class, () -> stranger.getData().forPath("/mine"));
         Suite.refused(KeeperException.NoAuthException.class, () -> stranger.setData().forPath("/mine"));
         Suite.same("digest", owner.getACL().forPath("/mine").get(0).getId().getScheme());
         owner.setACL().withACL(ZooDefs.Ids.OPEN_ACL_UNSAFE).forPath("/mine");
+        stranger.sync().forPath("/mine");
         Suite.same("x", Suite.text(stranger.getData().forPath("/mine")));
     }
 

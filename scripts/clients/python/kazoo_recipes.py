@@ -119,6 +119,7 @@ class Locks(EnsembleTest):
     def test_a_lease_is_for_one_until_its_time_is_over(self):
         one, two = self.connect(), self.connect()
         self.assertTrue(NonBlockingLease(one, "/lease", timedelta(seconds=30), identifier="one"))
+        two.sync("/")
         self.assertFalse(NonBlockingLease(two, "/lease", timedelta(seconds=30), identifier="two"))
         self.assertTrue(NonBlockingLease(one, "/lease", timedelta(milliseconds=1), identifier="one"))
         wait_for(
@@ -146,6 +147,7 @@ class Groups(EnsembleTest):
         maker, waiter = self.connect(), self.connect()
         barrier = maker.Barrier("/barrier")
         barrier.create()
+        waiter.sync("/")
         self.assertFalse(waiter.Barrier("/barrier").wait(timeout=0.1))
         passed = threading.Event()
         thread = threading.Thread(target=lambda: waiter.Barrier("/barrier").wait(30) and passed.set())
@@ -175,13 +177,17 @@ class Groups(EnsembleTest):
         first, second = one.Party("/party", "one"), two.Party("/party", "two")
         first.join()
         second.join()
+        one.sync("/")
         self.assertEqual(sorted(first), ["one", "two"])
         second.leave()
+        one.sync("/")
         self.assertEqual(list(first), ["one"])
         shallow = two.ShallowParty("/shallow", "two")
         shallow.join()
+        one.sync("/")
         self.assertEqual(list(one.ShallowParty("/shallow")), ["two"])
         two.stop()
+        one.sync("/")
         self.assertEqual(len(one.ShallowParty("/shallow")), 0)
 
     def test_a_partitioner_divides_a_set_and_divides_it_anew(self):
@@ -220,6 +226,7 @@ class Queues(EnsembleTest):
         for value, priority in ((b"b", 100), (b"c", 100), (b"a", 10)):
             queue.put(value, priority)
         self.assertEqual(len(queue), 3)
+        two.sync("/")
         self.assertEqual([two.Queue("/queue").get() for _ in range(4)], [b"a", b"b", b"c", None])
 
     def test_consumers_of_a_queue_get_each_entry_once(self):
@@ -309,6 +316,7 @@ class Watchers(EnsembleTest):
     def test_a_tree_cache_becomes_and_stays_a_copy(self):
         client, other = self.connect(), self.connect()
         other.create("/tree/a/b", b"1", makepath=True)
+        client.sync("/")
         cache = TreeCache(client, "/tree")
         events = []
         cache.listen(events.append)
