@@ -105,8 +105,9 @@ def measure(kind, args):
 
 
 def show(rounds):
-    print(f"{'':10} {'load':6} {'per s':>9} {'slowest s':>9} {'p50 ms':>8} {'p99 ms':>8} {'p99.9 ms':>8} {'max ms':>8}", end="")
-    print(f" {'server CPU µs':>13} {'client CPU µs':>13}")
+    heads = ("per s", "slowest s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "server CPU µs", "client CPU µs")
+    widths = (9, 9, 8, 8, 8, 8, 13, 13)
+    print(f"{'':10} {'load':6}", *(f"{head:>{width}}" for head, width in zip(heads, widths)))
     for number, results in enumerate(rounds, 1):
         for kind, figures in results.items():
             for load in ("write", "read"):

@@ -2,8 +2,8 @@
  * A load generator for servers of ZooKeeper's client protocol that costs little itself: one thread, bare sockets,
  * requests put together from prepared parts.
  *
- *   load set|get CONNECTIONS OUTSTANDING SECONDS    requests of 256 B of data on 1,000 znodes, as many outstanding in all
- *   load fill ZNODES SESSIONS                       makes znodes of 256 B and opens sessions, says so, waits for stdin's end
+ *   load set|get CONNECTIONS OUTSTANDING SECONDS    256 B of data of 1,000 znodes; OUTSTANDING over all connections
+ *   load fill ZNODES SESSIONS                       makes znodes of 256 B, opens sessions, waits for the end of stdin
  *
  * Servers are those of ROOST_ZK; connections are spread over them. Prints one JSON object. The loop is closed: a request
  * is sent when one of the same connection is answered.
@@ -197,7 +197,8 @@ static void name_of(char *into, const char *prefix, long n) {
 }
 
 /* Keeps every connection's share of requests under way until time or count is over, then awaits what is left. */
-static void drive(struct connection *all, int count, int each, int op, const char *prefix, long total, uint64_t until_us) {
+static void drive(struct connection *all, int count, int each, int op, const char *prefix, long total,
+                  uint64_t until_us) {
     struct pollfd *polled = calloc((size_t)count, sizeof *polled);
     long asked = 0;
     int outstanding = 0;
@@ -242,6 +243,11 @@ static void prepare_keys(void) {
     memset(per_second, 0, sizeof per_second);
 }
 
+static double cpu_us_of(const struct rusage *used) {
+    return (double)(used->ru_utime.tv_sec + used->ru_stime.tv_sec) * 1e6 +
+           (double)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
+}
+
 static void load(int op, int connections, int outstanding, int seconds) {
     latencies_max = 200000L * seconds;
     latencies = malloc((size_t)latencies_max * sizeof *latencies);
@@ -254,14 +260,13 @@ static void load(int op, int connections, int outstanding, int seconds) {
           began_us + (uint64_t)seconds * 1000000);
     double took = (double)(now_us() - began_us) / 1e6;
     getrusage(RUSAGE_SELF, &after);
-    double cpu_us = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1e6 +
-                    (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec);
+    double cpu_us = cpu_us_of(&after) - cpu_us_of(&before);
     long slowest = per_second[0];
     for (int n = 0; n < seconds; n++)
         if (per_second[n] < slowest) slowest = per_second[n];
     qsort(latencies, (size_t)(answered < latencies_max ? answered : latencies_max), sizeof *latencies, by_size);
-    printf("{\"op\": \"%s\", \"ops\": %ld, \"refused\": %ld, \"seconds\": %.3f, \"per_second\": %.0f, \"slowest_second\": %ld, "
-           "\"p50_ms\": %.2f, \"p99_ms\": %.2f, \"p999_ms\": %.2f, \"max_ms\": %.2f, \"client_cpu_us\": %.2f}\n",
+    printf("{\"op\": \"%s\", \"ops\": %ld, \"refused\": %ld, \"seconds\": %.3f, \"per_second\": %.0f, "
+           "\"slowest_second\": %ld, \"p50_ms\": %.2f, \"p99_ms\": %.2f, \"p999_ms\": %.2f, \"max_ms\": %.2f, \"client_cpu_us\": %.2f}\n",
            op == SET ? "set" : "get", answered, refused, took, (double)answered / took, slowest, percentile_ms(0.5),
            percentile_ms(0.99), percentile_ms(0.999), percentile_ms(1), cpu_us / (double)answered);
 }

@@ -185,7 +185,6 @@ class ZooKeeper(Ensemble):
             "maxClientCnxns=0",
             "admin.enableServer=false",
             "standaloneEnabled=false",
-            "reconfigEnabled=true",
             "4lw.commands.whitelist=*",
             f"dataDir={home}/data",
             f"dynamicConfigFile={home}/zoo.cfg.dynamic",

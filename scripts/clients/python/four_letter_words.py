@@ -137,11 +137,6 @@ class FourLetterWords(EnsembleTest):
         self.assertLess(int(pairs(four_letters(self.address, "srvr"), ": ")["Received"]), 20)
         self.assertEqual(four_letters(self.address, "crst"), "Connection stats reset.\n")
 
-    def test_dirs_are_two_sizes(self):
-        sizes = pairs(four_letters(self.address, "dirs"), ": ")
-        self.assertRegex(sizes["datadir_size"], r"^\d+$")
-        self.assertRegex(sizes["logdir_size"], r"^\d+$")
-
     def test_a_word_that_is_none_is_a_length_beyond_the_bound_and_closes_the_connection(self):
         try:
             answer = four_letters(self.address, "nope")

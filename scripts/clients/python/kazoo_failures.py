@@ -1,6 +1,5 @@
 """kazoo when servers are killed, stopped and started, and when sessions end."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from kazoo.exceptions import (
     ConnectionLoss,
     KazooException,
     NodeExistsError,
-    NoNodeError,
     SessionExpiredError,
 )
 from kazoo.protocol.states import EventType, KazooState

@@ -4,7 +4,6 @@ import threading
 import time
 from datetime import timedelta
 
-from kazoo.client import KazooClient
 from kazoo.exceptions import LockTimeout
 from kazoo.recipe.barrier import DoubleBarrier
 from kazoo.recipe.cache import TreeCache, TreeEvent
