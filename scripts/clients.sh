@@ -117,8 +117,5 @@ for name in "${suites[@]}"; do
     failed=$((failed + suite_failed))
 done
 echo
-if [ "$failed" -gt 0 ]; then
-    tail -n 20 "$dir"/*/log
-fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

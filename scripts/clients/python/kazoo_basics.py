@@ -19,7 +19,6 @@ from kazoo.exceptions import (
     RuntimeInconsistency,
 )
 from kazoo.protocol.states import EventType, KeeperState
-from kazoo.retry import KazooRetry
 from kazoo.security import ACL, Id, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE, make_acl, make_digest_acl
 
 from suite import ADDRESSES, EnsembleTest, SUPER, main, wait_for
@@ -415,14 +414,6 @@ class Sessions(EnsembleTest):
         provider.stop()
         other.sync("/e")
         self.assertIsNone(other.exists("/e"))
-
-    def test_a_session_is_taken_up_on_another_server_by_id_and_password(self):
-        # The first one gives up when its connection ends: two clients of one session would take it from each other.
-        first = self.connect(servers=[1], connection_retry=KazooRetry(max_tries=0))
-        first.create("/e", ephemeral=True)
-        second = self.connect(servers=[2], client_id=first.client_id)
-        self.assertEqual(second.client_id, first.client_id)
-        self.assertEqual(second.exists("/e").ephemeralOwner, first.client_id[0])
 
     def test_the_timeout_is_moved_into_the_range_of_the_ensemble(self):
         for wished, low, high in ((1, 500, 5_000), (6_000, 6_000, 6_000), (2**31 - 1, 20_000, 2**30)):

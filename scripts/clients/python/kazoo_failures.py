@@ -104,6 +104,17 @@ class Expiry(FailureTest):
 
 
 class Killed(FailureTest):
+    def test_a_session_is_taken_up_elsewhere_by_id_and_password(self):
+        first = self.connect(servers=[1], timeout=15.0)
+        first.create("/e", ephemeral=True)
+        session = first.client_id
+        # Two clients of one session, both connected, would take it from each other.
+        kill(1)
+        second = self.connect(servers=[2, 3], client_id=session, timeout=15.0)
+        self.assertEqual(second.client_id, session)
+        self.assertEqual(second.retry(second.exists, "/e").ephemeralOwner, session[0])
+        second.set("/e", b"taken over")
+
     def test_a_client_of_a_killed_server_goes_on_elsewhere_with_its_session_and_its_watches(self):
         client, other = self.connect(), self.connect()
         client.create("/e", b"0", ephemeral=True)
