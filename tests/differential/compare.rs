@@ -1,11 +1,30 @@
 //! Whether two answers are the same but for what no two servers share: zxids, session ids and times.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use roost::jute::{OpResult, Request, Response};
 use roost::types::{SessionId, Stat, Zxid};
 
 use super::connection::Answer;
+
+/// How two answers differ.
+#[derive(Debug)]
+pub(crate) enum Difference {
+    /// The events before them do.
+    Events,
+    /// They do themselves, in this.
+    Answer(String),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Events => f.write_str("other events"),
+            Difference::Answer(what) => f.write_str(what),
+        }
+    }
+}
 
 /// What the two sides call the same thing, as far as it is known.
 #[derive(Default)]
@@ -31,7 +50,7 @@ impl Comparison {
         ours: &Answer,
         theirs: &Answer,
         unordered: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), Difference> {
         let events = |answer: &Answer| {
             let mut events: Vec<_> =
                 answer.events.iter().map(|event| (event.event, event.path.clone())).collect();
@@ -41,8 +60,17 @@ impl Comparison {
             events
         };
         if events(ours) != events(theirs) {
-            return Err("other events".into());
+            return Err(Difference::Events);
         }
+        self.check_answer(request, ours, theirs).map_err(Difference::Answer)
+    }
+
+    fn check_answer(
+        &mut self,
+        request: &Request,
+        ours: &Answer,
+        theirs: &Answer,
+    ) -> Result<(), String> {
         if ours.header.err != theirs.header.err {
             return Err("another error".into());
         }
