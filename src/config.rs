@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 
 use crate::identity::SuperDigest;
-use crate::limits::{SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN};
+use crate::limits::{
+    SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN, ZK_CONNECTIONS_PER_ADDRESS_DEFAULT,
+    ZK_FRAME_BYTES_DEFAULT, ZK_FRAME_BYTES_MAX,
+};
 use crate::types::NodeId;
 
 /// The whole file. `config/` holds commented examples of every key.
@@ -21,6 +24,8 @@ pub struct Config {
     pub http: ListenConfig,
     /// The door for other nodes.
     pub peer: ListenConfig,
+    /// The ZooKeeper door; closed when missing.
+    pub zk: Option<ZkConfig>,
     /// What all nodes of the cluster share.
     pub cluster: ClusterConfig,
     /// Timing of consensus.
@@ -56,6 +61,35 @@ pub struct NodeConfig {
 pub struct ListenConfig {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+}
+
+/// `[zk]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZkConfig {
+    /// Address and port to listen on. ZooKeeper's port is 2181.
+    pub listen: SocketAddr,
+    /// Bytes of one request. Source: ZooKeeper `jute.maxbuffer`.
+    #[serde(default = "zk_frame_bytes_max")]
+    pub frame_bytes_max: usize,
+    /// Connections from one address. Source: ZooKeeper `maxClientCnxns`.
+    #[serde(default = "zk_connections_per_address_max")]
+    pub connections_per_address_max: usize,
+    /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.
+    #[serde(default = "zk_words")]
+    pub words: Vec<String>,
+}
+
+fn zk_words() -> Vec<String> {
+    crate::zk::WORDS_DEFAULT.map(str::to_owned).to_vec()
+}
+
+fn zk_frame_bytes_max() -> usize {
+    ZK_FRAME_BYTES_DEFAULT
+}
+
+fn zk_connections_per_address_max() -> usize {
+    ZK_CONNECTIONS_PER_ADDRESS_DEFAULT
 }
 
 /// `[cluster]`
@@ -215,6 +249,14 @@ impl Config {
                 format!("{check_interval_ms} is not within 20 to 3600000"),
             );
         }
+        if let Some(zk) = &self.zk
+            && !(1_024..=ZK_FRAME_BYTES_MAX).contains(&zk.frame_bytes_max)
+        {
+            return refuse(
+                "zk.frame_bytes_max",
+                format!("{} is not within 1024 to {ZK_FRAME_BYTES_MAX}", zk.frame_bytes_max),
+            );
+        }
         let sessions = &self.sessions;
         if !(20..=10_000).contains(&sessions.tick_ms) {
             return refuse(
@@ -286,6 +328,11 @@ mod tests {
             ("[cluster]", "[sessions]\ntick_ms = 5\n[cluster]", "sessions.tick_ms"),
             ("[cluster]", "[znodes]\ncheck_interval_ms = 0\n[cluster]", "znodes.check_interval_ms"),
             ("[cluster]", "[access]\nsuper_digest = \"super:test\"\n[cluster]", "super_digest"),
+            (
+                "[cluster]",
+                "[zk]\nlisten = \"127.0.0.1:2181\"\nframe_bytes_max = 99\n[cluster]",
+                "zk.frame_bytes_max",
+            ),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(named) && !error.contains('\n'), "{named}: {error}");

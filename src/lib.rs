@@ -1,7 +1,7 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`. The
-//! feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`,
+//! `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
 pub mod batch;
 #[cfg(feature = "server")]
@@ -12,6 +12,7 @@ pub mod codec;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod identity;
+pub mod jute;
 pub mod limits;
 #[cfg(feature = "client")]
 pub mod registry;
@@ -35,3 +36,5 @@ pub mod raft;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod storage;
+#[cfg(feature = "server")]
+pub mod zk;

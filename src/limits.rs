@@ -111,6 +111,41 @@ pub const FILTERS_MAX: usize = 2 << 20;
 pub const RESUME_EVENTS_PER_STEP: usize = 4096;
 /// Subscriptions of one node. Beyond: 429.
 pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// Bytes of one request of a ZooKeeper client, unless configured. Source: ZooKeeper `jute.maxbuffer`. Beyond: closed.
+pub const ZK_FRAME_BYTES_DEFAULT: usize = 0xf_ffff;
+/// The greatest that may be configured for it.
+pub const ZK_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the first request of a ZooKeeper client. Beyond: closed.
+pub const ZK_HANDSHAKE_BYTES_MAX: usize = 1024;
+/// How long a ZooKeeper client may take for it, ms. Beyond: closed.
+pub const ZK_HANDSHAKE_MS_MAX: u64 = 10_000;
+/// ZooKeeper connections of one node. Beyond: closed at accept.
+pub const ZK_CONNECTIONS_MAX: usize = 131_072;
+/// ZooKeeper connections from one address, unless configured. Beyond: closed at accept.
+pub const ZK_CONNECTIONS_PER_ADDRESS_DEFAULT: usize = 16_384;
+/// Requests of one ZooKeeper connection that are not answered. Beyond: it is not read.
+pub const ZK_PENDING_MAX: usize = 4_096;
+/// Replies and events of one ZooKeeper connection that are not sent, bytes; a single larger reply goes alone. Beyond: it
+/// is not read, its reads wait, and its events wait as notices.
+pub const ZK_OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Bytes that one ZooKeeper connection receives before it answers.
+pub const ZK_INPUT_BYTES_AT_ONCE: usize = 256 << 10;
+/// Reads of one ZooKeeper connection that are answered from one look at the state.
+pub const ZK_READS_AT_ONCE: usize = 512;
+/// Watches that a ZooKeeper client which comes back sets under one look at the state; the rest follow.
+pub const ZK_REARMED_AT_ONCE: usize = 1_024;
+/// Watches of one node, set through the ZooKeeper door. Beyond: the request is refused with a system error.
+pub const WATCHES_MAX: usize = 32 << 20;
+/// Notices that wait for one connection which does not take them. Beyond: it is closed; its client comes back and is
+/// told what it missed.
+pub const NOTICES_PER_LINE_MAX: usize = 65_536;
+/// Notices that wait in all connections of one node, about 32 bytes each. Beyond: those with more than
+/// [`NOTICES_KEPT_MIN`] are closed as if they had too many.
+pub const NOTICES_TOTAL_MAX: usize = 4 << 20;
+/// Notices that may wait for any connection, however many wait elsewhere.
+pub const NOTICES_KEPT_MIN: usize = 256;
+/// Watches of a closed connection that are removed in one step, so that it does not hold up apply.
+pub const WATCHES_REMOVED_AT_ONCE: usize = 1_024;
 /// Children in one page of a list.
 pub const PAGE_CHILDREN_MAX: usize = 10_000;
 /// HTTP requests that one node works on at once. Beyond: 429.
@@ -152,6 +187,10 @@ pub const WAL_QUEUE_JOBS_MAX: usize = 4096;
 pub const WAL_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes that one commit of the log gathers from the queue; a single larger job is committed alone.
 pub const WAL_COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Purged chunks of the log that a commit removes along the way, beyond as many as it adds.
+pub const SWEEP_CHUNKS_PER_COMMIT: usize = 2;
+/// Purged chunks of the log that are removed at once when nothing else is to be written.
+pub const SWEEP_CHUNKS_AT_REST: usize = 8;
 /// Bytes of a snapshot that are handed to the store at once.
 pub const SNAPSHOT_BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -187,6 +226,11 @@ const _: () = assert!(
     MAILBOX_MESSAGES_TOTAL_MAX / SUBSCRIPTIONS_MAX >= 16,
     "the fair share of a mailbox must outlast a short burst"
 );
+const _: () = assert!(
+    TXN_BYTES_MAX > ZK_FRAME_BYTES_MAX + (1 << 20),
+    "what a ZooKeeper client may ask must fit into a transaction"
+);
+const _: () = assert!(WATCHES_MAX < 1 << 30, "a path's number and a mode must fit into 32 bits");
 const _: () = assert!(
     MAILBOX_MESSAGES_MAX < RING_TXNS_MAX,
     "a mailbox names changes of the ring: a full one must not outlive them"

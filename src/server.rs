@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ZkConfig};
 use crate::http;
 use crate::limits::HTTP_DRAIN_MS_MAX;
 use crate::node::{Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
 use crate::raft;
+use crate::zk;
 
 /// How long open HTTP requests may take to finish when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(HTTP_DRAIN_MS_MAX + 1_000);
@@ -40,6 +41,16 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     let http_listener = TcpListener::bind(config.http.listen)
         .await
         .map_err(|err| format!("http.listen: cannot listen on {}: {err}", config.http.listen))?;
+    let zk_listener = match &config.zk {
+        Some(zk) => {
+            let listener = TcpListener::bind(zk.listen).await;
+            Some(
+                listener
+                    .map_err(|err| format!("zk.listen: cannot listen on {}: {err}", zk.listen))?,
+            )
+        }
+        None => None,
+    };
     let peer_addr = config.peer.listen.to_string();
     let acceptor = TcpNet
         .listen(&peer_addr)
@@ -49,7 +60,19 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     tracing::info!(node = node.id(), http = %config.http.listen, peer = %peer_addr, "the node is up");
 
     let closing = CancellationToken::new();
-    let serving = tokio::spawn(http::serve(http_listener, node.clone(), closing.clone()));
+    let zk_door = match (&config.zk, &zk_listener) {
+        (Some(zk), Some(listener)) => {
+            let address = listener.local_addr().map_err(|err| format!("zk.listen: {err}"))?;
+            Some(zk::Door::new(node.clone(), zk_options(&config, zk)?, address))
+        }
+        _ => None,
+    };
+    let measured = zk_door.clone();
+    let gauges = Arc::new(move || measured.as_ref().map(zk::Door::gauges).unwrap_or_default());
+    let serving = tokio::spawn(http::serve(http_listener, node.clone(), gauges, closing.clone()));
+    let zk = zk_listener
+        .zip(zk_door)
+        .map(|(listener, door)| tokio::spawn(zk::serve(listener, door, closing.clone())));
     let outcome = tokio::select! {
         reason = told_to_stop(stop_on_stdin_eof) => {
             tracing::info!(reason, "stopping");
@@ -62,8 +85,24 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     if served.is_err() {
         tracing::warn!("some HTTP requests did not finish in time");
     }
+    if let Some(zk) = zk {
+        // An error was a panic of its accept loop, which has been printed.
+        let _ = zk.await;
+    }
     node.stop().await;
     outcome
+}
+
+fn zk_options(config: &Config, zk: &ZkConfig) -> Result<zk::Options, String> {
+    Ok(zk::Options {
+        frame_bytes_max: zk.frame_bytes_max,
+        connections_per_address_max: zk.connections_per_address_max,
+        words: zk::parse_words(&zk.words).map_err(|why| format!("zk.words: {why}"))?,
+        super_digest: config.access.super_digest.clone(),
+        data_dir: config.node.data_dir.display().to_string(),
+        tick_ms: config.sessions.tick_ms,
+        timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
+    })
 }
 
 fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOptions {

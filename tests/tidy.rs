@@ -38,8 +38,8 @@ const AT_HOME: [(&str, &[&str]); 15] = [
 ];
 
 /// The layers that are values and functions, and what they must not know of.
-const PURE: [&str; 8] =
-    ["types", "identity", "tree", "watch", "session", "batch", "codec", "zkcli"];
+const PURE: [&str; 9] =
+    ["types", "identity", "tree", "watch", "session", "batch", "codec", "zkcli", "jute"];
 const IMPURE: [&str; 9] = [
     "tokio",
     "tracing",
@@ -438,6 +438,7 @@ fn config_keys() -> BTreeSet<String> {
     let sections = structs["Config"].iter();
     sections
         .flat_map(|(section, kind)| {
+            let kind = kind.trim_start_matches("Option<").trim_end_matches('>');
             structs[kind].iter().map(move |(key, _)| format!("{section}.{key}"))
         })
         .collect()

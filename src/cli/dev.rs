@@ -37,6 +37,8 @@ const STEADY: Duration = Duration::from_secs(10);
 const EARLY_DEATHS_MAX: u32 = 5;
 /// Peer ports lie this much below the HTTP ports.
 const PEER_PORT_OFFSET: u16 = 1_000;
+/// Ports for ZooKeeper clients lie this much above the HTTP ports.
+const ZK_PORT_OFFSET: u16 = 10;
 
 /// The configuration of one node as `roost serve` reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,7 @@ struct NodeToml {
     node: NodeSection,
     http: ListenSection,
     peer: ListenSection,
+    zk: ListenSection,
     cluster: ClusterSection,
 }
 
@@ -84,7 +87,7 @@ impl DevNode {
             node: self.toml.node.id,
             peer_addr: self.toml.peer.listen.to_string(),
             http_addr: self.toml.http.listen.to_string(),
-            zk_addr: None,
+            zk_addr: Some(self.toml.zk.listen.to_string()),
         }
     }
 
@@ -177,6 +180,7 @@ fn plan(dir: &Path, index: u16, base_port: u16, secret: &str) -> DevNode {
         node: NodeSection { id: u64::from(index) + 1, data_dir: dir.join("data") },
         http: listen(base_port + index),
         peer: listen(base_port - PEER_PORT_OFFSET + index),
+        zk: listen(base_port + ZK_PORT_OFFSET + index),
         cluster: ClusterSection { secret: secret.to_owned() },
     };
     DevNode { dir, toml }
@@ -202,7 +206,8 @@ fn write_toml(node: &DevNode) -> std::io::Result<()> {
 }
 
 fn check_ports(nodes: &[DevNode]) -> Result<(), Failure> {
-    for listen in nodes.iter().flat_map(|node| [node.toml.http.listen, node.toml.peer.listen]) {
+    let doors = |toml: &NodeToml| [toml.http.listen, toml.peer.listen, toml.zk.listen];
+    for listen in nodes.iter().flat_map(|node| doors(&node.toml)) {
         TcpListener::bind(listen).map_err(|err| {
             let port = listen.port();
             Failure::Local(format!(
@@ -273,7 +278,13 @@ async fn initialize(nodes: &[DevNode]) -> Result<(), Failure> {
 fn announce(nodes: &[DevNode], took: Duration, global: &GlobalArgs) -> Result<(), Failure> {
     let endpoints: Vec<String> =
         nodes.iter().map(|node| format!("http://{}", node.toml.http.listen)).collect();
-    let value = serde_json::json!({ "endpoints": endpoints, "ready_ms": took.as_millis() as u64 });
+    let zk: Vec<String> = nodes.iter().map(|node| node.toml.zk.listen.to_string()).collect();
+    let zk = zk.join(",");
+    let value = serde_json::json!({
+        "endpoints": endpoints,
+        "zk": zk,
+        "ready_ms": took.as_millis() as u64,
+    });
     let text = || {
         let mut text = format!("{} nodes are ready after {} ms\n", nodes.len(), took.as_millis());
         for (node, endpoint) in nodes.iter().zip(&endpoints) {
@@ -287,7 +298,8 @@ fn announce(nodes: &[DevNode], took: Duration, global: &GlobalArgs) -> Result<()
         text += &format!(
             "Try, in another terminal:\n  export ROOST_ENDPOINTS={endpoints}\n  roost status\n  \
              roost watch /services/web/providers\n  \
-             roost run --service web --addr 127.0.0.1:9001 -- sleep 60\nCtrl-C stops the cluster.\n"
+             roost run --service web --addr 127.0.0.1:9001 -- sleep 60\n\
+             ZooKeeper clients connect to {zk}\nCtrl-C stops the cluster.\n"
         );
         text.into_bytes()
     };

@@ -39,7 +39,12 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, nodes[0].clone(), stop.clone()));
+        let serving = tokio::spawn(serve(
+            listener,
+            nodes[0].clone(),
+            std::sync::Arc::new(Vec::new),
+            stop.clone(),
+        ));
         let http = Client::new();
         let document = http.get(format!("http://{address}/openapi.json")).send().await.unwrap();
         let document = document.json().await.unwrap();

@@ -63,6 +63,9 @@ use metrics::Meters;
 pub use routes::router;
 pub use serve::serve;
 
+/// Measures that others contribute: name, what it means, value.
+pub type Gauges = Arc<dyn Fn() -> Vec<(&'static str, &'static str, f64)> + Send + Sync>;
+
 /// What all handlers share. A clone is O(1).
 #[derive(Clone)]
 pub struct Door(Arc<Inner>);
@@ -71,6 +74,7 @@ struct Inner {
     node: Node,
     meters: Meters,
     stop: CancellationToken,
+    gauges: Gauges,
     /// The OpenAPI document as text; set when the routes are declared.
     document: OnceLock<Bytes>,
 }
@@ -80,7 +84,22 @@ impl Door {
     /// cancelled.
     pub fn new(node: Node, stop: CancellationToken) -> Door {
         let document = OnceLock::new();
-        Door(Arc::new(Inner { node, meters: Meters::default(), stop, document }))
+        let gauges: Gauges = Arc::new(Vec::new);
+        Door(Arc::new(Inner { node, meters: Meters::default(), stop, gauges, document }))
+    }
+
+    /// Shows these too where the node's own measures are shown. For a door that is not shared yet.
+    pub fn with_gauges(mut self, gauges: Gauges) -> Door {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.gauges = gauges;
+        }
+        self
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+        let mut gauges = self.node().gauges();
+        gauges.extend((self.0.gauges)());
+        gauges
     }
 
     fn node(&self) -> &Node {

@@ -85,7 +85,7 @@ pub(crate) async fn metrics(
     State(door): State<Door>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Failed> {
-    let page = door.meters().page(door.node().gauges());
+    let page = door.meters().page(door.gauges());
     let page = page.map_err(|_| Error::Io("the metrics could not be written".to_owned()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(answer::with_type(StatusCode::OK, HeaderValue::from_static(kind), page))

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::extract::Peer;
-use super::{Door, router};
+use super::{Door, Gauges, router};
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX, HTTP_IDLE_MS_MAX};
 use crate::node::Node;
 
@@ -22,16 +22,17 @@ use crate::node::Node;
 const ACCEPT_PAUSE_MS: u64 = 50;
 
 /// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once,
-/// requests under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. Returns when no
-/// connection is left. Errors: the address of the socket cannot be read.
+/// requests under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. `gauges` are shown with
+/// the node's own. Returns when no connection is left. Errors: the address of the socket cannot be read.
 pub async fn serve(
     listener: TcpListener,
     node: Node,
+    gauges: Gauges,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "serving HTTP");
-    let router = router(Door::new(node, shutdown.clone()));
+    let router = router(Door::new(node, shutdown.clone()).with_gauges(gauges));
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let cut = CancellationToken::new();
     let connections = TaskTracker::new();
@@ -151,7 +152,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Node::in_memory().await, stop.clone()));
+        let served = tokio::spawn(serve(
+            listener,
+            Node::in_memory().await,
+            Arc::new(Vec::new),
+            stop.clone(),
+        ));
 
         let twice = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
         let mut idle = ask(address, &twice).await;
@@ -174,7 +180,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, Node::in_memory().await, stop.clone()));
+        let served = tokio::spawn(serve(
+            listener,
+            Node::in_memory().await,
+            Arc::new(Vec::new),
+            stop.clone(),
+        ));
         for (ip, status) in [("127.0.0.1", "200"), ("127.0.0.2", "403")] {
             let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
             let body = format!(r#"{{"acl":[{{"perms":"rda","scheme":"ip","id":"{ip}"}}]}}"#);

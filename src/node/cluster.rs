@@ -215,6 +215,11 @@ impl Node {
         })
     }
 
+    /// Returns the cluster as this node sees it without asking anybody; identity, zxid and digest are left empty.
+    pub fn local_status(&self) -> ClusterStatus {
+        self.inner.consensus.status()
+    }
+
     async fn ask_leader(
         &self,
         question: &Question,

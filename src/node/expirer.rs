@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::outbox::Waiter;
 use super::{Node, Request, ensemble};
 use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
@@ -123,14 +124,15 @@ fn report_quotas(node: &Node, known: &mut BTreeSet<ZnodePath>) {
 
 /// Proposes without waiting: what is lost or refused is found again at a later tick.
 fn propose(node: &Node, op: Op) {
-    let request = Request {
+    let mut request = Request {
         session: SessionId::NONE,
         owner: None,
         authority: Vec::new(),
         idempotency_key: None,
         op,
     };
-    if let Err(err) = node.enqueue(&request) {
+    let (nobody, _) = tokio::sync::oneshot::channel();
+    if let Err(err) = node.enqueue(&mut request, Waiter::Once(nobody)) {
         tracing::debug!(%err, "housekeeping has to wait");
     }
 }

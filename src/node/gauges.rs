@@ -9,9 +9,10 @@ type Gauge = (&'static str, &'static str, f64);
 pub(super) fn read(node: &Node) -> Vec<Gauge> {
     let tree = node.local();
     let status = node.inner.consensus.status();
-    let watches = node.inner.stage.hub.lock().counters();
+    let watches = node.inner.stage.audience.lock().hub.counters();
     let expiring = node.inner.stage.expiry.lock().len();
-    let outbox = node.inner.stage.outbox.lock().len();
+    let outbox = node.writes_waiting();
+    let (lines, notices) = node.inner.stage.audience.lock().lines.counts();
     let is_leader = status.leader == Some(node.id());
     let mut gauges = vec![
         ("roost_zxid", "Last transaction in this node's state", tree.zxid().0 as f64),
@@ -61,6 +62,8 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
         ),
         ("roost_sessions_tracked", "Sessions in the expiry queue", expiring as f64),
         ("roost_subscriptions", "Watch subscriptions", watches.subscriptions as f64),
+        ("roost_lines", "Connections that answer in order", lines as f64),
+        ("roost_line_notices", "Notices that wait in them", notices as f64),
         (
             "roost_watch_changes",
             "Transactions with events, since the start",

@@ -38,6 +38,8 @@ mod expirer;
 mod forward;
 mod gauges;
 mod identity;
+mod line;
+mod lines;
 mod liveness;
 mod outbox;
 mod peers;
@@ -59,6 +61,8 @@ use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use outbox::Waiter;
+
 use crate::identity::SuperDigest;
 use crate::raft::{Consensus, Leadership, Snapshots};
 use crate::storage::WalHandle;
@@ -69,6 +73,8 @@ use crate::types::{
 };
 
 pub use identity::Identity;
+pub use line::{Line, OwnWatches};
+pub use lines::{Ended, Inbox};
 pub use start::{NodeOptions, Storage};
 pub use subscription::{Delivery, ResetReason, Subscription};
 
@@ -90,6 +96,27 @@ pub struct Request {
     pub idempotency_key: Option<String>,
     /// The wish.
     pub op: Op,
+}
+
+impl Request {
+    /// Returns the transaction that this asks for. It is made of the request's own values, which are empty until they are
+    /// taken back: nothing is copied.
+    fn lend(&mut self, origin: Origin) -> Txn {
+        Txn {
+            origin,
+            session: self.session,
+            owner: self.owner,
+            authority: std::mem::take(&mut self.authority),
+            idempotency_key: self.idempotency_key.take(),
+            op: std::mem::replace(&mut self.op, Op::Reap { paths: Vec::new() }),
+        }
+    }
+
+    fn take_back(&mut self, txn: Txn) {
+        self.authority = txn.authority;
+        self.idempotency_key = txn.idempotency_key;
+        self.op = txn.op;
+    }
 }
 
 /// What became of it, as replicated.
@@ -203,11 +230,12 @@ impl Node {
 
     /// Carries out a write: returns when it is committed and applied on this node. Errors: `Busy` and `NoLeader` mean that
     /// nothing was done; `OutcomeUnknown` that it may still be.
-    pub async fn submit(&self, request: Request) -> Result<Answer, Error> {
+    pub async fn submit(&self, mut request: Request) -> Result<Answer, Error> {
         self.admit_writes()?;
         #[cfg(test)]
         self.let_rivals_go_first();
-        let answer = self.enqueue(&request)?;
+        let (waiter, answer) = tokio::sync::oneshot::channel();
+        self.enqueue(&mut request, Waiter::Once(waiter))?;
         match tokio::time::timeout(REQUEST_PATIENCE, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => Err(Error::OutcomeUnknown),
@@ -228,18 +256,19 @@ impl Node {
         Ok(())
     }
 
-    fn enqueue(&self, request: &Request) -> Result<tokio::sync::oneshot::Receiver<Answer>, Error> {
-        let Request { session, owner, authority, idempotency_key, op } = request.clone();
+    /// Puts a request into the outbox. It is as before afterwards, so that it can be tried again.
+    fn enqueue(&self, request: &mut Request, waiter: Waiter) -> Result<(), Error> {
         let origin = Origin {
             node: self.inner.stage.node,
             incarnation: self.inner.stage.incarnation,
             seq: 0,
         };
-        let encoded =
-            outbox::encode(&Txn { origin, session, owner, authority, idempotency_key, op })?;
-        let answer = self.inner.stage.outbox.lock().push(encoded)?;
+        let txn = request.lend(origin);
+        let encoded = outbox::encode(&txn);
+        request.take_back(txn);
+        self.inner.stage.outbox.lock().push(encoded?, waiter)?;
         self.inner.stage.outbox_grew.notify_one();
-        Ok(answer)
+        Ok(())
     }
 
     /// Returns a state to read from. `min_zxid` holds for every consistency but `Stale`: the read waits until this node has
@@ -335,7 +364,7 @@ impl Node {
     pub async fn stop(&self) {
         self.inner.stop.cancel();
         self.inner.consensus.shutdown().await;
-        self.inner.stage.outbox.lock().clear();
+        self.inner.stage.abandon_outbox();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let wal = self.inner.wal.clone();

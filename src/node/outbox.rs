@@ -12,13 +12,36 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Answer;
+use super::lines::Lines;
 use crate::batch;
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_TXNS_MAX};
 use crate::types::{Error, Txn};
+use crate::watch::WatcherId;
 
 struct Slot {
     encoded: Bytes,
-    waiter: oneshot::Sender<Answer>,
+    waiter: Waiter,
+}
+
+/// Where an answer goes.
+pub(super) enum Waiter {
+    /// To somebody who waits for this one.
+    Once(oneshot::Sender<Answer>),
+    /// To a connection that waits for all of its answers, in order.
+    Line(WatcherId),
+}
+
+impl Waiter {
+    /// Gives it the answer, `None` when nobody will ever know.
+    fn give(self, answer: Option<Answer>, lines: &mut Lines) {
+        match (self, answer) {
+            // A client that has gone away does not want its answer; the write stands all the same.
+            (Waiter::Once(waiter), Some(answer)) => drop(waiter.send(answer)),
+            // A sender that is dropped tells the same.
+            (Waiter::Once(_), None) => {}
+            (Waiter::Line(line), answer) => lines.answer(line, answer),
+        }
+    }
 }
 
 /// The queue. Not thread-safe by itself: its owner holds it in a mutex.
@@ -37,20 +60,16 @@ impl Outbox {
         Outbox { slots: VecDeque::new(), front_seq: 1, cursor: 1, sent_before_rewind: 0, bytes: 0 }
     }
 
-    /// Takes an encoded transaction (with any sequence number), gives it the next one, and returns where its answer will
-    /// come. Refused with `Busy` when the queue is full.
-    pub(super) fn push(
-        &mut self,
-        mut encoded: Vec<u8>,
-    ) -> Result<oneshot::Receiver<Answer>, Error> {
+    /// Takes an encoded transaction (with any sequence number), gives it the next one, and keeps where its answer shall
+    /// go. Refused with `Busy` when the queue is full.
+    pub(super) fn push(&mut self, mut encoded: Vec<u8>, waiter: Waiter) -> Result<(), Error> {
         if self.slots.len() >= OUTBOX_TXNS_MAX || self.bytes + encoded.len() > OUTBOX_BYTES_MAX {
             return Err(Error::Busy { what: "the node's queue of writes", retry_after_ms: 100 });
         }
         batch::set_seq(&mut encoded, self.front_seq + self.slots.len() as u64);
-        let (waiter, answer) = oneshot::channel();
         self.bytes += encoded.len();
         self.slots.push_back(Slot { encoded: encoded.into(), waiter });
-        Ok(answer)
+        Ok(())
     }
 
     /// Returns the next unsent transactions, up to a count and a size (at least one if there is any), and moves the cursor
@@ -85,18 +104,20 @@ impl Outbox {
     }
 
     /// Hears that a transaction was applied, and gives its client the answer.
-    pub(super) fn applied(&mut self, seq: u64, answer: Answer) {
+    pub(super) fn applied(&mut self, seq: u64, answer: Answer, lines: &mut Lines) {
         assert_eq!(seq, self.front_seq, "the tree applies an origin's transactions in order");
         if let Some(slot) = self.pop() {
-            // A client that has gone away does not want its answer; the write stands all the same.
-            let _ = slot.waiter.send(answer);
+            slot.waiter.give(Some(answer), lines);
         }
     }
 
     /// Hears that the state was replaced by one in which everything up to `last_seq` is applied. The answers are lost with
     /// the skipped log: those clients learn that the outcome is unknown.
-    pub(super) fn skipped_to(&mut self, last_seq: u64) {
-        while self.front_seq <= last_seq && self.pop().is_some() {}
+    pub(super) fn skipped_to(&mut self, last_seq: u64, lines: &mut Lines) {
+        while self.front_seq <= last_seq {
+            let Some(slot) = self.pop() else { return };
+            slot.waiter.give(None, lines);
+        }
     }
 
     fn pop(&mut self) -> Option<Slot> {
@@ -113,8 +134,10 @@ impl Outbox {
     }
 
     /// Forgets everything; the waiting clients learn that the outcome is unknown.
-    pub(super) fn clear(&mut self) {
-        while self.pop().is_some() {}
+    pub(super) fn clear(&mut self, lines: &mut Lines) {
+        while let Some(slot) = self.pop() {
+            slot.waiter.give(None, lines);
+        }
     }
 }
 
@@ -134,6 +157,12 @@ pub(super) fn encode(txn: &Txn) -> Result<Vec<u8>, Error> {
 mod tests {
     use super::*;
     use crate::types::{Op, Origin, Reply, SessionId, ZnodePath, Zxid};
+
+    /// Pushes a transaction and returns where its answer comes.
+    fn push(outbox: &mut Outbox) -> Result<oneshot::Receiver<Answer>, Error> {
+        let (waiter, answer) = oneshot::channel();
+        outbox.push(encoded(), Waiter::Once(waiter)).map(|()| answer)
+    }
 
     fn encoded() -> Vec<u8> {
         batch::encode_txn(&Txn {
@@ -157,7 +186,7 @@ mod tests {
     #[test]
     fn numbers_are_contiguous_and_sent_once_in_order() {
         let mut outbox = Outbox::new();
-        let _answers: Vec<_> = (0..5).map(|_| outbox.push(encoded()).unwrap()).collect();
+        let _answers: Vec<_> = (0..5).map(|_| push(&mut outbox).unwrap()).collect();
         assert_eq!(seqs(&outbox.take_unsent(2, usize::MAX)), [1, 2]);
         assert_eq!(
             seqs(&outbox.take_unsent(9, 1)),
@@ -171,9 +200,9 @@ mod tests {
     #[test]
     fn a_rewind_resends_all_that_is_not_applied() {
         let mut outbox = Outbox::new();
-        let mut answers: Vec<_> = (0..4).map(|_| outbox.push(encoded()).unwrap()).collect();
+        let mut answers: Vec<_> = (0..4).map(|_| push(&mut outbox).unwrap()).collect();
         outbox.take_unsent(9, usize::MAX);
-        outbox.applied(1, answer(10));
+        outbox.applied(1, answer(10), &mut Lines::default());
         outbox.rewind();
         assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [2, 3, 4]);
         assert_eq!(answers[0].try_recv().unwrap().zxid, Zxid(10));
@@ -183,12 +212,12 @@ mod tests {
     #[test]
     fn each_gap_is_acted_on_once() {
         let mut outbox = Outbox::new();
-        let _answers: Vec<_> = (0..4).map(|_| outbox.push(encoded()).unwrap()).collect();
+        let _answers: Vec<_> = (0..4).map(|_| push(&mut outbox).unwrap()).collect();
         outbox.take_unsent(9, usize::MAX);
         assert!(outbox.gap(3));
         outbox.take_unsent(9, usize::MAX);
         assert!(!outbox.gap(4), "4 was sent before the rewind that 3 caused");
-        let _later = outbox.push(encoded()).unwrap();
+        let _later = push(&mut outbox).unwrap();
         outbox.take_unsent(9, usize::MAX);
         assert!(outbox.gap(5));
     }
@@ -196,9 +225,9 @@ mod tests {
     #[test]
     fn a_skipped_answer_is_an_unknown_outcome() {
         let mut outbox = Outbox::new();
-        let mut first = outbox.push(encoded()).unwrap();
-        let mut second = outbox.push(encoded()).unwrap();
-        outbox.skipped_to(1);
+        let mut first = push(&mut outbox).unwrap();
+        let mut second = push(&mut outbox).unwrap();
+        outbox.skipped_to(1, &mut Lines::default());
         assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
         assert!(matches!(second.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
         assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [2]);
@@ -207,9 +236,8 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_keeps_what_it_has() {
         let mut outbox = Outbox::new();
-        let answers: Vec<_> =
-            (0..OUTBOX_TXNS_MAX).map(|_| outbox.push(encoded()).unwrap()).collect();
-        assert!(matches!(outbox.push(encoded()), Err(Error::Busy { .. })));
+        let answers: Vec<_> = (0..OUTBOX_TXNS_MAX).map(|_| push(&mut outbox).unwrap()).collect();
+        assert!(matches!(push(&mut outbox), Err(Error::Busy { .. })));
         assert_eq!(outbox.len(), answers.len());
     }
 }

@@ -9,12 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::Answer;
+use super::lines::Lines;
 use super::outbox::Outbox;
 use crate::clock::Clock;
 use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
 use crate::tree::Tree;
-use crate::types::{NodeId, Op, Outcome, Reply, Txn, Zxid};
+use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, Zxid};
 use crate::watch::Hub;
 
 /// How far this node has applied.
@@ -26,15 +27,26 @@ pub(super) struct Progress {
     pub(super) zxid: Zxid,
 }
 
+/// Everyone who has to hear of what is applied.
+pub(super) struct Audience {
+    /// The subscribers of streams.
+    pub(super) hub: Hub,
+    /// The connections that answer in order.
+    pub(super) lines: Lines,
+}
+
 /// The shared state that apply writes and everything else reads.
 pub(super) struct Stage {
     pub(super) node: NodeId,
     pub(super) incarnation: u64,
     pub(super) clock: Clock,
     root: ArcSwap<Tree>,
-    /// Locked while the root is published, so that a subscriber's first snapshot and its first change fit together.
-    pub(super) hub: Mutex<Hub>,
+    /// Locked while the root is published, its changes are told and its answers are given, so that whoever looks under it
+    /// sees all of that or nothing. Taken before `outbox` where both are.
+    pub(super) audience: Mutex<Audience>,
     pub(super) outbox: Mutex<Outbox>,
+    /// Counts the lines that were ever opened.
+    pub(super) connections: AtomicU64,
     /// Rung when the outbox has something new to send.
     pub(super) outbox_grew: Notify,
     /// Rung when the tree met a gap in what this node sent.
@@ -58,7 +70,8 @@ impl Stage {
             incarnation,
             clock,
             root: ArcSwap::from_pointee(Tree::new()),
-            hub: Mutex::new(hub),
+            audience: Mutex::new(Audience { hub, lines: Lines::default() }),
+            connections: AtomicU64::new(1),
             outbox: Mutex::new(Outbox::new()),
             outbox_grew: Notify::new(),
             outbox_rewound: Notify::new(),
@@ -77,13 +90,40 @@ impl Stage {
         self.progress.subscribe()
     }
 
-    fn publish(&self, tree: &Tree, changes: Vec<(Zxid, Vec<crate::types::Event>)>) {
-        let mut hub = self.hub.lock();
+    /// Publishes the root and tells of the changes that led to it.
+    fn publish(&self, audience: &mut Audience, tree: &Tree, changes: Vec<(Zxid, Vec<Event>)>) {
         self.root.store(Arc::new(tree.clone()));
         for (zxid, events) in changes {
-            hub.publish(zxid, events);
+            audience.lines.fire(zxid, &events);
+            audience.hub.publish(zxid, events);
         }
-        hub.publish(tree.zxid(), Vec::new());
+        audience.hub.publish(tree.zxid(), Vec::new());
+    }
+
+    /// Answers those of this node's own clients whose transactions were applied.
+    fn answer(&self, audience: &mut Audience, answers: Vec<(u64, Answer)>, gaps: Vec<u64>) {
+        if answers.is_empty() && gaps.is_empty() {
+            return;
+        }
+        let mut outbox = self.outbox.lock();
+        for (seq, answer) in answers {
+            outbox.applied(seq, answer, &mut audience.lines);
+        }
+        for seq in gaps {
+            if outbox.gap(seq) {
+                self.outbox_rewound.notify_one();
+            }
+        }
+    }
+
+    /// Forgets what waits to be sent: whoever waits for it learns that the outcome is unknown.
+    pub(super) fn abandon_outbox(&self) {
+        let ringing = {
+            let mut audience = self.audience.lock();
+            self.outbox.lock().clear(&mut audience.lines);
+            audience.lines.take_ringing()
+        };
+        ringing.iter().for_each(|bell| bell.notify_one());
     }
 
     /// Keeps the expiry queue in step with the sessions of the tree, on every node: whoever becomes leader has it complete.
@@ -110,6 +150,7 @@ impl ApplySink for Stage {
         let mut changes = Vec::new();
         let mut answers = Vec::new();
         let mut gaps = Vec::new();
+        let mut sessions = Vec::new();
         for (txn, outcome) in txns {
             let is_own = txn.origin.node == self.node && txn.origin.incarnation == self.incarnation;
             match outcome {
@@ -118,6 +159,7 @@ impl ApplySink for Stage {
                         // Only a few of many transactions concern sessions; the lock is not held for the others.
                         if matches!(reply, Reply::Session { .. } | Reply::Removed { .. }) {
                             self.follow_session(&mut self.expiry.lock(), &txn, reply, now_ms);
+                            sessions.push((txn.op, reply.clone()));
                         }
                     }
                     if !applied.events.is_empty() {
@@ -134,27 +176,33 @@ impl ApplySink for Stage {
                 Outcome::Gap { .. } | Outcome::Duplicate => {}
             }
         }
-        self.publish(tree, changes);
-        if !answers.is_empty() || !gaps.is_empty() {
-            let mut outbox = self.outbox.lock();
-            for (seq, answer) in answers {
-                outbox.applied(seq, answer);
+        let ringing = {
+            let mut audience = self.audience.lock();
+            self.publish(&mut audience, tree, changes);
+            for (op, reply) in &sessions {
+                audience.lines.follow(op, reply);
             }
-            for seq in gaps {
-                if outbox.gap(seq) {
-                    self.outbox_rewound.notify_one();
-                }
-            }
-        }
+            self.answer(&mut audience, answers, gaps);
+            audience.lines.take_ringing()
+        };
+        ringing.iter().for_each(|bell| bell.notify_one());
         self.progress.send_replace(Progress { index: Some(index), zxid: tree.zxid() });
     }
 
     fn restored(&self, index: Option<u64>, tree: &Tree) {
-        {
-            let mut hub = self.hub.lock();
+        let ringing = {
+            let mut audience = self.audience.lock();
             self.root.store(Arc::new(tree.clone()));
-            hub.reset_all(tree.zxid());
-        }
+            audience.hub.reset_all(tree.zxid());
+            audience.lines.end_all();
+            if let Some((incarnation, seq)) = tree.origin_last(self.node)
+                && incarnation == self.incarnation
+            {
+                self.outbox.lock().skipped_to(seq, &mut audience.lines);
+            }
+            audience.lines.take_ringing()
+        };
+        ringing.iter().for_each(|bell| bell.notify_one());
         {
             let now_ms = self.clock.now_ms();
             let mut expiry = self.expiry.lock();
@@ -162,11 +210,6 @@ impl ApplySink for Stage {
             for (session, record) in tree.sessions() {
                 expiry.insert(session, record.timeout_ms(), now_ms);
             }
-        }
-        if let Some((incarnation, seq)) = tree.origin_last(self.node)
-            && incarnation == self.incarnation
-        {
-            self.outbox.lock().skipped_to(seq);
         }
         self.progress.send_replace(Progress { index, zxid: tree.zxid() });
     }

@@ -78,7 +78,7 @@ impl Node {
             let woken = woken.clone();
             Box::new(move || woken.notify_one())
         };
-        let (id, start) = self.inner.stage.hub.lock().subscribe(
+        let (id, start) = self.inner.stage.audience.lock().hub.subscribe(
             filters,
             since.map_or(Since::Now, Since::After),
             wake,
@@ -121,7 +121,7 @@ impl Subscription {
                     () = self.woken.notified() => {}
                     () = self.stop.cancelled() => return None,
                     () = patience.as_mut() => {
-                        let upto = self.stage.hub.lock().take(self.id, 0)?.upto;
+                        let upto = self.stage.audience.lock().hub.take(self.id, 0)?.upto;
                         return Some(Delivery::Idle { upto });
                     }
                 }
@@ -136,7 +136,8 @@ impl Subscription {
 
     /// Takes what is there: `Some(None)` when that is nothing, `None` when the subscription is gone.
     fn take(&mut self) -> Option<Option<Delivery>> {
-        let mut hub = self.stage.hub.lock();
+        let mut audience = self.stage.audience.lock();
+        let hub = &mut audience.hub;
         let taken = hub.take(self.id, MESSAGES_PER_DELIVERY_MAX)?;
         if taken.lost {
             // Under the hub's lock the root is exactly what has been published.
@@ -160,7 +161,8 @@ impl Subscription {
     /// committed, has reached it too. If not there is no such zxid yet, and to wait for it would be to skip, silently,
     /// everything up to it.
     fn begin_again_unless_reached(&mut self, since: Zxid) -> Option<Option<Delivery>> {
-        let mut hub = self.stage.hub.lock();
+        let mut audience = self.stage.audience.lock();
+        let hub = &mut audience.hub;
         let tree = self.stage.root();
         if tree.zxid() >= since {
             return None;
@@ -174,6 +176,6 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.stage.hub.lock().unsubscribe(self.id);
+        self.stage.audience.lock().hub.unsubscribe(self.id);
     }
 }

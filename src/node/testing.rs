@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::outbox::Waiter;
 use super::{Node, NodeOptions, Request, Storage};
 use crate::clock::Clock;
 use crate::identity::SuperDigest;
@@ -64,8 +65,9 @@ impl Node {
     }
 
     pub(super) fn let_rivals_go_first(&self) {
-        for rival in std::mem::take(&mut *self.inner.rivals.lock()) {
-            drop(self.enqueue(&rival).unwrap());
+        for mut rival in std::mem::take(&mut *self.inner.rivals.lock()) {
+            let (nobody, _) = tokio::sync::oneshot::channel();
+            self.enqueue(&mut rival, Waiter::Once(nobody)).unwrap();
         }
     }
 }

@@ -57,8 +57,8 @@ use imbl::{HashMap, OrdMap, OrdSet};
 
 use crate::limits::NODE_ID_MAX;
 use crate::types::{
-    Acl, AclId, AclList, Applied, Code, Failure, NodeId, Origin, Outcome, Perms, SessionId, Txn,
-    TxnTime, ZnodePath, Zxid,
+    Acl, AclId, AclList, Applied, Code, Data, Failure, NodeId, Origin, Outcome, Perms, SessionId,
+    Txn, TxnTime, ZnodePath, Zxid,
 };
 
 pub use crate::identity::permits;
@@ -135,7 +135,8 @@ impl Tree {
                 _ => Vec::new(),
             };
             let acl = lists::intern(&mut tree.acls, acl);
-            tree.link(&path, Znode { acl, ..Znode::default() }, false);
+            let data = Some(Data::new(&[]));
+            tree.link(&path, Znode { data, acl, ..Znode::default() }, false);
         }
         tree
     }

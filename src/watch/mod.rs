@@ -46,12 +46,18 @@ mod hub;
 mod ring;
 mod subscriber;
 mod table;
+mod watches;
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod watches_test;
 
 pub use change::{Change, Message, Selection};
 pub use filter::{Filter, WatchKind};
 pub use hub::{Bounds, Counters, Hub, Since, Start, Taken};
 pub use ring::{Ring, TooOld};
 pub use subscriber::{SubscriberId, Wake};
+pub use watches::{
+    Notice, NoticeKind, WATCH_MODES, WatchMode, WatcherId, Watches, WatchesFull, Whose,
+};

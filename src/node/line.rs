@@ -1,0 +1,180 @@
+//! A line: how a door that answers in order speaks with the node. One connection has one line.
+//!
+//! Requests are submitted without waiting; apply leaves answers and notices at the line's near end and rings once per
+//! entry; the connection then [looks](Line::look) and finds a root, and with it everything up to that root. Whoever reads
+//! that root and sets watches while looking has read and set at one point of history.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::Notify;
+
+use super::lines::{self, Inbox};
+use super::outbox::Waiter;
+use super::{Node, Request};
+use crate::limits::WATCHES_REMOVED_AT_ONCE;
+use crate::tree::Tree;
+use crate::types::{AclId, Error, Op, Owner, SessionId};
+use crate::watch::{WatchMode, WatcherId, Watches, WatchesFull};
+
+/// One connection's line. Dropping it forgets its watches; its session lives on.
+pub struct Line {
+    node: Node,
+    id: WatcherId,
+    owner: Owner,
+    session: SessionId,
+    authority: Vec<AclId>,
+    bell: Arc<Notify>,
+}
+
+/// The watches of the line that looks.
+pub struct OwnWatches<'a> {
+    watches: &'a mut Watches,
+    id: WatcherId,
+}
+
+impl OwnWatches<'_> {
+    /// Sets a watch. Error: the node has as many as it may.
+    pub fn add(
+        &mut self,
+        path: &crate::types::ZnodePath,
+        mode: WatchMode,
+    ) -> Result<(), WatchesFull> {
+        self.watches.add(self.id, path, mode)
+    }
+
+    /// Takes a watch back. Returns whether it was set.
+    pub fn remove(&mut self, path: &str, mode: WatchMode) -> bool {
+        self.watches.remove(self.id, path, mode)
+    }
+
+    /// Returns whether a watch is set.
+    pub fn has(&self, path: &str, mode: WatchMode) -> bool {
+        self.watches.has(self.id, path, mode)
+    }
+}
+
+impl Node {
+    /// Opens a line for a connection whose client has proved to be these. Error: `Busy` with 2^30 connections.
+    pub fn open_line(&self, authority: Vec<AclId>) -> Result<Line, Error> {
+        let stage = &self.inner.stage;
+        let connection = stage.connections.fetch_add(1, Ordering::Relaxed);
+        let owner = lines::owner(stage.node, stage.incarnation, connection);
+        let bell = Arc::new(Notify::new());
+        let shared: Arc<[AclId]> = authority.clone().into();
+        let id = stage.audience.lock().lines.open(owner, shared, bell.clone())?;
+        Ok(Line { node: self.clone(), id, owner, session: SessionId::NONE, authority, bell })
+    }
+
+    /// Returns how many writes entered through this node and are not applied here yet.
+    pub fn writes_waiting(&self) -> usize {
+        self.inner.stage.outbox.lock().len()
+    }
+
+    /// Returns for how long this node has been without a leader: zero while it follows one.
+    pub fn leaderless_ms(&self) -> u64 {
+        self.leaderless_for().as_millis() as u64
+    }
+
+    /// Returns the watches of each line that has a session: the session and the paths, each once. Cost: O(all watches).
+    pub fn watched_paths(&self) -> Vec<(SessionId, Vec<String>)> {
+        let audience = self.inner.stage.audience.lock();
+        let lines = &audience.lines;
+        let paths = |id| lines.watches.paths_of(id).iter().map(ToString::to_string).collect();
+        lines.sessions().map(|(id, session)| (session, paths(id))).collect()
+    }
+
+    /// Returns the connections that watch something, the paths watched, and the watches.
+    pub fn watch_counts(&self) -> (usize, usize, usize) {
+        let audience = self.inner.stage.audience.lock();
+        let watches = &audience.lines.watches;
+        (watches.watching(), watches.paths(), watches.len())
+    }
+}
+
+impl Line {
+    /// Returns the owner that stands for this connection.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Returns the session that speaks through this line; [`SessionId::NONE`] before there is one.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Returns whom the client has proved to be.
+    pub fn authority(&self) -> &[AclId] {
+        &self.authority
+    }
+
+    /// Adds to whom the client has proved to be; what it says twice counts once.
+    pub fn prove(&mut self, who: AclId) {
+        if !self.authority.contains(&who) {
+            self.authority.push(who);
+            let shared: Arc<[AclId]> = self.authority.clone().into();
+            self.node.inner.stage.audience.lock().lines.set_authority(self.id, shared);
+        }
+    }
+
+    /// Lets a session speak through this line from now on. If it has ended or moved meanwhile, the next look says so.
+    pub fn bind(&mut self, session: SessionId) {
+        self.session = session;
+        let stage = &self.node.inner.stage;
+        let ringing = {
+            let mut audience = stage.audience.lock();
+            let root = stage.root();
+            audience.lines.bind(self.id, session, &root);
+            audience.lines.take_ringing()
+        };
+        ringing.iter().for_each(|bell| bell.notify_one());
+    }
+
+    /// Submits a write without waiting for it: its answer comes to the inbox, after those of the writes before it. The
+    /// errors mean that nothing was done, and give the op back.
+    pub fn submit(&mut self, op: Box<Op>) -> Result<(), (Error, Box<Op>)> {
+        if let Err(error) = self.node.admit_writes() {
+            return Err((error, op));
+        }
+        let mut request = Request {
+            session: self.session,
+            owner: (!self.session.is_none()).then_some(self.owner),
+            authority: std::mem::take(&mut self.authority),
+            idempotency_key: None,
+            op: *op,
+        };
+        let outcome = self.node.enqueue(&mut request, Waiter::Line(self.id));
+        self.authority = request.authority;
+        outcome.map_err(|error| (error, Box::new(request.op)))
+    }
+
+    /// Waits until there is something to look at. Cancelling loses nothing.
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Takes the answers and, if wanted, the notices that came since the last look, and calls `act` with the root to
+    /// which they belong: all notices up to its zxid have been given, none after it, and answers likewise. `act` runs
+    /// under the lock that apply needs: it sets watches and looks up a few znodes, nothing more.
+    pub fn look<R>(
+        &self,
+        inbox: &mut Inbox,
+        wants_notices: bool,
+        act: impl FnOnce(&Arc<Tree>, &Inbox, OwnWatches<'_>) -> R,
+    ) -> R {
+        let stage = &self.node.inner.stage;
+        let mut audience = stage.audience.lock();
+        let root = stage.root();
+        audience.lines.look(self.id, wants_notices, inbox);
+        act(&root, inbox, OwnWatches { watches: &mut audience.lines.watches, id: self.id })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let stage = &self.node.inner.stage;
+        stage.audience.lock().lines.close(self.id);
+        // In pieces, so that apply never waits for a connection that watched a million paths.
+        while !stage.audience.lock().lines.watches.leave(self.id, WATCHES_REMOVED_AT_ONCE) {}
+    }
+}

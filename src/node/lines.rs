@@ -1,0 +1,258 @@
+//! The near ends of the lines: what apply leaves for each connection of a door that answers in order.
+//!
+//! Everything here is behind the one lock under which apply publishes the root. So a connection that looks under
+//! that lock sees a root, all notices up to it, and the answers to all of its writes up to it: nothing has to be
+//! ordered afterwards, and a watch that is set while looking misses nothing and fires for nothing that was seen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::Answer;
+use crate::identity::permits;
+use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
+use crate::tree::Tree;
+use crate::types::{AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, Zxid};
+use crate::watch::{Notice, WatcherId, Watches, Whose};
+
+/// Why a connection has to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its session was closed or has expired, and its ephemerals are gone.
+    Closed,
+    /// Its session belongs to another connection now.
+    Moved,
+    /// It did not take its notices, and they became too many.
+    Overrun,
+    /// This node took over a snapshot of the state: nobody knows which watches fired in between.
+    Skipped,
+}
+
+/// One line as apply sees it.
+pub(super) struct LineState {
+    /// The session that speaks through it, once there is one.
+    session: SessionId,
+    owner: Owner,
+    authority: Arc<[AclId]>,
+    /// In the order in which the writes were submitted; `None` where the outcome is unknown.
+    answers: VecDeque<Option<Answer>>,
+    notices: VecDeque<Notice>,
+    ended: Option<Ended>,
+    /// It has been rung and has not looked since.
+    is_rung: bool,
+    bell: Arc<Notify>,
+}
+
+/// What a connection finds when it looks. Reused from one look to the next.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// The answers to its writes in their order; `None` where nobody knows the outcome.
+    pub answers: VecDeque<Option<Answer>>,
+    /// The watches that fired, by zxid.
+    pub notices: VecDeque<Notice>,
+    /// Set when the connection has to be closed, after what it has been given.
+    pub ended: Option<Ended>,
+}
+
+/// All lines of a node.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) watches: Watches,
+    lines: BTreeMap<WatcherId, LineState>,
+    by_session: BTreeMap<SessionId, WatcherId>,
+    /// In all lines.
+    notices: usize,
+    /// To be rung when the lock is released: a connection then finds everything of an entry at once.
+    ringing: Vec<Arc<Notify>>,
+}
+
+impl Lines {
+    pub(super) fn open(
+        &mut self,
+        owner: Owner,
+        authority: Arc<[AclId]>,
+        bell: Arc<Notify>,
+    ) -> Result<WatcherId, Error> {
+        let busy = Error::Busy { what: "the table of connections", retry_after_ms: 1_000 };
+        let id = self.watches.enter().ok_or(busy)?;
+        let line = LineState {
+            session: SessionId::NONE,
+            owner,
+            authority,
+            answers: VecDeque::new(),
+            notices: VecDeque::new(),
+            ended: None,
+            is_rung: false,
+            bell,
+        };
+        self.lines.insert(id, line);
+        Ok(id)
+    }
+
+    /// Forgets a line, but not its watches.
+    pub(super) fn close(&mut self, id: WatcherId) {
+        let Some(line) = self.lines.remove(&id) else { return };
+        self.notices -= line.notices.len();
+        if self.by_session.get(&line.session) == Some(&id) {
+            self.by_session.remove(&line.session);
+        }
+    }
+
+    /// Ties a session to a line. It ends at once when the session has ended or moved on meanwhile.
+    pub(super) fn bind(&mut self, id: WatcherId, session: SessionId, tree: &Tree) {
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        line.session = session;
+        let owner = tree.session(session).map(|known| known.owner());
+        let is_its_own = owner == Some(Some(line.owner));
+        let before = self.by_session.insert(session, id);
+        if let Some(before) = before.filter(|before| *before != id) {
+            self.end(before, Ended::Moved);
+        }
+        if !is_its_own {
+            self.end(id, if owner.is_none() { Ended::Closed } else { Ended::Moved });
+        }
+    }
+
+    pub(super) fn set_authority(&mut self, id: WatcherId, authority: Arc<[AclId]>) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.authority = authority;
+        }
+    }
+
+    /// Moves what waits for a line into its inbox, which takes notices only when it wants them.
+    pub(super) fn look(&mut self, id: WatcherId, wants_notices: bool, inbox: &mut Inbox) {
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        line.is_rung = false;
+        inbox.ended = line.ended;
+        inbox.answers.append(&mut line.answers);
+        if wants_notices {
+            self.notices -= line.notices.len();
+            inbox.notices.append(&mut line.notices);
+        }
+    }
+
+    /// Leaves an answer for a line that may be gone.
+    pub(super) fn answer(&mut self, id: WatcherId, answer: Option<Answer>) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.answers.push_back(answer);
+            ring(line, &mut self.ringing);
+        }
+    }
+
+    /// Fires the watches of one applied transaction, for those who may read what it changed.
+    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event]) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let Lines { watches, lines, notices, ringing, .. } = self;
+        for event in events {
+            watches.fire(event, |id, kind, path, whose| {
+                let Some(line) = lines.get_mut(&id).filter(|line| line.ended.is_none()) else {
+                    return;
+                };
+                let acl = match whose {
+                    Whose::Own => &event.acl,
+                    Whose::Parents => &event.parent_acl,
+                };
+                if !permits(acl, &line.authority, Perms::READ) {
+                    return;
+                }
+                leave(line, notices, Notice { zxid, kind, path: path.clone() });
+                ring(line, ringing);
+            });
+        }
+    }
+
+    /// Follows the sessions: ends the line of one that was closed or has moved to another connection.
+    pub(super) fn follow(&mut self, op: &Op, reply: &Reply) {
+        let (session, owner) = match (op, reply) {
+            (Op::AttachSession { session, owner, .. }, Reply::Session { .. }) => {
+                (*session, Some(*owner))
+            }
+            (Op::CloseSession { session, .. }, Reply::Removed { .. }) => (*session, None),
+            _ => return,
+        };
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        match owner {
+            None => self.end(id, Ended::Closed),
+            Some(owner) if self.lines.get(&id).is_some_and(|line| Some(line.owner) != owner) => {
+                self.end(id, Ended::Moved);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Ends every line: the state was replaced, and with it what the watches would have said.
+    pub(super) fn end_all(&mut self) {
+        let all: Vec<WatcherId> = self.lines.keys().copied().collect();
+        for id in all {
+            self.end(id, Ended::Skipped);
+        }
+    }
+
+    fn end(&mut self, id: WatcherId, why: Ended) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.ended.get_or_insert(why);
+            ring(line, &mut self.ringing);
+        }
+    }
+
+    /// Returns whom to wake, once the lock is released.
+    pub(super) fn take_ringing(&mut self) -> Vec<Arc<Notify>> {
+        std::mem::take(&mut self.ringing)
+    }
+
+    /// Returns the session of each line that has one, in the order of the lines.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = (WatcherId, SessionId)> {
+        let bound = self.lines.iter().filter(|(_, line)| !line.session.is_none());
+        bound.map(|(id, line)| (*id, line.session))
+    }
+
+    /// Returns the number of lines, and of notices that wait in them.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.lines.len(), self.notices)
+    }
+}
+
+fn ring(line: &mut LineState, ringing: &mut Vec<Arc<Notify>>) {
+    if !line.is_rung {
+        line.is_rung = true;
+        ringing.push(line.bell.clone());
+    }
+}
+
+/// Leaves a notice for a line. One that has too many is ended instead: its client comes back and is told what it missed.
+fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) {
+    let limit = match *notices < NOTICES_TOTAL_MAX {
+        true => NOTICES_PER_LINE_MAX,
+        false => NOTICES_KEPT_MIN,
+    };
+    if line.notices.len() >= limit {
+        *notices -= line.notices.len();
+        line.notices = VecDeque::new();
+        line.ended.get_or_insert(Ended::Overrun);
+        return;
+    }
+    *notices += 1;
+    line.notices.push_back(notice);
+}
+
+/// Returns the owner that stands for a connection of this node.
+pub(super) fn owner(node: NodeId, incarnation: u64, connection: u64) -> Owner {
+    // Incarnations count starts and connections count within one: 2^40 of them take centuries.
+    Owner { node, generation: incarnation << 40 | connection }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_connections_of_a_node_have_one_owner_not_even_over_its_starts() {
+        let owners = [(1, 1), (1, 2), (2, 1), (2, 2)].map(|(start, at)| owner(3, start, at));
+        for (at, one) in owners.iter().enumerate() {
+            assert!(owners[at + 1..].iter().all(|other| other != one), "{one:?}");
+        }
+    }
+}

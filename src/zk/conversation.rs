@@ -1,0 +1,410 @@
+//! What one connection has been asked and not answered yet, and in which order it answers. Knows no socket: frames are
+//! put in, bytes are taken out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Door;
+use super::meters::Tally;
+use super::pending::{Pending, Task};
+use super::reads::{self, Asker};
+use super::rearm::Rearm;
+use super::writes::{self, Shape};
+use crate::identity::prove;
+use crate::jute::{
+    Auth, EventType, Jute, KEEPER_STATE_CONNECTED, Ops, Reader, ReplyHeader, Request,
+    RequestHeader, Response, WatcherEvent, Writer, append_event, append_frame, append_reply,
+    errors, xids,
+};
+use crate::limits::{ZK_OUTPUT_BYTES_MAX, ZK_PENDING_MAX, ZK_READS_AT_ONCE, ZK_REARMED_AT_ONCE};
+use crate::node::{Answer, Ended, Inbox, Line, OwnWatches};
+use crate::tree::Tree;
+use crate::types::{Code, Error, Op, Zxid};
+use crate::watch::{Notice, NoticeKind};
+
+/// How it goes on after something that was put in or done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// As before.
+    On,
+    /// The connection has to be closed once the output is written.
+    Close(&'static str),
+}
+
+/// One connection's requests, replies and events.
+pub(super) struct Conversation {
+    door: Door,
+    line: Line,
+    /// In the order of the requests. At the front is never what could be answered at once, except while there is too
+    /// much output.
+    pending: VecDeque<Pending>,
+    /// How many at the front hold no write that is still to be submitted.
+    submitted: usize,
+    inbox: Inbox,
+    /// Everything up to here has been said: no zxid in a reply is greater, no event that follows smaller.
+    told: Zxid,
+    /// What is to be sent.
+    output: Vec<u8>,
+    /// No more requests are taken.
+    is_closing: bool,
+    pub(super) tally: Arc<Tally>,
+}
+
+impl Conversation {
+    /// Begins the conversation of a session that owns its line.
+    pub(super) fn new(door: Door, line: Line, tally: Arc<Tally>, told: Zxid) -> Conversation {
+        Conversation {
+            door,
+            line,
+            pending: VecDeque::new(),
+            submitted: 0,
+            inbox: Inbox::default(),
+            told,
+            output: Vec::new(),
+            is_closing: false,
+            tally,
+        }
+    }
+
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Returns whether another request may be put in.
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.is_closing
+            && self.pending.len() < ZK_PENDING_MAX
+            && self.output.len() < ZK_OUTPUT_BYTES_MAX
+    }
+
+    /// Returns whether writes wait for a place in the node's queue.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.pending.get(self.submitted).is_some_and(|one| one.task.is_held())
+    }
+
+    /// Returns the bytes to send.
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Returns how many syncs wait for a barrier.
+    pub(super) fn syncs(&self) -> usize {
+        let syncs = self.pending.iter();
+        syncs.filter(|one| matches!(one.task, Task::Sync { is_passed: false, .. })).count()
+    }
+
+    /// Hears that everything committed before a barrier is applied here, which concerns the first so many syncs.
+    pub(super) fn pass_syncs(&mut self, count: usize) {
+        let waiting = self.pending.iter_mut().filter_map(|one| match &mut one.task {
+            Task::Sync { is_passed, .. } if !*is_passed => Some(is_passed),
+            _ => None,
+        });
+        waiting.take(count).for_each(|is_passed| *is_passed = true);
+    }
+
+    /// Takes up the body of one frame, which arrived at this time, µs.
+    pub(super) fn take(&mut self, frame: &[u8], now_us: u64) -> Next {
+        let mut reader = Reader::new(frame);
+        let Ok(RequestHeader { xid, opcode }) = reader.read() else {
+            return Next::Close("a frame without a header");
+        };
+        let request = Request::decode(opcode, reader.rest());
+        self.tally.received(xid, opcode);
+        if let Ok(Request::Ping) = request {
+            let header = ReplyHeader { xid, zxid: self.told.0 as i64, err: errors::OK };
+            append_reply(&mut self.output, &header, &Response::Empty);
+            self.tally.ping();
+            return Next::On;
+        }
+        let task = match request {
+            Ok(request) => self.task(request),
+            Err(error) => match error.code() {
+                Code::Unimplemented => Task::Last(Code::Unimplemented.number()),
+                code => Task::Refused(code.number()),
+            },
+        };
+        self.is_closing = matches!(task, Task::Last(_) | Task::Write { shape: Shape::Close, .. });
+        self.pending.push_back(Pending { xid, began_us: now_us, task });
+        Next::On
+    }
+
+    /// Returns what there is to do for a request.
+    fn task(&mut self, request: Request) -> Task {
+        let write = |made: Result<(Op, Shape), Code>| match made {
+            Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
+            Err(code) => Task::Refused(code.number()),
+        };
+        match request {
+            // By itself it changes nothing and is no question either.
+            Request::Write(crate::jute::WriteOp::Check(_))
+            | Request::DeleteContainer(_)
+            | Request::Sasl(_) => Task::Last(Code::Unimplemented.number()),
+            Request::Write(wanted) => write(writes::op(wanted)),
+            Request::SetAcl(wanted) => write(writes::set_acl(wanted).map(|op| (op, Shape::Stat))),
+            Request::Multi(Ops(wanted)) => {
+                let count = wanted.len();
+                match writes::multi(wanted) {
+                    Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
+                    Err((index, code)) => Task::Reply(Response::failed_multi(count, index, code)),
+                }
+            }
+            Request::CloseSession => {
+                let op = Op::CloseSession { session: self.line.session(), unless_moved_from: None };
+                Task::Write { op: Some(Box::new(op)), shape: Shape::Close }
+            }
+            Request::Sync(path) => Task::Sync { path, is_passed: false },
+            Request::SetWatches(wanted) => Task::Rearm(Box::new(Rearm::one_shot(wanted))),
+            Request::SetWatches2(wanted) => Task::Rearm(Box::new(Rearm::new(wanted))),
+            Request::Auth(auth) => self.authenticate(&auth),
+            Request::Reconfig(_) => Task::Refused(errors::RECONFIG_DISABLED),
+            request => Task::Read(Box::new(request)),
+        }
+    }
+
+    /// Takes credentials. What they prove holds from now on, also for what is pending.
+    fn authenticate(&mut self, auth: &Auth) -> Task {
+        let super_digest = self.door.options().super_digest.as_ref();
+        match prove(&auth.scheme, auth.auth.as_deref().unwrap_or_default(), super_digest) {
+            Ok(proved) => {
+                proved.into_iter().for_each(|who| self.line.prove(who));
+                Task::Reply(Response::Empty)
+            }
+            Err(code) => {
+                self.door.meters().auth_failed.fetch_add(1, Relaxed);
+                Task::Last(code.number())
+            }
+        }
+    }
+
+    /// Submits the writes that may go now: those before the first read.
+    fn submit(&mut self) -> Next {
+        while let Some(one) = self.pending.get_mut(self.submitted) {
+            if one.task.is_read() {
+                break;
+            }
+            if let Task::Write { op, .. } = &mut one.task
+                && let Some(wanted) = op.take()
+            {
+                match self.line.submit(wanted) {
+                    Ok(()) => {}
+                    Err((Error::TooLarge { .. }, _)) => {
+                        one.task = Task::Refused(Code::BadArguments.number());
+                    }
+                    Err((Error::Stopping | Error::NotInitialized, _)) => {
+                        return Next::Close("this node does not serve");
+                    }
+                    // No leader, or a full queue: it is tried again.
+                    Err((_, wanted)) => {
+                        *op = Some(wanted);
+                        break;
+                    }
+                }
+            }
+            self.submitted += 1;
+        }
+        Next::On
+    }
+
+    /// Does all that can be done now without waiting, and leaves the replies in the output.
+    pub(super) fn advance(&mut self, now_us: u64) -> Next {
+        loop {
+            if let Next::Close(why) = self.submit() {
+                return Next::Close(why);
+            }
+            match self.step(now_us) {
+                Ok(has_moved) if has_moved && !self.pending.is_empty() => {}
+                Ok(_) => return self.submit(),
+                Err(why) => return Next::Close(why),
+            }
+        }
+    }
+
+    /// Looks once, and answers what can be answered with what is seen. Returns whether that was anything; the error says
+    /// why the connection has to be closed.
+    fn step(&mut self, now_us: u64) -> Result<bool, &'static str> {
+        let wants_notices = self.output.len() < ZK_OUTPUT_BYTES_MAX;
+        let Conversation { line, pending, inbox, .. } = self;
+        let (root, plan) = line.look(inbox, wants_notices, |root, inbox, mut watches| {
+            let asker = Asker { session: line.session(), authority: line.authority() };
+            let plan = match wants_notices {
+                true => plan(pending, inbox, root, asker, &mut watches),
+                false => Plan::default(),
+            };
+            (root.clone(), plan)
+        });
+        for _ in 0..plan.ready {
+            let Some(one) = self.pending.pop_front() else { break };
+            self.submitted = self.submitted.saturating_sub(1);
+            self.tally.took(now_us.saturating_sub(one.began_us));
+            self.door.meters().took(now_us.saturating_sub(one.began_us));
+            if let Next::Close(why) = self.reply(one, &root) {
+                return Err(why);
+            }
+        }
+        if wants_notices {
+            self.tell(root.zxid());
+            self.tally.sent(plan.missed.len());
+            for (event, path) in plan.missed {
+                append_missed(&mut self.output, event, path);
+            }
+        }
+        match self.inbox.ended {
+            Some(Ended::Closed) => Err("its session has ended"),
+            Some(Ended::Moved) => Err("its session has moved"),
+            Some(Ended::Overrun) => Err("it does not take its events"),
+            Some(Ended::Skipped) => Err("this node took over a snapshot of the state"),
+            None => Ok(plan.has_moved),
+        }
+    }
+
+    /// Sends the notices up to here.
+    fn tell(&mut self, upto: Zxid) {
+        while self.inbox.notices.front().is_some_and(|notice| notice.zxid <= upto) {
+            let Some(notice) = self.inbox.notices.pop_front() else { break };
+            append_notice(&mut self.output, &notice);
+            self.tally.sent(1);
+        }
+        self.told = self.told.max(upto);
+    }
+
+    /// Writes one reply. `root` is what reads see.
+    fn reply(&mut self, one: Pending, root: &Tree) -> Next {
+        let Pending { xid, task, .. } = one;
+        self.tally.sent(1);
+        let outcome = match task {
+            Task::Write { shape, .. } => return self.reply_to_write(xid, &shape),
+            Task::Read(request) => {
+                self.tell(root.zxid());
+                let asker =
+                    Asker { session: self.line.session(), authority: self.line.authority() };
+                reads::answer(root, asker, &request)
+            }
+            Task::Rearm(_) => {
+                self.tell(root.zxid());
+                Ok(reads::Answer::Response(Response::Empty))
+            }
+            Task::Sync { path, .. } => {
+                self.tell(root.zxid());
+                Ok(reads::Answer::Response(Response::Path(path)))
+            }
+            Task::Reply(response) => Ok(reads::Answer::Response(response)),
+            Task::Refused(err) => Err(err),
+            Task::Last(err) => {
+                let zxid = if xid == xids::AUTH { 0 } else { -1 };
+                append_reply(&mut self.output, &ReplyHeader { xid, zxid, err }, &Response::Empty);
+                return Next::Close("it asked for what there is not");
+            }
+        };
+        // Credentials are no transaction's business.
+        let zxid = if xid == xids::AUTH { 0 } else { self.told.0 as i64 };
+        let before = self.output.len();
+        let is_list = matches!(outcome, Ok(reads::Answer::Children { .. }));
+        append_frame(&mut self.output, |writer: &mut Writer<'_>| {
+            let err = outcome.as_ref().err().copied().unwrap_or(errors::OK);
+            ReplyHeader { xid, zxid, err }.write(writer);
+            if let Ok(answer) = outcome {
+                answer.encode(writer);
+            }
+        });
+        if is_list {
+            let bytes = (self.output.len() - before) as u64;
+            self.door.meters().longest_list.fetch_max(bytes, Relaxed);
+        }
+        Next::On
+    }
+
+    fn reply_to_write(&mut self, xid: i32, shape: &Shape) -> Next {
+        let Some(Some(Answer { zxid, result })) = self.inbox.answers.pop_front() else {
+            return Next::Close("the outcome of a write is unknown");
+        };
+        if let Err(failure) = &result
+            && matches!(failure.code, Code::SessionMoved | Code::SessionExpired)
+        {
+            return Next::Close("its session has moved or ended");
+        }
+        self.tell(zxid);
+        let (err, response) = match writes::reply(shape, result) {
+            Ok(response) => (errors::OK, response),
+            Err(err) => (err, Response::Empty),
+        };
+        append_reply(&mut self.output, &ReplyHeader { xid, zxid: zxid.0 as i64, err }, &response);
+        match shape {
+            Shape::Close => Next::Close("the client has closed its session"),
+            _ => Next::On,
+        }
+    }
+}
+
+/// What can be done with what is seen under one look.
+#[derive(Default)]
+struct Plan {
+    /// So many of the pending requests can be answered.
+    ready: usize,
+    /// What watches that are set again have missed.
+    missed: Vec<(EventType, String)>,
+    /// Whether another look may find more to do.
+    has_moved: bool,
+}
+
+/// Finds out what can be done, and sets the watches that go with it.
+fn plan(
+    pending: &mut VecDeque<Pending>,
+    inbox: &Inbox,
+    root: &Tree,
+    asker: Asker<'_>,
+    watches: &mut OwnWatches<'_>,
+) -> Plan {
+    let mut answers = inbox.answers.len();
+    let mut reads = 0;
+    let mut ready = 0;
+    for one in pending.iter_mut() {
+        match &mut one.task {
+            Task::Write { op: None, .. } if answers > 0 => answers -= 1,
+            Task::Write { .. } | Task::Sync { is_passed: false, .. } => break,
+            Task::Read(_) if reads >= ZK_READS_AT_ONCE => break,
+            Task::Read(request) => {
+                reads += 1;
+                if let Some(changed) = reads::change_watches(request, watches) {
+                    one.task = changed.map_or_else(Task::Refused, Task::Reply);
+                } else if let Err(err) = reads::set_watch(root, asker, request, watches) {
+                    one.task = Task::Refused(err);
+                }
+            }
+            // It is looked at when nothing is before it, so that what it missed comes right before its reply.
+            Task::Rearm(rearm) if ready == 0 => {
+                let part = rearm.next(root, asker.authority, watches, ZK_REARMED_AT_ONCE);
+                let (missed, is_all) = match part {
+                    Ok(part) => (part.missed, part.is_all),
+                    Err(_) => {
+                        one.task = Task::Last(errors::SYSTEM_ERROR);
+                        (Vec::new(), true)
+                    }
+                };
+                let ready = usize::from(is_all && missed.is_empty());
+                return Plan { ready, missed, has_moved: true };
+            }
+            Task::Rearm(_) => break,
+            Task::Sync { .. } | Task::Reply(_) | Task::Refused(_) | Task::Last(_) => {}
+        }
+        ready += 1;
+    }
+    Plan { ready, missed: Vec::new(), has_moved: ready > 0 }
+}
+
+fn append_notice(output: &mut Vec<u8>, notice: &Notice) {
+    let event = match notice.kind {
+        NoticeKind::Created => EventType::NodeCreated,
+        NoticeKind::Deleted => EventType::NodeDeleted,
+        NoticeKind::DataChanged => EventType::NodeDataChanged,
+        NoticeKind::ChildrenChanged => EventType::NodeChildrenChanged,
+    };
+    let event =
+        WatcherEvent { event, state: KEEPER_STATE_CONNECTED, path: notice.path.to_string() };
+    append_event(output, notice.zxid.0 as i64, &event);
+}
+
+/// Appends an event that stands for whatever happened while the client was away.
+fn append_missed(output: &mut Vec<u8>, event: EventType, path: String) {
+    append_event(output, -1, &WatcherEvent { event, state: KEEPER_STATE_CONNECTED, path });
+}

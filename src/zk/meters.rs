@@ -1,0 +1,233 @@
+//! Counters of the door and of each connection, cheap enough for every request.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::types::SessionId;
+
+/// Counters of the whole door.
+#[derive(Default)]
+pub(super) struct Meters {
+    /// Requests whose reply was written, and how long that took, µs.
+    pub(super) latency: Latency,
+    /// Connections that were refused at accept.
+    pub(super) rejected: AtomicU64,
+    /// Connections that were closed without ever having a session.
+    pub(super) sessionless: AtomicU64,
+    /// Credentials that were refused.
+    pub(super) auth_failed: AtomicU64,
+    /// Bytes of the longest list of names that was sent.
+    pub(super) longest_list: AtomicU64,
+    /// Packets of connections that are closed.
+    gone: (AtomicU64, AtomicU64),
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    latest: u64,
+    tallies: BTreeMap<u64, Arc<Tally>>,
+    per_address: BTreeMap<IpAddr, usize>,
+}
+
+/// Shortest, longest, number and sum of durations, µs.
+#[derive(Default)]
+pub(super) struct Latency {
+    /// One more than the shortest; 0 before there is one.
+    min_us: AtomicU64,
+    max_us: AtomicU64,
+    count: AtomicU64,
+    sum_us: AtomicU64,
+}
+
+impl Latency {
+    fn note(&self, us: u64) {
+        let min = self.min_us.load(Relaxed);
+        if min == 0 || us + 1 < min {
+            self.min_us.store(us + 1, Relaxed);
+        }
+        self.max_us.fetch_max(us, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(us, Relaxed);
+    }
+
+    /// Returns the shortest, the mean and the longest, ms.
+    pub(super) fn ms(&self) -> (u64, f64, u64) {
+        let count = self.count.load(Relaxed).max(1);
+        let mean = self.sum_us.load(Relaxed) as f64 / count as f64 / 1e3;
+        (
+            self.min_us.load(Relaxed).saturating_sub(1) / 1_000,
+            mean,
+            self.max_us.load(Relaxed) / 1_000,
+        )
+    }
+
+    /// Returns the sum, s, and the number.
+    pub(super) fn total(&self) -> (f64, u64) {
+        (self.sum_us.load(Relaxed) as f64 / 1e6, self.count.load(Relaxed))
+    }
+
+    fn reset(&self) {
+        for counter in [&self.min_us, &self.max_us, &self.count, &self.sum_us] {
+            counter.store(0, Relaxed);
+        }
+    }
+}
+
+/// Counters of one connection.
+pub(super) struct Tally {
+    pub(super) peer: SocketAddr,
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+    /// Of those received, the pings, which are answered at once.
+    pub(super) pings: AtomicU64,
+    pub(super) session: AtomicU64,
+    pub(super) timeout_ms: AtomicU64,
+    /// When it got its session, ms of the wall clock.
+    pub(super) since_ms: AtomicU64,
+    pub(super) last_op: AtomicI32,
+    pub(super) last_xid: AtomicI32,
+    pub(super) latency: Latency,
+}
+
+impl Tally {
+    fn new(peer: SocketAddr) -> Tally {
+        Tally {
+            peer,
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            pings: AtomicU64::new(0),
+            session: AtomicU64::new(0),
+            timeout_ms: AtomicU64::new(0),
+            since_ms: AtomicU64::new(0),
+            last_op: AtomicI32::new(0),
+            last_xid: AtomicI32::new(0),
+            latency: Latency::default(),
+        }
+    }
+
+    /// Counts a request.
+    pub(super) fn received(&self, xid: i32, opcode: i32) {
+        self.received.fetch_add(1, Relaxed);
+        self.last_op.store(opcode, Relaxed);
+        self.last_xid.store(xid, Relaxed);
+    }
+
+    /// Counts replies or events.
+    pub(super) fn sent(&self, packets: usize) {
+        self.sent.fetch_add(packets as u64, Relaxed);
+    }
+
+    /// Counts a ping that was answered.
+    pub(super) fn ping(&self) {
+        self.pings.fetch_add(1, Relaxed);
+        self.sent(1);
+    }
+
+    /// Notes how long a reply took, µs.
+    pub(super) fn took(&self, us: u64) {
+        self.latency.note(us);
+    }
+
+    /// Notes its session.
+    pub(super) fn attached(&self, session: SessionId, timeout_ms: u32, wall_ms: u64) {
+        self.session.store(session.0, Relaxed);
+        self.timeout_ms.store(u64::from(timeout_ms), Relaxed);
+        self.since_ms.store(wall_ms, Relaxed);
+    }
+
+    /// Returns its session; [`SessionId::NONE`] before there is one.
+    pub(super) fn session(&self) -> SessionId {
+        SessionId(self.session.load(Relaxed))
+    }
+
+    fn reset(&self) {
+        self.received.store(0, Relaxed);
+        self.sent.store(0, Relaxed);
+        self.pings.store(0, Relaxed);
+        self.latency.reset();
+    }
+}
+
+/// A connection's place; given back when dropped.
+pub(super) struct Place {
+    meters: Arc<Meters>,
+    id: u64,
+    pub(super) tally: Arc<Tally>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = self.meters.connections.lock();
+        connections.tallies.remove(&self.id);
+        let ip = self.tally.peer.ip();
+        if let Some(count) = connections.per_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                connections.per_address.remove(&ip);
+            }
+        }
+        self.meters.gone.0.fetch_add(self.tally.received.load(Relaxed), Relaxed);
+        self.meters.gone.1.fetch_add(self.tally.sent.load(Relaxed), Relaxed);
+    }
+}
+
+impl Meters {
+    /// Takes a place for a connection, unless there are so many, or so many from its address.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        max: usize,
+        per_address_max: usize,
+    ) -> Option<Place> {
+        let mut connections = self.connections.lock();
+        let from_there = connections.per_address.get(&peer.ip()).copied().unwrap_or(0);
+        if connections.tallies.len() >= max || from_there >= per_address_max {
+            self.rejected.fetch_add(1, Relaxed);
+            return None;
+        }
+        connections.per_address.insert(peer.ip(), from_there + 1);
+        connections.latest += 1;
+        let id = connections.latest;
+        let tally = Arc::new(Tally::new(peer));
+        connections.tallies.insert(id, tally.clone());
+        Some(Place { meters: self.clone(), id, tally })
+    }
+
+    /// Notes how long a reply took, µs.
+    pub(super) fn took(&self, us: u64) {
+        self.latency.note(us);
+    }
+
+    /// Returns the counters of the present connections, in the order in which they came.
+    pub(super) fn tallies(&self) -> Vec<Arc<Tally>> {
+        self.connections.lock().tallies.values().cloned().collect()
+    }
+
+    /// Returns the packets received and sent since the start or the last reset.
+    pub(super) fn packets(&self) -> (u64, u64) {
+        let tallies = self.tallies();
+        let sum = |of: fn(&Tally) -> &AtomicU64| -> u64 {
+            tallies.iter().map(|tally| of(tally).load(Relaxed)).sum()
+        };
+        let (received, sent) = (sum(|tally| &tally.received), sum(|tally| &tally.sent));
+        (received + self.gone.0.load(Relaxed), sent + self.gone.1.load(Relaxed))
+    }
+
+    /// Starts the counters of the door over.
+    pub(super) fn reset(&self) {
+        self.latency.reset();
+        self.gone.0.store(0, Relaxed);
+        self.gone.1.store(0, Relaxed);
+        self.reset_connections();
+    }
+
+    /// Starts the counters of the connections over.
+    pub(super) fn reset_connections(&self) {
+        self.tallies().iter().for_each(|tally| tally.reset());
+    }
+}

@@ -1,0 +1,194 @@
+//! Requests that look at the state: pure functions of a tree and of who asks.
+
+use crate::jute::{
+    AclStat, ClientInfo, DataStat, Jute, OpResult, Ops, PathWatch, ReadOp, Request, Response,
+    Writer, errors,
+};
+use crate::node::OwnWatches;
+use crate::tree::{Tree, Znode};
+use crate::types::{Acl, AclId, Code, Perms, SessionId, ZnodePath};
+use crate::watch::WatchMode;
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) session: SessionId,
+    pub(super) authority: &'a [AclId],
+}
+
+/// What is replied to a read.
+pub(super) enum Answer<'a> {
+    /// This.
+    Response(Response),
+    /// The names of the children, and the stat if wanted: written without a copy of either.
+    Children { znode: &'a Znode, with_stat: bool },
+}
+
+impl Answer<'_> {
+    /// Appends it.
+    pub(super) fn encode(&self, writer: &mut Writer<'_>) {
+        match self {
+            Answer::Response(response) => response.encode(writer),
+            Answer::Children { znode, with_stat } => {
+                writer.length(znode.num_children());
+                znode.children().for_each(|child| writer.bytes(Some(child.name().as_bytes())));
+                if *with_stat {
+                    znode.stat().write(writer);
+                }
+            }
+        }
+    }
+}
+
+/// Returns the answer to a read, or the number of its refusal.
+pub(super) fn answer<'a>(
+    tree: &'a Tree,
+    asker: Asker<'_>,
+    request: &Request,
+) -> Result<Answer<'a>, i32> {
+    let response = match request {
+        Request::Exists(wanted) => Response::Stat(
+            tree.readable(&wanted.path, asker.authority).map_err(Code::number)?.stat(),
+        ),
+        Request::Read(ReadOp::GetData(wanted)) => {
+            let znode = tree.readable(&wanted.path, asker.authority).map_err(Code::number)?;
+            Response::Data(DataStat { data: znode.data().cloned(), stat: znode.stat() })
+        }
+        Request::Read(ReadOp::GetChildren(PathWatch { path, .. })) => {
+            let znode = tree.readable(path, asker.authority).map_err(Code::number)?;
+            return Ok(Answer::Children { znode, with_stat: false });
+        }
+        Request::GetChildren2(PathWatch { path, .. }) => {
+            let znode = tree.readable(path, asker.authority).map_err(Code::number)?;
+            return Ok(Answer::Children { znode, with_stat: true });
+        }
+        Request::GetAcl(path) => acl(tree, asker, path).map_err(Code::number)?,
+        Request::MultiRead(Ops(ops)) => {
+            Response::Results(Ops(ops.iter().map(|op| item(tree, asker, op)).collect()))
+        }
+        Request::GetEphemerals(prefix) => {
+            let own = tree.ephemerals(asker.session).map(ZnodePath::as_str);
+            let wanted = own.filter(|path| path.starts_with(prefix.as_str()));
+            Response::Names(wanted.map(str::to_owned).collect())
+        }
+        Request::GetAllChildrenNumber(path) => {
+            tree.readable(path, asker.authority).map_err(Code::number)?;
+            // As ZooKeeper, the root's number does not count the root; all others count what is below them.
+            Response::Number(i32::try_from(tree.subtree_count(path)).unwrap_or(i32::MAX))
+        }
+        Request::WhoAmI => Response::Identities(asker.authority.iter().map(shown).collect()),
+        _ => return Err(errors::SYSTEM_ERROR),
+    };
+    Ok(Answer::Response(response))
+}
+
+fn item(tree: &Tree, asker: Asker<'_>, op: &ReadOp) -> OpResult {
+    let (ReadOp::GetData(wanted) | ReadOp::GetChildren(wanted)) = op;
+    match (tree.readable(&wanted.path, asker.authority), op) {
+        (Err(code), _) => OpResult::Failed(code.number()),
+        (Ok(znode), ReadOp::GetData(_)) => {
+            OpResult::Data(DataStat { data: znode.data().cloned(), stat: znode.stat() })
+        }
+        (Ok(znode), ReadOp::GetChildren(_)) => {
+            OpResult::Children(znode.children().map(|child| child.name().to_owned()).collect())
+        }
+    }
+}
+
+/// Returns an identity as it may be shown: of a digest only the user.
+fn shown(who: &AclId) -> ClientInfo {
+    let user = match who.scheme.as_str() {
+        "digest" => who.id.split(':').next().unwrap_or_default(),
+        _ => &who.id,
+    };
+    ClientInfo { scheme: who.scheme.clone(), user: user.to_owned() }
+}
+
+fn acl(tree: &Tree, asker: Asker<'_>, path: &str) -> Result<Response, Code> {
+    let (mut rules, znode) = tree.visible_acl(path, asker.authority)?;
+    if rules.is_empty() {
+        let everyone = AclId { scheme: "world".to_owned(), id: "anyone".to_owned() };
+        rules.push(Acl { perms: Perms::ALL, id: everyone });
+    }
+    Ok(Response::Acl(AclStat { acl: rules, stat: znode.stat() }))
+}
+
+/// Sets the watch that a read asks for, under the look that gives it its root. A read that is refused sets none, but to
+/// ask whether a znode exists is answered, and watched, also where there is none. Error: the node's watches are full.
+pub(super) fn set_watch(
+    tree: &Tree,
+    asker: Asker<'_>,
+    request: &Request,
+    watches: &mut OwnWatches<'_>,
+) -> Result<(), i32> {
+    let (path, mode) = match request {
+        Request::Exists(wanted) | Request::Read(ReadOp::GetData(wanted)) if wanted.watch => {
+            (&wanted.path, WatchMode::Data)
+        }
+        Request::GetChildren2(wanted) | Request::Read(ReadOp::GetChildren(wanted))
+            if wanted.watch =>
+        {
+            (&wanted.path, WatchMode::Child)
+        }
+        _ => return Ok(()),
+    };
+    let is_wanted = match tree.readable(path, asker.authority) {
+        Ok(_) => true,
+        Err(Code::NoNode) => matches!(request, Request::Exists(_)),
+        Err(_) => false,
+    };
+    // A text that is no path names a znode that can never exist.
+    match ZnodePath::parse(path) {
+        Ok(path) if is_wanted => watches.add(&path, mode).map_err(|_| errors::SYSTEM_ERROR),
+        _ => Ok(()),
+    }
+}
+
+/// Carries out a request about watches alone, if it is one.
+pub(super) fn change_watches(
+    request: &Request,
+    watches: &mut OwnWatches<'_>,
+) -> Option<Result<Response, i32>> {
+    match request {
+        Request::AddWatch(wanted) => {
+            let mode = match wanted.mode {
+                0 => WatchMode::Persistent,
+                1 => WatchMode::Recursive,
+                _ => return Some(Err(Code::MarshallingError.number())),
+            };
+            let Ok(path) = ZnodePath::parse(&wanted.path) else {
+                return Some(Err(Code::BadArguments.number()));
+            };
+            let added = watches.add(&path, mode).map_err(|_| errors::SYSTEM_ERROR);
+            Some(added.map(|()| Response::Number(errors::OK)))
+        }
+        Request::CheckWatches(wanted) => Some(match modes(wanted.kind) {
+            Ok(modes) => found(modes.iter().any(|mode| watches.has(&wanted.path, *mode))),
+            Err(code) => Err(code),
+        }),
+        Request::RemoveWatches(wanted) => Some(match modes(wanted.kind) {
+            Ok(modes) => {
+                let removed = modes.iter().filter(|mode| watches.remove(&wanted.path, **mode));
+                found(removed.count() > 0)
+            }
+            Err(code) => Err(code),
+        }),
+        _ => None,
+    }
+}
+
+fn found(any: bool) -> Result<Response, i32> {
+    if any { Ok(Response::Empty) } else { Err(errors::NO_WATCHER) }
+}
+
+/// Returns what a client means by a kind of watcher. Source: ZooKeeper `Watcher.WatcherType`.
+fn modes(kind: i32) -> Result<&'static [WatchMode], i32> {
+    match kind {
+        1 => Ok(&[WatchMode::Child]),
+        2 => Ok(&[WatchMode::Data]),
+        3 => Ok(&crate::watch::WATCH_MODES),
+        4 => Ok(&[WatchMode::Persistent]),
+        5 => Ok(&[WatchMode::Recursive]),
+        _ => Err(Code::MarshallingError.number()),
+    }
+}

@@ -1,0 +1,338 @@
+//! What the door says of itself, in the formats that kazoo, telegraf, zkServer.sh and dashboards read.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Door;
+use super::meters::{Latency, Tally};
+use crate::jute::opcodes;
+use crate::types::SessionId;
+
+/// The release whose behaviour clients may expect, and what this really is. The date is that of no build: builds of
+/// one source are equal.
+const VERSION: &str =
+    concat!("3.9.3-roost-", env!("CARGO_PKG_VERSION"), ", built on 1970-01-01 00:00 UTC");
+
+/// A measure: its name without prefix, what it means, its value.
+pub(super) type Gauge = (&'static str, &'static str, f64);
+
+/// Returns a session's id as ZooKeeper prints it: without leading zeros.
+fn hex(session: SessionId) -> String {
+    format!("0x{:x}", session.0)
+}
+
+/// Returns a mean as Java prints it.
+fn mean(value: f64) -> String {
+    format!("{:?}", (value * 1e4).round() / 1e4)
+}
+
+/// Returns how this node takes part.
+fn mode(door: &Door) -> &'static str {
+    let status = door.node().local_status();
+    match status.state {
+        _ if status.members.len() < 2 => "standalone",
+        "leader" => "leader",
+        "learner" => "observer",
+        _ => "follower",
+    }
+}
+
+fn latencies(latency: &Latency) -> String {
+    let (min, avg, max) = latency.ms();
+    format!("Latency min/avg/max: {min}/{}/{max}\n", mean(avg))
+}
+
+fn summary(door: &Door) -> String {
+    let tree = door.node().local();
+    let (received, sent) = door.meters().packets();
+    let mut text = latencies(&door.meters().latency);
+    let _ = write!(
+        text,
+        "Received: {received}\nSent: {sent}\nConnections: {}\nOutstanding: {}\nZxid: 0x{:x}\nMode: {}\n\
+         Node count: {}\n",
+        door.meters().tallies().len(),
+        door.node().writes_waiting(),
+        tree.zxid().0,
+        mode(door),
+        tree.znode_count(),
+    );
+    text
+}
+
+pub(super) fn srvr(door: &Door) -> String {
+    format!("Zookeeper version: {VERSION}\n{}", summary(door))
+}
+
+pub(super) fn stat(door: &Door) -> String {
+    let mut text = format!("Zookeeper version: {VERSION}\nClients:\n");
+    for tally in door.meters().tallies() {
+        let _ = writeln!(text, "{})", short(&tally));
+    }
+    text + "\n" + &summary(door)
+}
+
+/// Returns a connection's line without its closing parenthesis.
+fn short(tally: &Tally) -> String {
+    let (received, sent) = (tally.received.load(Relaxed), tally.sent.load(Relaxed));
+    let queued = received.saturating_sub(tally.latency.total().1 + tally.pings.load(Relaxed));
+    format!(" /{}[1](queued={queued},recved={received},sent={sent}", tally.peer)
+}
+
+pub(super) fn cons(door: &Door) -> String {
+    let now_ms = door.node().wall_ms();
+    let mut text = String::new();
+    for tally in door.meters().tallies() {
+        text += &short(&tally);
+        if !tally.session().is_none() {
+            let (min, avg, max) = tally.latency.ms();
+            let established_ms = tally.since_ms.load(Relaxed);
+            let _ = write!(
+                text,
+                ",sid={},lop={},est={established_ms},to={},lcxid=0x{:x},lzxid=0x{:x},lresp={now_ms},\
+                 llat={max},minlat={min},avglat={},maxlat={max}",
+                hex(tally.session()),
+                op(tally.last_op.load(Relaxed)),
+                tally.timeout_ms.load(Relaxed),
+                tally.last_xid.load(Relaxed),
+                door.node().local().zxid().0,
+                avg.round() as u64,
+            );
+        }
+        text += ")\n";
+    }
+    text + "\n"
+}
+
+/// Returns ZooKeeper's code for an op. Source: ZooKeeper `Request.op2String`.
+fn op(opcode: i32) -> &'static str {
+    match opcode {
+        opcodes::PING => "PING",
+        opcodes::CREATE | opcodes::CREATE2 => "CREA",
+        opcodes::CREATE_CONTAINER => "CRTC",
+        opcodes::CREATE_TTL => "CRTT",
+        opcodes::DELETE => "DELE",
+        opcodes::SET_DATA => "SETD",
+        opcodes::GET_DATA => "GETD",
+        opcodes::GET_CHILDREN | opcodes::GET_CHILDREN2 => "GETC",
+        opcodes::GET_ALL_CHILDREN_NUMBER => "GETACN",
+        opcodes::EXISTS => "EXIS",
+        opcodes::SET_ACL => "SETA",
+        opcodes::GET_ACL => "GETA",
+        opcodes::SYNC => "SYNC",
+        opcodes::MULTI => "MULT",
+        opcodes::MULTI_READ => "MLTR",
+        opcodes::CHECK => "CHEC",
+        opcodes::CHECK_WATCHES => "CHKW",
+        opcodes::REMOVE_WATCHES => "REMW",
+        opcodes::ADD_WATCH => "ADDW",
+        opcodes::SET_WATCHES => "SETW",
+        opcodes::SET_WATCHES2 => "STW2",
+        opcodes::GET_EPHEMERALS => "GETE",
+        opcodes::WHO_AM_I => "HOMI",
+        opcodes::RECONFIG => "RECO",
+        opcodes::CLOSE_SESSION => "CLOS",
+        _ => "NA",
+    }
+}
+
+/// Returns all measures of the door under the names of ZooKeeper's, without the prefix of `mntr`.
+pub(super) fn gauges(door: &Door) -> Vec<Gauge> {
+    let tree = door.node().local();
+    let meters = door.meters();
+    let (min, avg, max) = meters.latency.ms();
+    let (received, sent) = meters.packets();
+    let (_, paths, watches) = door.node().watch_counts();
+    let status = door.node().local_status();
+    let voters = status.members.iter().filter(|member| member.voter).count();
+    let mut gauges = vec![
+        ("avg_latency", "Mean time from request to reply, ms", (avg * 1e4).round() / 1e4),
+        ("min_latency", "Shortest, ms", min as f64),
+        ("max_latency", "Longest, ms", max as f64),
+        ("packets_received", "Requests of ZooKeeper clients", received as f64),
+        ("packets_sent", "Replies and events to ZooKeeper clients", sent as f64),
+        ("num_alive_connections", "ZooKeeper connections", meters.tallies().len() as f64),
+        ("outstanding_requests", "Writes not applied yet", door.node().writes_waiting() as f64),
+        ("znode_count", "Znodes", tree.znode_count() as f64),
+        ("watch_count", "Watches of ZooKeeper clients", watches as f64),
+        ("watched_paths", "Paths that they watch", paths as f64),
+        ("ephemerals_count", "Ephemeral znodes", tree.ephemeral_count() as f64),
+        ("approximate_data_size", "Bytes of all paths and data", tree.data_bytes() as f64),
+        ("global_sessions", "Live sessions", tree.session_count() as f64),
+        ("local_sessions", "Sessions of one node alone, of which there are none", 0.0),
+        (
+            "connection_rejected",
+            "Connections refused at accept",
+            meters.rejected.load(Relaxed) as f64,
+        ),
+        (
+            "sessionless_connections_expired",
+            "Connections closed without ever having had a session",
+            meters.sessionless.load(Relaxed) as f64,
+        ),
+        ("auth_failed_count", "Credentials refused", meters.auth_failed.load(Relaxed) as f64),
+        (
+            "max_list_response_size",
+            "Bytes of the longest list of names that was sent: some clients take no more than 1 MiB",
+            meters.longest_list.load(Relaxed) as f64,
+        ),
+        ("uptime", "Time since the door opened, ms", door.uptime_ms() as f64),
+        ("quorum_size", "Voters", voters as f64),
+    ];
+    if status.leader == Some(status.node) {
+        let caught_up = |voter| {
+            let members = status.members.iter();
+            let others = members.filter(|member| member.member.node != status.node);
+            others
+                .filter(|member| member.voter == voter && member.lag.is_some_and(|lag| lag < 1_000))
+                .count()
+        };
+        let others = status.members.len().saturating_sub(1);
+        gauges.push(("learners", "Members that follow this leader", others as f64));
+        gauges.push(("synced_followers", "Voters that keep up with it", caught_up(true) as f64));
+        gauges.push(("synced_observers", "Learners that keep up with it", caught_up(false) as f64));
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        gauges.push(("open_file_descriptor_count", "Open files and sockets", open.count() as f64));
+    }
+    if let Some(max) = open_files_max() {
+        gauges.push(("max_file_descriptor_count", "How many there may be", max));
+    }
+    gauges
+}
+
+fn open_files_max() -> Option<f64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+pub(super) fn mntr(door: &Door) -> String {
+    let mode = mode(door);
+    let mut text = format!("zk_version\t{VERSION}\nzk_server_state\t{mode}\n");
+    let peer_state = match mode {
+        "leader" => "leading - broadcast",
+        "follower" => "following - broadcast",
+        "observer" => "observing - broadcast",
+        _ => "",
+    };
+    if !peer_state.is_empty() {
+        let _ = writeln!(text, "zk_peer_state\t{peer_state}");
+    }
+    for (name, _, value) in gauges(door) {
+        let value = if name == "avg_latency" { mean(value) } else { format!("{value}") };
+        let _ = writeln!(text, "zk_{name}\t{value}");
+    }
+    text
+}
+
+pub(super) fn conf(door: &Door) -> String {
+    let options = door.options();
+    let status = door.node().local_status();
+    let mut text = format!(
+        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataLogDir={}\ntickTime={}\nmaxClientCnxns={}\n\
+         minSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
+        door.address().port(),
+        options.data_dir,
+        options.data_dir,
+        options.tick_ms,
+        options.connections_per_address_max,
+        options.timeouts_ms.0,
+        options.timeouts_ms.1,
+        door.node().id(),
+    );
+    if status.members.len() > 1 {
+        text += "membership: \n";
+        for member in &status.members {
+            let role = if member.voter { "participant" } else { "observer" };
+            let _ =
+                writeln!(text, "server.{}={}:{role}", member.member.node, member.member.peer_addr);
+        }
+        let _ = write!(text, "version={:x}", status.term);
+    }
+    text
+}
+
+pub(super) fn envi() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let dir = std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default();
+    format!(
+        "Environment:\nzookeeper.version={VERSION}\nhost.name={}\nos.name={}\nos.arch={}\nos.version={}\n\
+         user.dir={dir}\n",
+        host.trim(),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        release.trim(),
+    )
+}
+
+pub(super) fn dump(door: &Door) -> String {
+    let tree = door.node().local();
+    let mut text = format!("SessionTracker dump:\nGlobal Sessions({}):\n", tree.session_count());
+    for (id, session) in tree.sessions() {
+        let _ = writeln!(text, "{}\t{}ms", hex(id), session.timeout_ms());
+    }
+    let with_ephemerals = || tree.sessions().filter(|(_, session)| session.num_ephemerals() > 0);
+    let count = with_ephemerals().count();
+    let _ = write!(text, "ephemeral nodes dump:\nSessions with Ephemerals ({count}):\n");
+    for (id, session) in with_ephemerals() {
+        let _ = writeln!(text, "{}:", hex(id));
+        for path in session.ephemerals() {
+            let _ = writeln!(text, "\t{path}");
+        }
+    }
+    let tallies = door.meters().tallies();
+    let _ = write!(text, "Connections dump:\nConnections Sets (1)/({}):\n", tallies.len());
+    for tally in tallies {
+        let _ = writeln!(text, "\tip: /{} sessionId: {}", tally.peer, hex(tally.session()));
+    }
+    text
+}
+
+pub(super) fn wchs(door: &Door) -> String {
+    let (connections, paths, watches) = door.node().watch_counts();
+    format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
+}
+
+pub(super) fn wchc(door: &Door) -> String {
+    let mut text = String::new();
+    for (session, paths) in door.node().watched_paths() {
+        if !paths.is_empty() {
+            let _ = writeln!(text, "{}", hex(session));
+            for path in paths {
+                let _ = writeln!(text, "\t{path}");
+            }
+        }
+    }
+    text + "\n"
+}
+
+pub(super) fn wchp(door: &Door) -> String {
+    let mut by_path: BTreeMap<String, Vec<SessionId>> = BTreeMap::new();
+    for (session, paths) in door.node().watched_paths() {
+        for path in paths {
+            by_path.entry(path).or_default().push(session);
+        }
+    }
+    let mut text = String::new();
+    for (path, sessions) in by_path {
+        let _ = writeln!(text, "{path}");
+        for session in sessions {
+            let _ = writeln!(text, "\t{}", hex(session));
+        }
+    }
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hex, mean};
+    use crate::types::SessionId;
+
+    #[test]
+    fn numbers_look_as_java_prints_them() {
+        assert_eq!((mean(0.0).as_str(), mean(1.408_83).as_str()), ("0.0", "1.4088"));
+        assert_eq!(hex(SessionId(0x0100_0000_0000_0002)), "0x100000000000002");
+    }
+}

@@ -1,0 +1,151 @@
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
+use roost::jute::{NamesStat, PathWatch, Request, Response};
+use roost::types::{Code, Data};
+use roost::zk::Options;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::{
+    Client, Message, cluster, create, delete, everyone, exists, fresh, open, options, set,
+};
+use crate::harness::in_time;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_of_a_length_that_is_not_taken_closes_the_connection() {
+    let (cluster, _) = cluster(1).await;
+    let door = open(&cluster, 1, Options { frame_bytes_max: 10_000, ..options() }).await;
+    for length in [-1, i32::MIN, 10_001, i32::MAX] {
+        let mut client = Client::new(door).await;
+        client.send(&[exists("/", false)]).await;
+        client.raw(&length.to_be_bytes()).await;
+        assert_eq!(client.rest().await.len(), 1, "what came before is answered: {length}");
+    }
+    let mut client = Client::new(door).await;
+    let data = Some(Data::new(&[7; 9_900]));
+    let whole = roost::jute::Create { path: "/l".to_owned(), data, acl: everyone(), flags: 0 };
+    let request = Request::Write(roost::jute::WriteOp::Create(whole));
+    assert_eq!(client.ask(request).await, Ok(Response::Path("/l".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_from_one_address_are_bounded_and_places_come_back() {
+    let (cluster, _) = cluster(1).await;
+    let few = Options { connections_per_address_max: 3, ..options() };
+    let door = open(&cluster, 1, few).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Client::new(door).await);
+    }
+    assert!(Client::connect(door, fresh(10_000)).await.is_none());
+    let mut last = clients.pop().unwrap();
+    last.ask(Request::CloseSession).await.unwrap();
+    assert_eq!(last.rest().await, []);
+    crate::harness::eventually("its place is free", async || {
+        Client::connect(door, fresh(10_000)).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_100_000_names_is_sent_and_its_size_is_measured() {
+    const COUNT: usize = 100_000;
+    const AT_ONCE: usize = 1_000;
+    let (_cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    client.ask(create("/big", 0)).await.unwrap();
+    for from in (0..COUNT).step_by(AT_ONCE) {
+        let ops = (from..from + AT_ONCE).map(|n| match create(&format!("/big/{n:010}"), 0) {
+            Request::Write(op) => op,
+            other => panic!("{other:?}"),
+        });
+        client.ask(Request::Multi(roost::jute::Ops(ops.collect()))).await.unwrap();
+    }
+    let list = Request::GetChildren2(PathWatch { path: "/big".to_owned(), watch: true });
+    let Ok(Response::NamesStat(NamesStat { names, stat })) = client.ask(list).await else {
+        panic!("names")
+    };
+    assert_eq!((names.len(), stat.num_children as usize), (COUNT, COUNT));
+    client.ask(delete("/big/0000000000")).await.unwrap();
+    assert_eq!(client.events.len(), 1);
+    let mntr = crate::words::ask(doors[0], "mntr").await;
+    let longest = mntr.lines().find_map(|line| line.strip_prefix("zk_max_list_response_size\t"));
+    assert!(longest.unwrap().parse::<usize>().unwrap() > COUNT * 14, "{mntr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_not_read_and_loses_nothing() {
+    const ROUNDS: usize = 2_000;
+    let (_cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    client.ask(create("/slow", 0)).await.unwrap();
+    let data = Data::new(&[1; 20_000]);
+    let filled = roost::jute::SetData { path: "/slow".to_owned(), data: Some(data), version: -1 };
+    client.ask(Request::Write(roost::jute::WriteOp::SetData(filled))).await.unwrap();
+    // 40 MB of replies, which neither socket nor server keeps.
+    client.send(&vec![crate::client::get("/slow", false); ROUNDS]).await;
+    let mut other = Client::new(doors[0]).await;
+    for n in 0..50 {
+        other.ask(set("/slow", &n.to_string())).await.unwrap();
+    }
+    for _ in 0..ROUNDS {
+        assert!(client.reply().await.1.is_ok());
+    }
+}
+
+/// Whatever comes, the node lives, and nothing of it that is not a valid request reaches the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_bytes_are_refused() {
+    let seed = std::env::var("ROOST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random::<u64>);
+    println!("ROOST_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let (cluster, doors) = cluster(1).await;
+    let mut good = Client::new(doors[0]).await;
+    good.ask(create("/good", 0)).await.unwrap();
+    for _ in 0..300 {
+        let mut bytes = vec![0; random.random_range(0..200)];
+        random.fill_bytes(&mut bytes);
+        if random.random_bool(0.5) {
+            let mut stream = TcpStream::connect(doors[0]).await.unwrap();
+            let length = random.random_range(0..60_i32);
+            stream.write_all(&length.to_be_bytes()).await.unwrap();
+            // It may have been closed already.
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+            let mut answer = Vec::new();
+            let _ = in_time("it is closed", stream.read_to_end(&mut answer)).await;
+            continue;
+        }
+        let mut client = Client::new(doors[0]).await;
+        let mut frame = (bytes.len() as i32 + 8).to_be_bytes().to_vec();
+        frame.extend_from_slice(&1_i32.to_be_bytes());
+        frame.extend_from_slice(&random.random_range(-20..110_i32).to_be_bytes());
+        frame.extend_from_slice(&bytes);
+        client.raw(&frame).await;
+        // The frame may have been a close of the session, which ends the connection too.
+        client.send(&[Request::CloseSession]).await;
+        while let Some(bytes) = client.raw_frame().await {
+            assert!(bytes.len() >= 16, "a reply has a header");
+        }
+    }
+    assert!(good.ask(exists("/good", false)).await.is_ok());
+    let tree = cluster.node(1).local();
+    assert_eq!(tree.digest(), tree.recomputed_digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_does_not_parse_is_refused_and_the_connection_stays() {
+    let (_cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    // A getData whose path is longer than its frame.
+    let mut frame = 16_i32.to_be_bytes().to_vec();
+    for word in [1, 4, 1_000, 0] {
+        frame.extend_from_slice(&i32::to_be_bytes(word));
+    }
+    client.expect(4);
+    client.raw(&frame).await;
+    let Some(Message::Reply { result, .. }) = client.next().await else { panic!("a reply") };
+    assert_eq!(result, Err(Code::MarshallingError.number()));
+    assert!(client.ask(exists("/", false)).await.is_ok());
+}
