@@ -71,6 +71,9 @@ pub struct ZkConfig {
     /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.
     #[serde(default = "zk_words")]
     pub words: Vec<String>,
+    /// Whether clients may change the members by `reconfig`. Source: ZooKeeper `reconfigEnabled`.
+    #[serde(default)]
+    pub reconfig: bool,
 }
 
 fn zk_words() -> Vec<String> {
