@@ -114,7 +114,6 @@ fn zk_options(config: &Config, zk: &ZkConfig) -> Result<zk::Options, String> {
         connections_per_address_max: zk.connections_per_address_max,
         words: zk::parse_words(&zk.words).map_err(|why| format!("zk.words: {why}"))?,
         reconfig: zk.reconfig,
-        super_digest: None,
         data_dir: config.node.data_dir.display().to_string(),
         tick_ms: config.sessions.tick_ms,
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
@@ -138,7 +137,9 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
             restore_leader: false,
         },
         tick: Duration::from_millis(config.sessions.tick_ms),
+        check_interval: Duration::from_millis(config.znodes.check_interval_ms),
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
+        super_digest: config.access.super_digest.clone(),
         snapshot_log_bytes: config.raft.snapshot_log_bytes,
     }
 }

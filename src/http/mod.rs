@@ -28,6 +28,7 @@
 mod answer;
 #[cfg(test)]
 mod api_tests;
+mod authority;
 mod cluster;
 mod dto;
 mod error;

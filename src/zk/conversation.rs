@@ -193,7 +193,7 @@ impl Conversation {
 
     /// Takes credentials. What they prove holds from now on, also for what is pending.
     fn authenticate(&mut self, auth: &Auth) -> Task {
-        let super_digest = self.door.options().super_digest.as_ref();
+        let super_digest = self.door.node().super_digest();
         match prove(&auth.scheme, auth.auth.as_deref().unwrap_or_default(), super_digest) {
             Ok(proved) => {
                 proved.into_iter().for_each(|who| self.line.prove(who));

@@ -53,7 +53,6 @@ mod writes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::identity::SuperDigest;
 use crate::node::Node;
 use meters::Meters;
 
@@ -69,8 +68,6 @@ pub struct Options {
     pub connections_per_address_max: usize,
     /// The four-letter words that are answered. Source: ZooKeeper `4lw.commands.whitelist`.
     pub words: Vec<Word>,
-    /// Whose password makes a client `super`. Source: ZooKeeper `DigestAuthenticationProvider.superDigest`.
-    pub super_digest: Option<SuperDigest>,
     /// Whether clients may change the members. Source: ZooKeeper `reconfigEnabled`.
     pub reconfig: bool,
     /// Where the node keeps its log, to be shown.

@@ -3,11 +3,16 @@
 //! Of a member's line `server.<id>=<host>:<port>:<port>[:participant|observer];[<host>:]<port>` the first port is that for
 //! the other nodes, as in ZooKeeper; the second, which in ZooKeeper serves elections, is that of the HTTP door.
 
+use std::time::Duration;
+
 use crate::identity::permits;
 use crate::jute::{Reconfig, errors};
 use crate::node::Node;
 use crate::types::{AclId, Code, Error, Member, MemberStatus, NodeId, Perms};
 
+/// How long the reply waits until the members are told as they are then.
+const PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(20);
 /// Where the members are told to clients.
 pub(super) const CONFIG: &str = "/zookeeper/config";
 
@@ -47,7 +52,25 @@ pub(super) async fn carry_out(
     for id in change.leaving {
         node.remove(id).await.map_err(|error| number(&error))?;
     }
+    shown(&node, version(&text)).await;
     Ok(())
+}
+
+/// Waits, but not for ever, until the members are told as they are now.
+async fn shown(node: &Node, before: i64) {
+    let shown = async {
+        loop {
+            let tree = node.local();
+            let data = tree.get(CONFIG).and_then(|config| config.data().cloned());
+            let text = String::from_utf8_lossy(data.as_deref().unwrap_or_default()).into_owned();
+            if text.is_empty() || version(&text) != before {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    // They are changed all the same.
+    let _ = tokio::time::timeout(PATIENCE, shown).await;
 }
 
 fn number(error: &Error) -> i32 {

@@ -23,7 +23,6 @@ pub(crate) fn options() -> zk::Options {
         connections_per_address_max: 1_000,
         words: zk::parse_words(&["*".to_owned()]).unwrap(),
         reconfig: false,
-        super_digest: None,
         data_dir: "data".to_owned(),
         tick_ms: 50,
         timeouts_ms: (500, 60_000),
