@@ -263,7 +263,7 @@ impl Generator {
 
     fn watch(&mut self, slot: usize) -> PathWatch {
         let path = self.path();
-        let watch = self.chance(50) && mode(slot, &path) == Mode::OneShot;
+        let watch = self.chance(75) && mode(slot, &path) == Mode::OneShot;
         PathWatch { path, watch }
     }
 
@@ -354,8 +354,8 @@ impl Generator {
             }
             830..850 => Request::Sync(self.path()),
             850..880 => self.multi_read(slot),
-            880..920 => self.add_watch(slot),
-            920..940 => Request::RemoveWatches(self.kind(slot)),
+            880..930 => self.add_watch(slot),
+            930..940 => Request::RemoveWatches(self.kind(slot)),
             940..950 => Request::CheckWatches(self.kind(slot)),
             950..962 => {
                 Request::GetEphemerals(self.one_of(&["", "/", "/a", "/b/", "/nowhere"]).into())

@@ -216,6 +216,10 @@ impl History {
     /// Sends requests and compares their answers.
     fn ask(&mut self, slot: usize, requests: &[Request]) {
         self.barrier(slot);
+        self.ask_now(slot, requests);
+    }
+
+    fn ask_now(&mut self, slot: usize, requests: &[Request]) {
         let xids: Vec<i32> =
             requests.iter().map(|request| self.slots[slot].xid_of(request)).collect();
         let sides = &mut self.slots[slot].sides;
@@ -307,8 +311,9 @@ impl History {
     }
 
     fn close(&mut self, slot: usize) {
+        self.barrier(slot);
         self.slots.iter_mut().for_each(|slot| slot.unordered = true);
-        self.ask(slot, &[Request::CloseSession]);
+        self.ask_now(slot, &[Request::CloseSession]);
         self.is_cut_off(slot);
         if self.attached % 2 == 0 {
             self.expired(slot);
