@@ -1,5 +1,5 @@
-//! The random history: which session does what next. Requests are well formed but for a few, and speak of few paths, so
-//! that they meet.
+//! The random history: which session does what next. Requests are well formed but for a few, and speak of few
+//! paths, so that they meet.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -37,12 +37,13 @@ pub(crate) enum Step {
     Break(usize),
     /// It connects again and restores watches; if it is still connected, the older connection has to end.
     Attach(usize, SetWatches2),
-    /// Somebody tries its id with a wrong password. Not while it is connected: ZooKeeper then closes its connection.
+    /// Somebody tries its id with a wrong password. Not while it is connected: ZooKeeper then closes its
+    /// connection.
     Impersonate(usize),
 }
 
-/// How a session may watch a path. ZooKeeper before 3.9 keeps one mode for a session and a path and forgets the other
-/// (ZOOKEEPER-4466), so each path has one mode in each session.
+/// How a session may watch a path. ZooKeeper before 3.9 keeps one mode for a session and a path and forgets
+/// the other (ZOOKEEPER-4466), so each path has one mode in each session.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     OneShot,

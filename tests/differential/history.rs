@@ -34,8 +34,8 @@ struct Side {
 struct Slot {
     sides: [Side; 2],
     xid: i32,
-    /// Whether the events before its next answer have no determined order: ZooKeeper deletes the ephemerals of a session
-    /// in the order of a hash.
+    /// Whether the events before its next answer have no determined order: ZooKeeper deletes the ephemerals
+    /// of a session in the order of a hash.
     unordered: bool,
 }
 
@@ -122,8 +122,8 @@ impl History {
         | Step::Attach(slot, _) = step
             && self.slots[slot].sides[0].connection.is_some()
         {
-            // What a client has seen of the state when it loses its connection decides what it is told later. Only the
-            // answer to a read says exactly where the state is.
+            // What a client has seen of the state when it loses its connection decides what it is told later.
+            // Only the answer to a read says exactly where the state is.
             let watch = PathWatch { path: "/".into(), watch: false };
             self.ask(slot, &[Request::Exists(watch)]);
         }
@@ -263,8 +263,8 @@ impl History {
         self.generator.learn(learnt);
     }
 
-    /// With several nodes: waits until the slot's node has all that was done through others, as it would by itself
-    /// with one.
+    /// With several nodes: waits until the slot's node has all that was done through others, as it would by
+    /// itself with one.
     fn barrier(&mut self, slot: usize) {
         if self.addresses[0].len() == 1 {
             return;
