@@ -178,9 +178,9 @@ pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// What sled may keep of the log in memory, bytes; not a hard bound.
-pub const SLED_CACHE_BYTES: u64 = 16 << 20;
+pub const SLED_CACHE_BYTES: u64 = 8 << 20;
 /// Log entries kept in memory for followers and apply, bytes; older ones are read from the store.
-pub const LOG_CACHE_BYTES_MAX: usize = 16 << 20;
+pub const LOG_CACHE_BYTES_MAX: usize = 8 << 20;
 /// Jobs waiting for the thread that writes the log. Beyond: the caller waits, which is the back-pressure on consensus.
 pub const WAL_QUEUE_JOBS_MAX: usize = 4096;
 /// Their bytes; a single larger job is taken when the queue is empty. Beyond: the caller waits.
