@@ -78,6 +78,9 @@ pub struct ZkConfig {
     /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.
     #[serde(default = "zk_words")]
     pub words: Vec<String>,
+    /// Whether clients may change the members by `reconfig`. Source: ZooKeeper `reconfigEnabled`.
+    #[serde(default)]
+    pub reconfig: bool,
 }
 
 fn zk_words() -> Vec<String> {
@@ -242,19 +245,19 @@ impl Config {
         if raft.snapshot_log_bytes < 1 << 20 {
             return refuse("raft.snapshot_log_bytes", "must be at least 1 MiB (1048576)".into());
         }
-        let check_interval_ms = self.znodes.check_interval_ms;
-        if !(20..=3_600_000).contains(&check_interval_ms) {
-            return refuse(
-                "znodes.check_interval_ms",
-                format!("{check_interval_ms} is not within 20 to 3600000"),
-            );
-        }
         if let Some(zk) = &self.zk
             && !(1_024..=ZK_FRAME_BYTES_MAX).contains(&zk.frame_bytes_max)
         {
             return refuse(
                 "zk.frame_bytes_max",
                 format!("{} is not within 1024 to {ZK_FRAME_BYTES_MAX}", zk.frame_bytes_max),
+            );
+        }
+        let check_interval_ms = self.znodes.check_interval_ms;
+        if !(20..=3_600_000).contains(&check_interval_ms) {
+            return refuse(
+                "znodes.check_interval_ms",
+                format!("{check_interval_ms} is not within 20 to 3600000"),
             );
         }
         let sessions = &self.sessions;
@@ -326,13 +329,13 @@ mod tests {
                 "raft.heartbeat_ms",
             ),
             ("[cluster]", "[sessions]\ntick_ms = 5\n[cluster]", "sessions.tick_ms"),
-            ("[cluster]", "[znodes]\ncheck_interval_ms = 0\n[cluster]", "znodes.check_interval_ms"),
-            ("[cluster]", "[access]\nsuper_digest = \"super:test\"\n[cluster]", "super_digest"),
             (
                 "[cluster]",
                 "[zk]\nlisten = \"127.0.0.1:2181\"\nframe_bytes_max = 99\n[cluster]",
                 "zk.frame_bytes_max",
             ),
+            ("[cluster]", "[znodes]\ncheck_interval_ms = 0\n[cluster]", "znodes.check_interval_ms"),
+            ("[cluster]", "[access]\nsuper_digest = \"super:test\"\n[cluster]", "super_digest"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(named) && !error.contains('\n'), "{named}: {error}");
