@@ -273,8 +273,11 @@ impl Tree {
 /// Returns the data of `/zookeeper/config` that has shown these members since this zxid. Source: ZooKeeper
 /// `QuorumMaj.toString`.
 fn members_data(lines: &str, since: Zxid) -> Option<Data> {
-    let text = || format!("{lines}version={:x}", since.0);
-    (!lines.is_empty()).then(|| Data::new(text().as_bytes()))
+    Some(match lines {
+        // As it is before anything was ever set.
+        "" => Data::new(&[]),
+        lines => Data::new(format!("{lines}version={:x}", since.0).as_bytes()),
+    })
 }
 
 fn check_data(data: Option<&Data>) -> Result<(), Code> {
