@@ -63,6 +63,7 @@ impl System for Roost {
                     node: u64::from(place.node),
                     peer_addr: place.peer_addr.clone(),
                     http_addr: format!("127.0.0.1:{}", place.http),
+                    zk_addr: None,
                 })
                 .collect();
             let first = places.first().ok_or("a cluster has a node")?.observer()?;
