@@ -10,7 +10,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
-use rustyline::{Editor, Helper};
+use rustyline::{CompletionType, Config, Editor, Helper};
 use tokio::runtime::Handle;
 
 use super::args::{GlobalArgs, Verb};
@@ -113,8 +113,10 @@ async fn run_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> {
 }
 
 fn open_editor(client: &Client) -> Result<Editor<Completion, DefaultHistory>, Failure> {
-    let mut editor =
-        Editor::new().map_err(|err| Failure::Local(format!("cannot open the terminal: {err}")))?;
+    // As in bash: what is common is completed, and a second tab lists what there is.
+    let config = Config::builder().completion_type(CompletionType::List).build();
+    let mut editor = Editor::with_config(config)
+        .map_err(|err| Failure::Local(format!("cannot open the terminal: {err}")))?;
     editor.set_helper(Some(Completion {
         client: client.with_timeout(COMPLETION_TIMEOUT).impatient(),
         runtime: Handle::current(),

@@ -4,6 +4,7 @@ use super::call::{Call, encode_path};
 use super::error::Error;
 use super::model::{Done, Registered, Registration, Service, Services};
 use super::request::Client;
+use super::znodes::ReadOptions;
 
 /// Encodes a name that is one element of a path: a slash in it does not begin another.
 fn element(name: &str) -> String {
@@ -30,6 +31,11 @@ impl Client {
     /// Returns a service with its providers and consumers. Error: `no_node`.
     pub async fn service(&self, name: &str) -> Result<Service, Error> {
         self.send(&Call::read(format!("/v1/services/{}", element(name)))).await
+    }
+
+    /// Returns a service as current as asked. Error: `no_node`.
+    pub async fn service_with(&self, name: &str, options: ReadOptions) -> Result<Service, Error> {
+        self.send(&options.apply(Call::read(format!("/v1/services/{}", element(name))))).await
     }
 
     /// Registers a provider, bound to the session that the client was made

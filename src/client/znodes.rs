@@ -22,7 +22,7 @@ pub enum ReadOptions {
 }
 
 impl ReadOptions {
-    fn apply(self, call: Call) -> Call {
+    pub(super) fn apply(self, call: Call) -> Call {
         match self {
             ReadOptions::Linearizable => call,
             ReadOptions::Sequential { min_zxid } => {

@@ -27,9 +27,9 @@ impl Jute for AclId {
     }
 }
 
-/// Returns bytes as a text. Java writes a character beyond U+FFFF as two surrogates of three bytes each; those
-/// become the character again, so that a name of a Java client equals the same name from any other. What is
-/// still no UTF-8 becomes U+FFFD.
+/// Returns bytes as a text. Java writes a character beyond U+FFFF as two surrogates of three bytes each;
+/// those become the character again, so that a name of a Java client equals the same name from any other.
+/// What is still no UTF-8 becomes U+FFFD.
 fn lenient(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return text.to_owned();

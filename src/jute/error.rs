@@ -57,8 +57,8 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Numbers in `err` of a reply that are not a [`Code`]: the tree never answers them, a door does.
-/// Source: ZooKeeper `KeeperException.Code`. Java clients throw on a number that they do not know: send no other.
+/// Numbers in `err` of a reply that are not a [`Code`]: the tree never answers them, a door does. Source:
+/// ZooKeeper `KeeperException.Code`. Java clients throw on a number that they do not know: send no other.
 pub mod errors {
     /// All is well.
     pub const OK: i32 = 0;

@@ -3,8 +3,8 @@
 use super::wire::record;
 use super::{DecodeError, Jute, Reader, Writer};
 
-/// The only state of a session that a server names in an event: connected, as opposed to what client libraries
-/// make up by themselves.
+/// The only state of a session that a server names in an event: connected, as opposed to what client
+/// libraries make up by themselves.
 pub const KEEPER_STATE_CONNECTED: i32 = 3;
 
 /// What happened to a path.

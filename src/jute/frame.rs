@@ -32,7 +32,8 @@ pub fn append_request(out: &mut Vec<u8>, xid: i32, request: &Request) {
     });
 }
 
-/// Appends the frame of a reply. The body is left out when the header names an error: clients do not expect one.
+/// Appends the frame of a reply. The body is left out when the header names an error: clients do not expect
+/// one.
 pub fn append_reply(out: &mut Vec<u8>, header: &ReplyHeader, body: &Response) {
     append_frame(out, |writer| {
         header.write(writer);

@@ -25,9 +25,10 @@
 //! 4. Decoded values own their bytes. Data of a znode outlives its request by years and would otherwise hold
 //!    the whole buffer that it came in.
 //!
-//! What is deliberately absent: sockets and buffers (a door has them), the meaning of what was decoded (flags,
-//! modes, versions and paths are plain numbers and texts here: whether they make sense is the door's and the
-//! tree's to say), four-letter words, and the internal records that only ZooKeeper's servers exchange.
+//! What is deliberately absent: sockets and buffers (a door has them), the meaning of what was decoded
+//! (flags, modes, versions and paths are plain numbers and texts here: whether they make sense is the door's
+//! and the tree's to say), four-letter words, and the internal records that only ZooKeeper's servers
+//! exchange.
 
 mod acl;
 mod error;

@@ -49,8 +49,8 @@ record! {
         pub data: Option<Data>,
         /// Its access control list.
         pub acl: Vec<Acl>,
-        /// Its kind: 0 persistent, 1 ephemeral, 2 and 3 the same sequential, 4 container, 5 with a TTL, 6 with a
-        /// TTL and sequential. Not bits; which of them mean something depends on the opcode.
+        /// Its kind: 0 persistent, 1 ephemeral, 2 and 3 the same sequential, 4 container, 5 with a TTL, 6
+        /// with a TTL and sequential. Not bits; which of them mean something depends on the opcode.
         pub flags: i32,
     }
 
@@ -247,7 +247,8 @@ ops! {
 }
 
 impl Request {
-    /// Reads the request that belongs to an opcode from the bytes behind its header. What follows it is ignored.
+    /// Reads the request that belongs to an opcode from the bytes behind its header. What follows it is
+    /// ignored.
     pub fn decode(opcode: i32, body: &[u8]) -> Result<Request, DecodeError> {
         let mut reader = Reader::new(body);
         Request::read_body(opcode, &mut reader).unwrap_or(Err(DecodeError::UnknownOp(opcode)))

@@ -112,8 +112,8 @@ pub enum Response {
 }
 
 impl Response {
-    /// Returns what a multi of so many ops answers when the one at `index` was refused: all failed, those before
-    /// it with 0. The header of that reply says that all is well.
+    /// Returns what a multi of so many ops answers when the one at `index` was refused: all failed, those
+    /// before it with 0. The header of that reply says that all is well.
     pub fn failed_multi(ops: usize, index: usize, code: Code) -> Response {
         let err = |at: usize| match at.cmp(&index) {
             std::cmp::Ordering::Less => errors::OK,

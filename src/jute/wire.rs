@@ -3,7 +3,8 @@
 use super::DecodeError;
 use crate::types::{Data, SessionId, Zxid};
 
-/// The bytes of one frame, read from the front. Copies nothing until a value that owns its bytes is asked for.
+/// The bytes of one frame, read from the front. Copies nothing until a value that owns its bytes is asked
+/// for.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],

@@ -1,8 +1,9 @@
-//! The leader's side of writing: puts everything that waits into one Raft entry as soon as there is room for one more entry
-//! in flight.
+//! The leader's side of writing: puts everything that waits into one Raft entry as soon as that entry may go.
 //!
-//! There is no timer. An idle leader proposes a lone transaction at once; under load the entries in flight take their time,
-//! the queue grows meanwhile, and the next entry carries all of it. [`BATCHES_IN_FLIGHT_MAX`] is what makes batches large.
+//! There is no timer. An idle leader proposes a lone transaction at once. Beside an entry in flight the next one goes when it
+//! carries at least as many transactions, or is full: so under load two entries of equal size are under way, one being
+//! written while the other is answered, and what an entry costs (a commit on each node, two round trips) is shared by as
+//! many transactions as possible. [`BATCHES_IN_FLIGHT_MAX`] bounds it.
 //!
 //! Transactions arrive in lanes, one per origin's stream (and one for the node's own). Order within a lane is kept. When an
 //! entry is refused, all its lanes are broken: nothing more is taken from them, and each origin opens a new lane and sends
@@ -12,7 +13,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch;
@@ -78,32 +80,39 @@ async fn run(
     time: Arc<ClusterTime>,
     stop: CancellationToken,
 ) {
-    let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+    let mut in_flight = JoinSet::new();
     let mut pending = Pending::default();
+    let mut latest_txns = 0;
     loop {
-        if pending.is_empty() {
-            tokio::select! {
-                chunk = chunks.recv() => match chunk {
-                    Some(chunk) => pending.add(chunk),
-                    None => return,
-                },
-                () = stop.cancelled() => return,
-            }
-        }
-        let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
-        // Taken only now: what arrived while the permit was awaited goes along.
-        while pending.txns < BATCH_TXNS_MAX && pending.bytes < BATCH_BYTES_MAX {
+        while pending.has_room() {
             match chunks.try_recv() {
                 Ok(chunk) => pending.add(chunk),
                 Err(_) => break,
             }
         }
+        let may_go = match in_flight.len() {
+            0 => !pending.is_empty(),
+            BATCHES_IN_FLIGHT_MAX.. => false,
+            _ => pending.txns >= latest_txns || !pending.has_room(),
+        };
+        if !may_go {
+            tokio::select! {
+                chunk = chunks.recv(), if pending.has_room() => match chunk {
+                    Some(chunk) => pending.add(chunk),
+                    None => return,
+                },
+                _ = in_flight.join_next(), if !in_flight.is_empty() => {}
+                () = stop.cancelled() => return,
+            }
+            continue;
+        }
         let (txns, lanes) = pending.take_batch();
         if txns.is_empty() {
             continue;
         }
+        latest_txns = txns.len();
         let proposal = consensus.propose(batch::encode(time.now(), &txns)).await;
-        tokio::spawn(async move {
+        in_flight.spawn(async move {
             let accepted = match proposal {
                 Ok(outcome) => outcome.await.is_ok(),
                 Err(_) => false,
@@ -113,7 +122,6 @@ async fn run(
                     lane.broken.cancel();
                 }
             }
-            drop(permit);
         });
     }
 }
@@ -129,6 +137,11 @@ struct Pending {
 impl Pending {
     fn is_empty(&self) -> bool {
         self.chunks.is_empty()
+    }
+
+    /// Returns whether one entry could carry more than this.
+    fn has_room(&self) -> bool {
+        self.txns < BATCH_TXNS_MAX && self.bytes < BATCH_BYTES_MAX
     }
 
     fn add(&mut self, chunk: Chunk) {

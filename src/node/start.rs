@@ -225,7 +225,8 @@ async fn open_storage(storage: &Storage, node: NodeId, clock: &Clock) -> Result<
 }
 
 /// Asks for a snapshot whenever enough log has been applied since the last: so many bytes, or as many as the state has if that is
-/// more, so that the cost of snapshots stays a constant share of the cost of writes.
+/// more, so that the cost of snapshots stays a constant share of the cost of writes. Nodes with neighbouring ids wait a little
+/// longer than each other: the cluster should not write all its snapshots at once.
 async fn snapshot_when_due(
     stage: Arc<Stage>,
     consensus: Consensus,
@@ -237,6 +238,7 @@ async fn snapshot_when_due(
     while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         let applied = stage.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
         let due = log_bytes_min.max(stage.root().data_bytes());
+        let due = due + due / 8 * (stage.node % 4);
         if applied - mark >= due {
             mark = applied;
             if consensus.snapshot().await.is_err() {

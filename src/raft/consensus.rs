@@ -8,13 +8,13 @@ use openraft::async_runtime::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::log_store::LogStore;
-use super::network::Network;
+use super::network::{Append, Network};
 use super::snapshot::SnapshotData;
 use super::state_machine::StateMachine;
 use super::typ::{EncodedBatch, Raft, SnapshotMeta, TypeConfig, Vote};
@@ -94,10 +94,22 @@ impl From<Refused> for Error {
 /// Proof of being up to date, for the age of stale reads.
 #[derive(Default)]
 struct Freshness {
-    /// When a leader last told its commit index, and that index.
+    /// When a quorum had last acknowledged the leader that told its commit index, and that index.
     heard: Option<(u64, Option<u64>)>,
     /// The latest such moment whose index has been applied here.
     fresh_at_ms: Option<u64>,
+}
+
+/// Returns how long ago, ms, a quorum last acknowledged this node as leader; `None` when it does not lead.
+pub(super) fn quorum_ack_age_ms(raft: &Raft) -> Option<u64> {
+    // A sole voter is its own quorum. Nobody acknowledges it, so openraft notes nothing while nothing is proposed.
+    let node = raft.node_id();
+    if raft.is_leader() && raft.voter_ids().all(|voter| voter == *node) {
+        return Some(0);
+    }
+    let metrics = raft.data_metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.last_quorum_acked.as_ref().map(|at| at.elapsed().as_millis() as u64)
 }
 
 /// A running Raft node. A clone is a handle to the same one.
@@ -137,9 +149,12 @@ impl Consensus {
         };
         let config =
             config.validate().map_err(|err| Error::Refused(format!("raft timing: {err}")))?;
+        let speaker = network.raft();
         let raft = Raft::new(node, Arc::new(config), network, log, state_machine)
             .await
             .map_err(|err| Error::Io(format!("consensus did not start: {err}")))?;
+        // The network lives no longer than the node's core, which ends with `shutdown`.
+        drop(speaker.set(raft.clone()));
         let leadership = follow_leadership(&raft);
         Ok(Consensus { raft, clock, leadership, freshness: Arc::default() })
     }
@@ -186,12 +201,13 @@ impl Consensus {
     pub async fn serve(&self, kind: Kind, payload: Bytes) -> Result<Bytes, String> {
         match kind {
             Kind::Append => {
-                let rpc: AppendEntriesRequest<TypeConfig> =
-                    codec::decode(&payload, PEER_FRAME_BYTES_MAX)?;
+                let (age_ms, rpc): Append = codec::decode(&payload, PEER_FRAME_BYTES_MAX)?;
                 let commit = rpc.leader_commit.map(|id| id.index);
                 let answer = self.raft.append_entries(rpc).await.map_err(|err| err.to_string())?;
-                if answer.is_success() {
-                    self.heard_from_leader(commit);
+                if answer.is_success()
+                    && let Some(age_ms) = age_ms
+                {
+                    self.heard_from_leader(age_ms, commit);
                 }
                 Ok(codec::encode(&answer).into())
             }
@@ -227,12 +243,13 @@ impl Consensus {
         Ok(codec::encode(&answer).into())
     }
 
-    fn heard_from_leader(&self, commit: Option<u64>) {
-        let now_ms = self.clock.now_ms();
+    /// Notes that a leader, `age_ms` after a quorum last acknowledged it, told its commit index.
+    fn heard_from_leader(&self, age_ms: u64, commit: Option<u64>) {
+        let told_ms = self.clock.now_ms().saturating_sub(age_ms);
         let mut freshness = self.freshness.lock();
         self.settle(&mut freshness);
         if freshness.heard.is_none() {
-            freshness.heard = Some((now_ms, commit));
+            freshness.heard = Some((told_ms, commit));
         }
         self.settle(&mut freshness);
     }
@@ -241,13 +258,13 @@ impl Consensus {
         if let Some((at_ms, commit)) = freshness.heard
             && self.applied_index() >= commit
         {
-            freshness.fresh_at_ms = Some(at_ms);
+            freshness.fresh_at_ms = freshness.fresh_at_ms.max(Some(at_ms));
             freshness.heard = None;
         }
     }
 
     /// Returns for how long, ms, this node's state may have been out of date: the time since a quorum last confirmed it as
-    /// leader, or since a leader last told it a commit index that it has applied. `None` when that never happened.
+    /// leader, or last confirmed the leader that told it a commit index that it has applied. `None` when that never happened.
     pub fn age_ms(&self) -> Option<u64> {
         let acked = self.quorum_ack_age_ms();
         if self.is_leading() {
@@ -260,14 +277,7 @@ impl Consensus {
 
     /// Returns how long ago, ms, a quorum last acknowledged this node as leader; `None` when it does not lead.
     pub fn quorum_ack_age_ms(&self) -> Option<u64> {
-        // A sole voter is its own quorum. Nobody acknowledges it, so openraft notes nothing while nothing is proposed.
-        let node = self.raft.node_id();
-        if self.is_leading() && self.raft.voter_ids().all(|voter| voter == *node) {
-            return Some(0);
-        }
-        let metrics = self.raft.data_metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.last_quorum_acked.as_ref().map(|at| at.elapsed().as_millis() as u64)
+        quorum_ack_age_ms(&self.raft)
     }
 
     fn is_leading(&self) -> bool {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,9 @@ use openraft::raft::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::consensus::quorum_ack_age_ms;
 use super::snapshot::{self, SnapshotData};
-use super::typ::{Snapshot, TypeConfig, Vote};
+use super::typ::{Raft, Snapshot, TypeConfig, Vote};
 use crate::codec;
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::peer::{Kind, Peer};
@@ -30,12 +31,22 @@ pub type Dial = Arc<dyn Fn(NodeId, &str) -> Peer + Send + Sync>;
 /// How consensus reaches its peers.
 pub struct Network {
     dial: Dial,
+    raft: Arc<OnceLock<Raft>>,
 }
+
+/// What goes to a follower: a leader's message, and how long ago, ms, a quorum last acknowledged that leader. One that was
+/// cut off together with its leader must not believe that it is up to date.
+pub(super) type Append = (Option<u64>, AppendEntriesRequest<TypeConfig>);
 
 impl Network {
     /// Returns a network that connects by the given function.
     pub fn new(dial: Dial) -> Network {
-        Network { dial }
+        Network { dial, raft: Arc::default() }
+    }
+
+    /// Returns where the node that speaks is put once it has started.
+    pub(super) fn raft(&self) -> Arc<OnceLock<Raft>> {
+        self.raft.clone()
     }
 }
 
@@ -43,13 +54,14 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, member: &Member) -> Link {
-        Link { peer: (self.dial)(target, &member.peer_addr) }
+        Link { peer: (self.dial)(target, &member.peer_addr), raft: self.raft.clone() }
     }
 }
 
 /// One connection to one peer. openraft asks for separate ones for replication, heartbeats and snapshots.
 pub struct Link {
     peer: Peer,
+    raft: Arc<OnceLock<Raft>>,
 }
 
 impl Link {
@@ -80,7 +92,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let patience = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND_PATIENCE };
-        self.call(Kind::Append, &rpc, patience).await
+        let message: Append = (self.raft.get().and_then(quorum_ack_age_ms), rpc);
+        self.call(Kind::Append, &message, patience).await
     }
 
     async fn vote(

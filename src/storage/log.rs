@@ -13,7 +13,7 @@ use super::record::{self, Key, meta_key};
 use super::snapshot::SnapshotPointer;
 use super::stats::{Counters, StorageStats};
 use super::view::View;
-use crate::limits::LOG_CACHE_BYTES_MAX;
+use crate::limits::{LOG_CACHE_BYTES_MAX, SWEEP_CHUNKS_AT_REST, SWEEP_CHUNKS_PER_COMMIT};
 
 /// One entry of the Raft log: its index and what the caller made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,12 +170,28 @@ impl Log {
         result
     }
 
+    /// Removes some purged chunks from the disk; returns whether there were any. Errors show with the next write.
+    pub(super) fn sweep(&mut self) -> bool {
+        if self.failed.is_some() || self.shape.doomed.is_empty() {
+            return false;
+        }
+        let mut plan = Plan::new(self.shared.disk.as_ref(), &mut self.shape);
+        plan.sweep(SWEEP_CHUNKS_AT_REST);
+        let batch = plan.finish().batch;
+        let _not_at_rest = self.shared.committing.lock();
+        if let Err(err) = self.shared.disk.commit_lazily(batch) {
+            self.failed = Some((err.kind(), format!("the log failed earlier: {err}")));
+        }
+        true
+    }
+
     fn try_persist(&mut self, writes: Vec<Write>, ticket: u64) -> io::Result<bool> {
         let disk = self.shared.disk.as_ref();
         let mut plan = Plan::new(disk, &mut self.shape);
         for write in writes {
             plan.add(write)?;
         }
+        plan.sweep_along(SWEEP_CHUNKS_PER_COMMIT);
         let Planned { batch, durable, vote, entries, entry_bytes } = plan.finish();
         let value_len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         let written = batch.iter().map(|(key, value)| key.len() + value_len(value)).sum::<usize>();
@@ -296,9 +312,13 @@ impl Recovery<'_> {
         let chunk = Chunk { first: front.index, last: back.index, parts };
         let key = record::chunk_key(chunk.first, parts.min(1));
         let purged = self.shape.purged;
+        if purged.is_some_and(|upto| chunk.last <= upto) {
+            self.shape.doomed.push_back(chunk);
+            return Ok(());
+        }
         let fits = match self.shape.chunks.back() {
             Some(before) => chunk.first == before.last + 1,
-            None => purged.is_none_or(|upto| chunk.first <= upto + 1 && upto < chunk.last),
+            None => purged.is_none_or(|upto| chunk.first <= upto + 1),
         };
         if !fits {
             let before = self.shape.chunks.back().map_or(purged, |before| Some(before.last));

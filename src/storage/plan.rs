@@ -39,6 +39,8 @@ pub(super) struct Shape {
     /// In order, without gaps.
     pub(super) chunks: VecDeque<Chunk>,
     pub(super) purged: Option<u64>,
+    /// Purged, and still on the disk: removing thousands of chunks at once would hold up the log for seconds.
+    pub(super) doomed: VecDeque<Chunk>,
 }
 
 /// Turns writes into one batch. The shape is changed along the way: a plan that is not committed ends the log's use.
@@ -52,6 +54,7 @@ pub(super) struct Plan<'a> {
     vote: Option<Bytes>,
     entries: u64,
     entry_bytes: u64,
+    chunks_added: usize,
 }
 
 /// What a [`Plan`] comes to.
@@ -75,6 +78,7 @@ impl<'a> Plan<'a> {
             vote: None,
             entries: 0,
             entry_bytes: 0,
+            chunks_added: 0,
         }
     }
 
@@ -153,6 +157,7 @@ impl<'a> Plan<'a> {
             assert_eq!(chunk.first, back.last + 1, "the log on the disk has no gap");
         }
         self.shape.chunks.push_back(chunk);
+        self.chunks_added += 1;
     }
 
     fn close_chunk(&mut self) {
@@ -207,9 +212,21 @@ impl<'a> Plan<'a> {
             && chunk.last <= upto
         {
             self.shape.chunks.pop_front();
-            self.remove(chunk);
+            self.shape.doomed.push_back(chunk);
         }
         self.put(PURGED, &encode_purged(upto, marker));
+    }
+
+    /// Removes as many of the purged chunks as were added, and `more`: so the log does not outgrow its sweeping.
+    pub(super) fn sweep_along(&mut self, more: usize) {
+        self.sweep(self.chunks_added + more);
+    }
+
+    /// Removes up to `max` of the purged chunks, oldest first.
+    pub(super) fn sweep(&mut self, max: usize) {
+        let swept = max.min(self.shape.doomed.len());
+        let swept: Vec<Chunk> = self.shape.doomed.drain(..swept).collect();
+        swept.into_iter().for_each(|chunk| self.remove(chunk));
     }
 
     fn remove(&mut self, chunk: Chunk) {

@@ -86,10 +86,13 @@ pub fn spawn_writer(log: Log, clock: Clock) -> io::Result<WalHandle> {
         loop {
             // Asked first: after the close nothing is added, so an empty queue then is the end.
             let closed = writer.is_closed();
-            if !writer.step() {
-                if closed {
-                    return;
-                }
+            if writer.step() {
+                continue;
+            }
+            if closed {
+                return;
+            }
+            if !writer.sweep() {
                 thread::park();
             }
         }
@@ -206,6 +209,12 @@ impl WalWriter {
             });
         }
         true
+    }
+
+    /// Uses a moment without jobs to remove some of what was purged; returns whether there was anything. Blocks for the
+    /// store, not for the disk.
+    pub fn sweep(&mut self) -> bool {
+        self.log.sweep()
     }
 
     /// Returns whether no more jobs will come; some may still wait.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use roost::node::{Consistency, Node};
 use roost::types::{Error, NodeId, Op, Reply, Zxid};
@@ -233,4 +234,20 @@ async fn one_idempotency_key_used_through_all_nodes_at_once_is_applied_once() {
     }
     let tree = cluster.settled().await;
     assert_eq!(tree.get("/keys").unwrap().num_children(), KEYS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_slower_than_the_heartbeat_delay_writes_and_do_not_prevent_them() {
+    let cluster = Cluster::start(3, Setup { seed: 28, ..Setup::default() }).await;
+    let heartbeat_ms = Setup::default().raft.heartbeat_ms;
+    for (one, other) in [(1, 2), (1, 3), (2, 3)] {
+        cluster.delay(one, other, Duration::from_millis(heartbeat_ms * 4 / 5));
+    }
+    let node = cluster.node(1);
+    done(&node, request(create(&counter(1), b"0"))).await;
+    for version in 0..5 {
+        let (_, reply) = done(&node, request(raise(1, version))).await;
+        assert_eq!(stat_of(&reply).version, version + 1);
+    }
+    cluster.settled().await;
 }

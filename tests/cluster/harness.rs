@@ -242,6 +242,16 @@ impl Cluster {
         self.link_all(id, false);
     }
 
+    /// Cuts some nodes off from all the others, but not from each other.
+    pub(crate) fn isolate_together(&self, ids: &[NodeId]) {
+        ids.iter().for_each(|id| self.isolate(*id));
+        for one in ids {
+            for other in ids.iter().filter(|other| *other != one) {
+                self.links.set_link(&self.addr(*one), &self.addr(*other), true);
+            }
+        }
+    }
+
     /// Undoes [`Cluster::isolate`].
     pub(crate) fn rejoin(&self, id: NodeId) {
         self.isolated.lock().remove(&id);

@@ -24,7 +24,11 @@ async fn write(node: &Node, number: u64) -> Zxid {
 
 /// Returns a cluster with a register that holds 0.
 async fn with_register(seed: u64) -> std::sync::Arc<Cluster> {
-    let cluster = Cluster::start(3, Setup { seed, ..Setup::default() }).await;
+    with_register_on(3, seed).await
+}
+
+async fn with_register_on(nodes: NodeId, seed: u64) -> std::sync::Arc<Cluster> {
+    let cluster = Cluster::start(nodes, Setup { seed, ..Setup::default() }).await;
     done(&cluster.node(1), request(create("/register", b"0"))).await;
     cluster
 }
@@ -100,6 +104,31 @@ async fn a_leader_that_was_cut_off_answers_stale_reads_with_their_age_and_no_lin
     cluster.rejoin(old);
     let view = in_time("the read", &mut waiting).await.unwrap().unwrap();
     assert_eq!(register(&view), 2, "the read that waited sees what was written meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_still_hears_a_leader_without_a_majority_does_not_think_itself_up_to_date()
+{
+    let cluster = with_register_on(5, 26).await;
+    let old = cluster.leader().await;
+    let follower = cluster.others(old)[0];
+    write(&cluster.node(old), 1).await;
+    cluster.settled().await;
+    cluster.isolate_together(&[old, follower]);
+    let new = cluster.leader().await;
+    write(&cluster.node(new), 2).await;
+    let written_ms = cluster.clock.now_ms();
+
+    let node = cluster.node(follower);
+    let grown = async || {
+        let since_ms = cluster.clock.now_ms() - written_ms;
+        let view = node.read(Consistency::Stale, Zxid(0)).await.expect("stale reads always work");
+        assert_eq!(register(&view), 1);
+        let age_ms = view.age_ms.expect("it has followed");
+        assert!(age_ms >= since_ms, "lacks a write of {since_ms} ms ago, claims {age_ms} ms");
+        (since_ms > 1000).then_some(())
+    };
+    eventually("the stale state is old", grown).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,6 +106,25 @@ async fn rule_1_never_early_renewed_sessions_outlive_leader_changes_and_a_partit
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rule_1_never_early_a_leader_without_a_majority_promises_nothing_to_who_renews_through_it()
+{
+    let cluster = cluster(39).await;
+    let old = cluster.leader().await;
+    let session = open_with_ephemeral(&cluster.node(old), "promised", 1_000).await;
+    cluster.settled().await;
+    cluster.isolate(old);
+    let node = cluster.node(old);
+    let mut renewing = tokio::spawn(async move { node.renew(session).await });
+    let new = cluster.leader().await;
+    gone(&cluster.node(new), session).await;
+    // Whoever was told "renewed" would now believe in a session that has ended.
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut renewing).await;
+    assert!(early.is_err(), "answered without a majority: {early:?}");
+    cluster.rejoin(old);
+    assert_eq!(in_time("the renewal", renewing).await.unwrap(), Ok(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rule_2_a_silent_session_ends_before_one_that_is_due_some_ticks_later_and_not_early() {
     let cluster = cluster(32).await;
     let node = cluster.node(1);

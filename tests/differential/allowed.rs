@@ -29,7 +29,7 @@ impl Deviation {
 const ALLOWED: [Deviation; 4] = [
     Deviation {
         name: "exists needs READ",
-        why: "a leak that ZooKeeper closed in 3.8.4 and 3.9.2 (ZOOKEEPER-2590): 3.8.0 tells anybody's stat to anybody",
+        why: "a leak that ZooKeeper closed in 3.8.4 and 3.9.2 (ZOOKEEPER-2590)",
         is: |request, ours, theirs| {
             let Request::Exists(watch) = request else { return false };
             is_closed(&watch.path)
@@ -62,8 +62,8 @@ const ALLOWED: [Deviation; 4] = [
     },
     Deviation {
         name: "what is wrong in itself is refused first",
-        why: "roost refuses what no state could make right before it looks at the state, in a multi too; ZooKeeper looks \
-              at the rules and at what exists first. Both refuse",
+        why: "roost refuses what no state could make right before it looks at the state, in a \
+              multi too; ZooKeeper looks at the rules and at what exists first. Both refuse",
         is: |request, ours, theirs| is_wrong(request) && is_refused(ours) && is_refused(theirs),
     },
 ];

@@ -141,7 +141,8 @@ impl Comparison {
         self.there.get(&here.0).copied()
     }
 
-    /// Returns whether two zxids may name the same change, given all that were seen before, and takes it for so.
+    /// Returns whether two zxids may name the same change, given all that were seen before, and takes it for
+    /// so.
     fn is_same_zxid(&mut self, here: u64, there: u64) -> bool {
         match (self.there.get(&here), self.here.get(&there)) {
             (Some(known), _) => return *known == there,

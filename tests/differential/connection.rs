@@ -1,4 +1,5 @@
-//! A client of the ZooKeeper port, blocking and without any cleverness: it sends bytes and tells what came back.
+//! A client of the ZooKeeper port, blocking and without any cleverness: it sends bytes and tells what came
+//! back.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -64,8 +65,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects with a ticket and returns the connection and the timeout that it was given, ms; or the answer that says
-    /// that the session is gone. An error if the server does not talk.
+    /// Connects with a ticket and returns the connection and the timeout that it was given, ms; or the answer
+    /// that says that the session is gone. An error if the server does not talk.
     pub(crate) fn open(
         address: SocketAddr,
         ticket: &Ticket,
@@ -74,8 +75,8 @@ impl Connection {
         Connection::open_within(PATIENCE, address, ticket, timeout_ms)
     }
 
-    /// Returns whether a session can be opened without delay. A server that is starting may accept the connection
-    /// and never answer.
+    /// Returns whether a session can be opened without delay. A server that is starting may accept the
+    /// connection and never answer.
     pub(crate) fn is_possible(address: SocketAddr) -> bool {
         matches!(
             Connection::open_within(PROBE_PATIENCE, address, &Ticket::none(), 4_000),
@@ -135,7 +136,8 @@ impl Connection {
         }
     }
 
-    /// Sends all of these at once and returns their answers, in order; fewer when the server closed the connection.
+    /// Sends all of these at once and returns their answers, in order; fewer when the server closed the
+    /// connection.
     pub(crate) fn ask(&mut self, asks: &[Ask]) -> Vec<Answer> {
         let mut out = Vec::new();
         for ask in asks {

@@ -1,5 +1,5 @@
-//! The random history: which session does what next. Requests are well formed but for a few, and speak of few paths, so
-//! that they meet.
+//! The random history: which session does what next. Requests are well formed but for a few, and speak of few
+//! paths, so that they meet.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -37,12 +37,13 @@ pub(crate) enum Step {
     Break(usize),
     /// It connects again and restores watches; if it is still connected, the older connection has to end.
     Attach(usize, SetWatches2),
-    /// Somebody tries its id with a wrong password. Not while it is connected: ZooKeeper then closes its connection.
+    /// Somebody tries its id with a wrong password. Not while it is connected: ZooKeeper then closes its
+    /// connection.
     Impersonate(usize),
 }
 
-/// How a session may watch a path. ZooKeeper before 3.9 keeps one mode for a session and a path and forgets the other
-/// (ZOOKEEPER-4466), so each path has one mode in each session.
+/// How a session may watch a path. ZooKeeper before 3.9 keeps one mode for a session and a path and forgets
+/// the other (ZOOKEEPER-4466), so each path has one mode in each session.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     OneShot,
@@ -263,7 +264,7 @@ impl Generator {
 
     fn watch(&mut self, slot: usize) -> PathWatch {
         let path = self.path();
-        let watch = self.chance(50) && mode(slot, &path) == Mode::OneShot;
+        let watch = self.chance(75) && mode(slot, &path) == Mode::OneShot;
         PathWatch { path, watch }
     }
 
@@ -354,8 +355,8 @@ impl Generator {
             }
             830..850 => Request::Sync(self.path()),
             850..880 => self.multi_read(slot),
-            880..920 => self.add_watch(slot),
-            920..940 => Request::RemoveWatches(self.kind(slot)),
+            880..930 => self.add_watch(slot),
+            930..940 => Request::RemoveWatches(self.kind(slot)),
             940..950 => Request::CheckWatches(self.kind(slot)),
             950..962 => {
                 Request::GetEphemerals(self.one_of(&["", "/", "/a", "/b/", "/nowhere"]).into())

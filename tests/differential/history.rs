@@ -34,8 +34,8 @@ struct Side {
 struct Slot {
     sides: [Side; 2],
     xid: i32,
-    /// Whether the events before its next answer have no determined order: ZooKeeper deletes the ephemerals of a session
-    /// in the order of a hash.
+    /// Whether the events before its next answer have no determined order: ZooKeeper deletes the ephemerals
+    /// of a session in the order of a hash.
     unordered: bool,
 }
 
@@ -122,8 +122,8 @@ impl History {
         | Step::Attach(slot, _) = step
             && self.slots[slot].sides[0].connection.is_some()
         {
-            // What a client has seen of the state when it loses its connection decides what it is told later. Only the
-            // answer to a read says exactly where the state is.
+            // What a client has seen of the state when it loses its connection decides what it is told later.
+            // Only the answer to a read says exactly where the state is.
             let watch = PathWatch { path: "/".into(), watch: false };
             self.ask(slot, &[Request::Exists(watch)]);
         }
@@ -216,6 +216,10 @@ impl History {
     /// Sends requests and compares their answers.
     fn ask(&mut self, slot: usize, requests: &[Request]) {
         self.barrier(slot);
+        self.ask_now(slot, requests);
+    }
+
+    fn ask_now(&mut self, slot: usize, requests: &[Request]) {
         let xids: Vec<i32> =
             requests.iter().map(|request| self.slots[slot].xid_of(request)).collect();
         let sides = &mut self.slots[slot].sides;
@@ -259,8 +263,8 @@ impl History {
         self.generator.learn(learnt);
     }
 
-    /// With several nodes: waits until the slot's node has all that was done through others, as it would by itself
-    /// with one.
+    /// With several nodes: waits until the slot's node has all that was done through others, as it would by
+    /// itself with one.
     fn barrier(&mut self, slot: usize) {
         if self.addresses[0].len() == 1 {
             return;
@@ -307,8 +311,9 @@ impl History {
     }
 
     fn close(&mut self, slot: usize) {
+        self.barrier(slot);
         self.slots.iter_mut().for_each(|slot| slot.unordered = true);
-        self.ask(slot, &[Request::CloseSession]);
+        self.ask_now(slot, &[Request::CloseSession]);
         self.is_cut_off(slot);
         if self.attached % 2 == 0 {
             self.expired(slot);

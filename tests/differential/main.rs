@@ -1,12 +1,14 @@
-//! The comparison with ZooKeeper: one random history of requests, from several sessions, to both; every answer, stat and
-//! event must be the same, zxids and times apart. What may differ stands in `allowed.rs`, by name and with its reason.
+//! The comparison with ZooKeeper: one random history of requests, from several sessions, to both; every
+//! answer, stat and event must be the same, zxids and times apart. What may differ stands in `allowed.rs`, by
+//! name and with its reason.
 //!
-//! The history is a function of a seed. Each step is taken on both sides before the next one begins, so events have a
-//! determined place: those of a step reach every other session before that session's next answer.
+//! The history is a function of a seed. Each step is taken on both sides before the next one begins, so
+//! events have a determined place: those of a step reach every other session before that session's next
+//! answer.
 //!
-//! `ROOST_OPS`, `ROOST_SEED` and `ROOST_NODES` (1 or 3) change the run; `ROOST_DIFFERENCES` lets it go on after the
-//! first. `ROOST_RIVAL=zookeeper` compares ZooKeeper
-//! with another ZooKeeper, which shows whether a difference is the test's own.
+//! `ROOST_OPS`, `ROOST_SEED` and `ROOST_NODES` (1 or 3) change the run; `ROOST_DIFFERENCES` lets it go on
+//! after the first. `ROOST_RIVAL=zookeeper` compares ZooKeeper with another ZooKeeper, which shows whether a
+//! difference is the test's own.
 
 mod allowed;
 mod compare;

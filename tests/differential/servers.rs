@@ -1,4 +1,5 @@
-//! The two servers as processes of their own, on free ports. Each is killed, by its own pid, with its [`Server`].
+//! The two servers as processes of their own, on free ports. Each is killed, by its own pid, with its
+//! [`Server`].
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -64,8 +65,8 @@ fn at(port: u16) -> SocketAddr {
 }
 
 impl Server {
-    /// Starts ZooKeeper by itself, with everything switched on that the comparison needs, and without syncing its disk:
-    /// it is not its durability that is compared.
+    /// Starts ZooKeeper by itself, with everything switched on that the comparison needs, and without syncing
+    /// its disk: it is not its durability that is compared.
     pub(crate) fn zookeeper(dir: &Path) -> Server {
         fs::create_dir_all(dir).unwrap();
         let port = free_ports(1)[0];
@@ -80,7 +81,8 @@ impl Server {
         let mut command = Command::new(JAVA);
         command
             .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            // What has had its time goes away at a moment of the server's own choice: not during a comparison.
+            // What has had its time goes away at a moment of the server's own choice: not during a
+            // comparison.
             .arg("-Dznode.container.checkIntervalMs=86400000")
             .args(["-cp", JAR, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
             .arg(&config);

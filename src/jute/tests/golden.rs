@@ -1,4 +1,5 @@
-//! `golden.txt` was printed by the generated classes of ZooKeeper 3.8.0 (`zookeeper-jute.jar`), a record per line.
+//! `golden.txt` was printed by the generated classes of ZooKeeper 3.8.0 (`zookeeper-jute.jar`), a record per
+//! line.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

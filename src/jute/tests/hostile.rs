@@ -9,7 +9,8 @@ use super::random::{request, response};
 use super::{bytes, decoded, encoded};
 use crate::types::Code;
 
-/// How much longer what was decoded may be than its bytes: a byte that is no text becomes U+FFFD, which has three.
+/// How much longer what was decoded may be than its bytes: a byte that is no text becomes U+FFFD, which has
+/// three.
 const GROWTH_MAX: usize = 3;
 
 /// A change of bytes: to a number that hurts, at some place, or their end.
@@ -81,12 +82,18 @@ fn take_response(opcode: i32, body: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Returns a configuration with more cases than is usual: each costs little.
+fn many() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.saturating_mul(8), ..usual }
+}
+
 fn opcode() -> impl Strategy<Value = i32> {
     prop_oneof![-12..120i32, any::<i32>()]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(many())]
 
     #[test]
     fn damaged_requests_are_refused_or_mean_something(

@@ -1,0 +1,230 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::ap::{self, Form};
+use crate::history::load;
+use crate::history::registry::Noted;
+use crate::report;
+use crate::run::{RunResult, Workload, run, workload_name};
+use crate::schedule::{Schedule, parse_ms};
+use crate::target::{ApRegistry, Roost, System};
+
+/// What every comparison is made of unless other targets are named.
+const TARGETS: &str = "roost,ap-described,ap-careful";
+
+/// Chaos for service registries: the same faults against CP and AP, checked histories, one report.
+#[derive(Parser)]
+#[command(name = "roost-jepsen", version)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run workloads on targets while faults happen, and report.
+    Run(RunArgs),
+    /// Run the registry workload on all targets under one schedule, and linearizable registers on what promises them.
+    Compare(RunArgs),
+    /// Print the schedule of a seed.
+    Schedule {
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = 3)]
+        nodes: u8,
+        #[arg(long, default_value = "60s", value_parser = parse_ms)]
+        duration: u64,
+    },
+    /// Draw the report of earlier runs again.
+    Report {
+        /// The directory of the runs.
+        dir: PathBuf,
+    },
+    /// Run one node of the AP registry.
+    ApServe {
+        /// Who it is, unique among the nodes.
+        #[arg(long)]
+        node: u8,
+        /// Which replication; the same on all nodes.
+        #[arg(long, value_enum)]
+        form: Form,
+        /// Where clients and other nodes reach it.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where another node is reached; once for each.
+        #[arg(long)]
+        peer: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Names, separated by commas: roost, ap-described, ap-careful.
+    #[arg(long, default_value = TARGETS, value_delimiter = ',')]
+    target: Vec<String>,
+    /// What the clients do.
+    #[arg(long, value_enum, default_value = "registry")]
+    workload: Workload,
+    /// What schedule and workload are made from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Length of each run.
+    #[arg(long, default_value = "60s", value_parser = parse_ms)]
+    duration: u64,
+    /// Nodes of each cluster.
+    #[arg(long, default_value_t = 3)]
+    nodes: u8,
+    /// Timeout of sessions.
+    #[arg(long, default_value = "3s", value_parser = parse_ms)]
+    timeout: u64,
+    /// A file with a schedule, instead of the one of the seed.
+    #[arg(long)]
+    schedule: Option<PathBuf>,
+    /// Where histories, summary and report go; created when missing.
+    #[arg(long, default_value = "target/jepsen")]
+    out: PathBuf,
+    /// The roost program; by default the one beside this program.
+    #[arg(long)]
+    roost: Option<PathBuf>,
+}
+
+/// Runs the command. Exit codes: 0 all promises were kept, 1 one was broken or could not be judged, 2 it did not run.
+pub fn main() -> ExitCode {
+    let command = Command::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(obey(command)),
+        Err(err) => Err(format!("cannot start: {err}")),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => {
+            eprintln!("roost-jepsen: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn obey(command: Command) -> Result<bool, String> {
+    match command.verb {
+        Verb::Run(args) => {
+            let workload = args.workload;
+            run_all(&args, &[workload]).await
+        }
+        Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
+        Verb::Schedule { seed, nodes, duration } => {
+            print!("{}", Schedule::generate(seed, nodes, duration));
+            Ok(true)
+        }
+        Verb::Report { dir } => {
+            let results = load_results(&dir)?;
+            draw(&dir, &results)?;
+            Ok(results.iter().all(RunResult::is_good))
+        }
+        Verb::ApServe { node, form, listen, peer } => {
+            ap::serve(ap::Options { node, form, listen, peers: peer }).await.map(|()| true)
+        }
+    }
+}
+
+fn schedule(args: &RunArgs) -> Result<Schedule, String> {
+    let Some(path) = &args.schedule else {
+        if !(1..=9).contains(&args.nodes) {
+            return Err("--nodes: expected 1 to 9".into());
+        }
+        return Ok(Schedule::generate(args.seed, args.nodes, args.duration));
+    };
+    let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
+    text.parse().map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn system(name: &str, args: &RunArgs) -> Result<Arc<dyn System>, String> {
+    let own = std::env::current_exe().map_err(|err| format!("where is this program? {err}"))?;
+    let ap = |form| Ok(Arc::new(ApRegistry { program: own.clone(), form }) as Arc<dyn System>);
+    match name {
+        "ap-described" => ap(Form::Described),
+        "ap-careful" => ap(Form::Careful),
+        "roost" => {
+            let program = args.roost.clone().unwrap_or_else(|| own.with_file_name("roost"));
+            if !program.is_file() {
+                let path = program.display();
+                return Err(format!(
+                    "{path} is not there: build it with `cargo build`, or say --roost"
+                ));
+            }
+            Ok(Arc::new(Roost { program }))
+        }
+        _ => Err(format!("{name:?} is no target: expected some of {TARGETS}")),
+    }
+}
+
+async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String> {
+    let schedule = schedule(args)?;
+    let systems: Vec<Arc<dyn System>> =
+        args.target.iter().map(|name| system(name, args)).collect::<Result<_, _>>()?;
+    let failed = |err: std::io::Error| format!("{}: {err}", args.out.display());
+    std::fs::create_dir_all(&args.out).map_err(failed)?;
+    std::fs::write(args.out.join("schedule.txt"), schedule.to_string()).map_err(failed)?;
+    println!("{schedule}");
+    let mut results = Vec::new();
+    for workload in workloads {
+        for system in &systems {
+            if *workload == Workload::Register && !system.is_linearizable() {
+                continue;
+            }
+            println!("{} with the workload {} …", system.name(), workload_name(*workload));
+            let result =
+                run(Arc::clone(system), &schedule, *workload, args.timeout, &args.out).await?;
+            say(&result);
+            results.push(result);
+        }
+    }
+    let json = serde_json::to_string_pretty(&results).map_err(|err| err.to_string())?;
+    std::fs::write(args.out.join("summary.json"), json).map_err(failed)?;
+    draw(&args.out, &results)?;
+    Ok(results.iter().all(RunResult::is_good))
+}
+
+fn say(result: &RunResult) {
+    let (answered, failed, unknown) = result.requests;
+    println!("  requests: {answered} answered, {failed} failed, {unknown} unknown");
+    if let Some(measures) = &result.measures {
+        println!(
+            "  calls: {}, of which {} failed at first and {} for good; lost at the end: {:?}",
+            measures.calls, measures.failed_first, measures.failed_all, measures.lost
+        );
+    }
+    for (name, verdict) in &result.verdicts {
+        println!("  {name}: {verdict:?}");
+    }
+}
+
+fn load_results(dir: &Path) -> Result<Vec<RunResult>, String> {
+    let path = dir.join("summary.json");
+    let text =
+        std::fs::read_to_string(&path).map_err(|err| format!("{}: {err}", path.display()))?;
+    let mut results: Vec<RunResult> =
+        serde_json::from_str(&text).map_err(|err| format!("{}: {err}", path.display()))?;
+    // Measures are made again from what happened, so that a better measure serves old runs too.
+    for result in results.iter_mut().filter(|result| result.workload == Workload::Registry) {
+        let history = dir.join(format!("{}-registry.jsonl", result.target));
+        let events: Vec<Noted> = load(&history).map_err(|err| err.to_string())?;
+        result.measures = Some(crate::check::registry::measure(&events, &result.frame));
+    }
+    Ok(results)
+}
+
+fn draw(dir: &Path, results: &[RunResult]) -> Result<(), String> {
+    let path = dir.join("report.html");
+    std::fs::write(&path, report::html(results))
+        .map_err(|err| format!("{}: {err}", path.display()))?;
+    println!("report: {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! Clusters of real processes that faults happen to.
+//!
+//! A [`System`] says how a node of some registry is started and how a cluster of them begins; a [`Cluster`] runs so
+//! many of them on this machine, with the proxies of `net` in front of every node, for the other nodes and for the
+//! clients of each site. Processes are killed and paused by their own pid, and die with the cluster.
+//!
+//! What it deliberately lacks: knowledge of what a registry promises, and of schedules.
+
+mod ap;
+mod process;
+mod roost;
+
+pub use ap::ApRegistry;
+pub use process::Process;
+pub use roost::Roost;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::roost::client::Client;
+use futures::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::clock::Clock;
+use crate::net::{Links, Ports, Proxy, Source};
+
+/// How long a cluster may take to begin to serve, ms: a debug build on a busy machine is slow.
+const BEGIN_MS_MAX: u64 = 60_000;
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// One kind of registry.
+pub trait System: Send + Sync {
+    /// Returns its name in reports.
+    fn name(&self) -> String;
+
+    /// Returns whether nodes reach each other at the port for clients.
+    fn has_one_port(&self) -> bool;
+
+    /// Returns whether it promises linearizable reads and writes of znodes.
+    fn is_linearizable(&self) -> bool;
+
+    /// Returns whether a node whose disk was emptied comes back by being started.
+    fn survives_wipe(&self) -> bool;
+
+    /// Returns the command that runs a node in its directory, which exists.
+    fn command(&self, place: &Place) -> Result<Command, String>;
+
+    /// Makes a cluster of nodes that were just started for the first time.
+    fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>>;
+
+    /// Returns who leads, from 1; a system without leader says 1.
+    fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>>;
+}
+
+/// Where a node is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// From 1.
+    pub node: u8,
+    /// What it may write to.
+    pub dir: PathBuf,
+    /// Its port for clients.
+    pub http: u16,
+    /// Its port for other nodes; a system that needs one only uses `http`.
+    pub peer: u16,
+    /// Where the other nodes reach it: a proxy.
+    pub peer_addr: String,
+    /// Where the other nodes are reached from here, by number: proxies.
+    pub others: BTreeMap<u8, String>,
+}
+
+impl Place {
+    /// Returns a client that reaches the node past all faults of the network, and does not wait for it.
+    pub fn observer(&self) -> Result<Client, String> {
+        client(&format!("127.0.0.1:{}", self.http), Duration::from_millis(500))
+    }
+}
+
+/// Returns a client of one endpoint which tries everything once, so that each call is one request.
+pub fn client(endpoint: &str, timeout: Duration) -> Result<Client, String> {
+    let client = Client::new(vec![endpoint.to_owned()]).map_err(|err| err.to_string())?;
+    Ok(client.with_timeout(timeout).impatient())
+}
+
+/// A running cluster.
+pub struct Cluster {
+    system: Arc<dyn System>,
+    places: Vec<Place>,
+    processes: BTreeMap<u8, Process>,
+    pids: Arc<Mutex<BTreeMap<u8, u32>>>,
+    links: Links,
+    /// In front of each node, for the other nodes.
+    _between: Vec<Proxy>,
+    /// By site and node.
+    doors: BTreeMap<(u8, u8), Proxy>,
+    _ports: Ports,
+}
+
+impl Cluster {
+    /// Starts a new cluster below a directory and returns when all of its nodes serve.
+    pub async fn start(system: Arc<dyn System>, nodes: u8, dir: &Path) -> Result<Cluster, String> {
+        let ports = Ports::reserve()?;
+        let links = Links::default();
+        let pids: Arc<Mutex<BTreeMap<u8, u32>>> = Arc::default();
+        let failed = |err: std::io::Error| format!("cannot start a proxy: {err}");
+        let (mut between, mut doors, mut places) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for node in 1..=nodes {
+            let (http, peer) = (ports.get(2 * node - 2), ports.get(2 * node - 1));
+            let source = Source::Nodes(Arc::clone(&pids));
+            let port = if system.has_one_port() { http } else { peer };
+            let proxy = Proxy::start(&links, source, node, port).await.map_err(failed)?;
+            let peer_addr = proxy.addr().to_string();
+            between.push(proxy);
+            for site in 1..=nodes {
+                let proxy = Proxy::start(&links, Source::Site(site), node, http);
+                doors.insert((site, node), proxy.await.map_err(failed)?);
+            }
+            let dir = dir.join(format!("n{node}"));
+            std::fs::create_dir_all(&dir).map_err(|err| format!("{}: {err}", dir.display()))?;
+            places.push(Place { node, dir, http, peer, peer_addr, others: BTreeMap::new() });
+        }
+        let addrs: BTreeMap<u8, String> =
+            places.iter().map(|place| (place.node, place.peer_addr.clone())).collect();
+        for place in &mut places {
+            place.others = addrs.clone();
+            place.others.remove(&place.node);
+        }
+        let processes = BTreeMap::new();
+        let (_between, _ports) = (between, ports);
+        let mut cluster =
+            Cluster { system, places, processes, pids, links, _between, doors, _ports };
+        (1..=nodes).try_for_each(|node| cluster.start_node(node))?;
+        cluster.system.begin(&cluster.places).await?;
+        Ok(cluster)
+    }
+
+    /// Returns the state of the network.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Returns how many nodes there are.
+    pub fn nodes(&self) -> u8 {
+        u8::try_from(self.places.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Returns where the nodes are.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Returns the system that runs.
+    pub fn system(&self) -> &Arc<dyn System> {
+        &self.system
+    }
+
+    /// Returns where clients of a site reach a node.
+    ///
+    /// # Panics
+    /// When there is no such site or node.
+    pub fn door(&self, site: u8, node: u8) -> String {
+        self.doors[&(site, node)].addr().to_string()
+    }
+
+    /// Returns who leads, 1 if nobody says so.
+    pub async fn leader(&self) -> u8 {
+        self.system.leader(&self.places).await.unwrap_or(1)
+    }
+
+    fn place(&self, node: u8) -> Result<&Place, String> {
+        let place = self.places.iter().find(|place| place.node == node);
+        place.ok_or_else(|| format!("there is no node {node}"))
+    }
+
+    /// Starts a node that does not run, with whatever is in its directory.
+    pub fn start_node(&mut self, node: u8) -> Result<(), String> {
+        let place = self.place(node)?;
+        let process = Process::spawn(self.system.command(place)?, &place.dir.join("log"))?;
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner).insert(node, process.pid());
+        self.processes.insert(node, process);
+        Ok(())
+    }
+
+    /// Kills a node, if it runs.
+    pub fn kill(&mut self, node: u8) {
+        self.processes.remove(&node);
+    }
+
+    /// Empties the directory of a node that does not run, but for its log.
+    pub fn wipe(&mut self, node: u8) -> Result<(), String> {
+        let dir = self.place(node)?.dir.clone();
+        let failed = |err: std::io::Error| format!("{}: {err}", dir.display());
+        for entry in std::fs::read_dir(&dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops a node's process where it is, or lets it go on.
+    pub fn pause(&self, node: u8, is_paused: bool) {
+        if let Some(process) = self.processes.get(&node) {
+            process.pause(is_paused);
+        }
+    }
+
+    /// Returns the nodes whose processes have ended by themselves, with the end of what they said.
+    pub fn ended(&mut self) -> Vec<(u8, String)> {
+        let processes = self.processes.iter_mut();
+        processes.filter_map(|(node, process)| Some((*node, process.ended()?))).collect()
+    }
+}
+
+/// Asks until the answer is yes.
+async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> Result<(), String> {
+    let clock = Clock::start();
+    while !probe().await {
+        if clock.now_ms() > BEGIN_MS_MAX {
+            return Err(format!("this did not come about within {BEGIN_MS_MAX} ms: {what}"));
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    Ok(())
+}
+
+/// Waits until a node serves.
+async fn until_ready(place: &Place) -> Result<(), String> {
+    let client = place.observer()?;
+    let probe = || {
+        let client = client.clone();
+        async move { client.ready().await.is_ok() }
+    };
+    eventually(&format!("node {} is ready", place.node), probe).await
+}

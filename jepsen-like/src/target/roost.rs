@@ -1,0 +1,93 @@
+//! roost, over HTTP.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use ::roost::client::model::Member;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{Place, System, eventually, until_ready};
+
+/// Runs `roost serve`.
+#[derive(Clone, Debug)]
+pub struct Roost {
+    /// The program.
+    pub program: PathBuf,
+}
+
+impl System for Roost {
+    fn name(&self) -> String {
+        "roost".into()
+    }
+
+    fn has_one_port(&self) -> bool {
+        false
+    }
+
+    fn is_linearizable(&self) -> bool {
+        true
+    }
+
+    fn survives_wipe(&self) -> bool {
+        false
+    }
+
+    fn command(&self, place: &Place) -> Result<Command, String> {
+        let Place { node, dir, http, peer, .. } = place;
+        let config = format!(
+            "[node]\nid = {node}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n",
+            dir.join("data")
+        );
+        let file = dir.join("node.toml");
+        std::fs::write(&file, config).map_err(|err| format!("{}: {err}", file.display()))?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--config").arg(file).env_remove("RUST_LOG");
+        Ok(command)
+    }
+
+    fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            for place in places {
+                let client = place.observer()?;
+                let probe = || {
+                    let client = client.clone();
+                    async move { client.digest().await.is_ok() }
+                };
+                eventually(&format!("node {} answers", place.node), probe).await?;
+            }
+            let members: Vec<Member> = places
+                .iter()
+                .map(|place| Member {
+                    node: u64::from(place.node),
+                    peer_addr: place.peer_addr.clone(),
+                    http_addr: format!("127.0.0.1:{}", place.http),
+                })
+                .collect();
+            let first = places.first().ok_or("a cluster has a node")?.observer()?;
+            let first = first.with_timeout(std::time::Duration::from_secs(30));
+            first.init_cluster(&members).await.map_err(|err| format!("init: {err}"))?;
+            for place in places {
+                until_ready(place).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>> {
+        async move {
+            let mut newest: Option<(u64, u8)> = None;
+            for place in places {
+                let Ok(cluster) = place.observer().ok()?.cluster().await else { continue };
+                if cluster.leader == Some(u64::from(place.node)) {
+                    // Of two that both say so, the one of the later term does lead.
+                    newest = newest.max(Some((cluster.term, place.node)));
+                }
+            }
+            newest.map(|(_, node)| node)
+        }
+        .boxed()
+    }
+}

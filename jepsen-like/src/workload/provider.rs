@@ -1,0 +1,199 @@
+//! A provider: a port that says its id to whoever connects, and a session at the registry.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use roost::client::model::Registration;
+use roost::client::{Client, Error};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::registry::{Log, Plan, SERVICE};
+use super::{World, answered};
+use crate::history::registry::{Answered, Asked, End, Event};
+
+/// How long one that leaves goes on answering after it has deregistered: for consumers who have not heard.
+const DRAIN: Duration = Duration::from_millis(500);
+/// Between attempts to reach a registry that fails.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long a provider that leaves tries to say so, ms.
+const FAREWELL_MS_MAX: u64 = 3_000;
+
+/// What a provider's port does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Answers,
+    Hangs,
+    Gone,
+}
+
+/// Runs a provider as planned.
+pub(super) async fn live(world: World, log: Log, plan: Plan) -> Result<(), String> {
+    world.clock.sleep_until_ms(plan.from_ms).await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+    let listener = listener.map_err(|err| format!("a provider has no port: {err}"))?;
+    let port = listener.local_addr().map_err(|err| err.to_string())?.port();
+    let (mode, modes) = watch::channel(Mode::Answers);
+    let answering = tokio::spawn(answer(listener, plan.id.clone(), modes));
+    log.note(Event::Up { provider: plan.id.clone() });
+
+    let metadata = BTreeMap::from([("site".to_owned(), plan.site.to_string())]);
+    let registration = Registration {
+        id: Some(plan.id.clone()),
+        host: "127.0.0.1".into(),
+        port,
+        metadata,
+        ..Registration::default()
+    };
+    let clients = world.clients(plan.site)?;
+    let mut member = Member { world: &world, log: &log, registration, clients, at: 0, token: None };
+    let end_ms = plan.end.map_or(world.end_ms, |(at_ms, _)| at_ms);
+    tokio::select! {
+        () = member.keep() => {}
+        () = world.clock.sleep_until_ms(end_ms) => {}
+    }
+    if let Some((_, end)) = plan.end {
+        if end == End::Left {
+            member.leave().await;
+            sleep(DRAIN).await;
+        }
+        log.note(Event::Down { provider: plan.id.clone(), end });
+        mode.send_replace(if end == End::Hung { Mode::Hangs } else { Mode::Gone });
+        world.clock.sleep_until_ms(world.end_ms).await;
+    }
+    mode.send_replace(Mode::Gone);
+    answering.await.map_err(|err| err.to_string())
+}
+
+async fn answer(listener: TcpListener, id: String, mut modes: watch::Receiver<Mode>) {
+    let mut held = Vec::new();
+    loop {
+        let mode = *modes.borrow_and_update();
+        if mode == Mode::Gone {
+            return;
+        }
+        tokio::select! {
+            _ = modes.changed() => {}
+            accepted = listener.accept() => {
+                let Ok((mut stream, _)) = accepted else { continue };
+                match mode {
+                    Mode::Answers => {
+                        // A caller that has gone away needs no answer.
+                        let _ = stream.write_all(id.as_bytes()).await;
+                    }
+                    // Kept open: the caller must find out by its own patience.
+                    Mode::Hangs | Mode::Gone => held.push(stream),
+                }
+            }
+        }
+    }
+}
+
+/// A provider as the registry knows it.
+struct Member<'a> {
+    world: &'a World,
+    log: &'a Log,
+    registration: Registration,
+    clients: Vec<(u8, Client)>,
+    /// Which of the clients is in use.
+    at: usize,
+    /// Of its session, while it has one in which it is registered.
+    token: Option<String>,
+}
+
+impl Member<'_> {
+    fn id(&self) -> &str {
+        self.registration.id.as_deref().unwrap_or_default()
+    }
+
+    fn client(&self) -> (u8, Client) {
+        self.clients[self.at].clone()
+    }
+
+    /// Notes what came of a request, and goes on to the next node if this one did not answer.
+    fn note<T>(
+        &mut self,
+        what: Asked,
+        start_us: u64,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        let node = self.clients[self.at].0;
+        let outcome = result.as_ref().map_or_else(|err| answered(err, true), |_| Answered::Ok);
+        self.log.asked(node, what, self.id(), start_us, outcome);
+        if matches!(outcome, Answered::Failed | Answered::Unknown) {
+            self.at = (self.at + 1) % self.clients.len();
+        }
+        result
+    }
+
+    /// Registers and renews for ever.
+    async fn keep(&mut self) {
+        let rhythm = Duration::from_millis(self.world.timeout_ms / 3);
+        loop {
+            let done = match &self.token {
+                Some(token) => self.renew(token.clone()).await,
+                None => self.register().await,
+            };
+            sleep(if done { rhythm } else { RETRY }).await;
+        }
+    }
+
+    async fn renew(&mut self, token: String) -> bool {
+        let start_us = self.world.clock.now_us();
+        let result = self.client().1.renew_session(&token).await;
+        match self.note(Asked::Renew, start_us, result) {
+            Ok(_) => true,
+            Err(error) => {
+                if error.is("session_expired") {
+                    self.token = None;
+                }
+                false
+            }
+        }
+    }
+
+    async fn register(&mut self) -> bool {
+        let start_us = self.world.clock.now_us();
+        let opened = self.client().1.open_session(self.world.timeout_ms).await;
+        let Ok(opened) = self.note(Asked::Open, start_us, opened) else { return false };
+        let start_us = self.world.clock.now_us();
+        let client = self.client().1;
+        let session = client.with_session(&opened.token);
+        let registered = session.register(SERVICE, &self.registration).await;
+        match self.note(Asked::Register, start_us, registered) {
+            Ok(_) => {
+                self.token = Some(opened.token);
+                true
+            }
+            Err(error) => {
+                if error.is("node_exists") {
+                    // An attempt of its own whose outcome was unknown holds the id.
+                    let _ = client.deregister(SERVICE, self.id(), true).await;
+                }
+                false
+            }
+        }
+    }
+
+    /// Deregisters, for a while also when it fails.
+    async fn leave(&mut self) {
+        let Some(token) = self.token.clone() else { return };
+        let until_ms = self.world.clock.now_ms() + FAREWELL_MS_MAX;
+        while self.world.clock.now_ms() < until_ms {
+            let start_us = self.world.clock.now_us();
+            let client = self.client().1.with_session(&token);
+            let result = client.deregister(SERVICE, self.id(), false).await.map(|_| ());
+            let result = match result {
+                // Done by an earlier attempt, or by the end of the session.
+                Err(error) if error.is("no_node") || error.is("session_expired") => Ok(()),
+                other => other,
+            };
+            if self.note(Asked::Deregister, start_us, result).is_ok() {
+                return;
+            }
+            sleep(RETRY).await;
+        }
+    }
+}
