@@ -5,8 +5,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use crate::identity::SuperDigest;
 use crate::limits::{
     SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN, ZK_CONNECTIONS_PER_ADDRESS_DEFAULT,
     ZK_FRAME_BYTES_DEFAULT, ZK_FRAME_BYTES_MAX,
@@ -33,6 +34,12 @@ pub struct Config {
     /// Sessions.
     #[serde(default)]
     pub sessions: SessionsConfig,
+    /// Znodes that end by themselves.
+    #[serde(default)]
+    pub znodes: ZnodesConfig,
+    /// Who may do what.
+    #[serde(default)]
+    pub access: AccessConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
@@ -71,6 +78,9 @@ pub struct ZkConfig {
     /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.
     #[serde(default = "zk_words")]
     pub words: Vec<String>,
+    /// Whether clients may change the members by `reconfig`. Source: ZooKeeper `reconfigEnabled`.
+    #[serde(default)]
+    pub reconfig: bool,
 }
 
 fn zk_words() -> Vec<String> {
@@ -150,6 +160,38 @@ impl Default for SessionsConfig {
     }
 }
 
+/// `[znodes]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ZnodesConfig {
+    /// How often the leader looks for containers that have lost their last child and for TTL znodes whose time is over, ms.
+    /// Source: ZooKeeper `znode.container.checkIntervalMs`.
+    pub check_interval_ms: u64,
+}
+
+impl Default for ZnodesConfig {
+    fn default() -> ZnodesConfig {
+        ZnodesConfig { check_interval_ms: 200 }
+    }
+}
+
+/// `[access]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    /// Whose name and password make a client `super`, for whom no access control list holds. Nobody's when empty.
+    #[serde(deserialize_with = "super_digest")]
+    pub super_digest: Option<SuperDigest>,
+}
+
+fn super_digest<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SuperDigest>, D::Error> {
+    let text = String::deserialize(text)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    SuperDigest::parse(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -209,6 +251,13 @@ impl Config {
             return refuse(
                 "zk.frame_bytes_max",
                 format!("{} is not within 1024 to {ZK_FRAME_BYTES_MAX}", zk.frame_bytes_max),
+            );
+        }
+        let check_interval_ms = self.znodes.check_interval_ms;
+        if !(20..=3_600_000).contains(&check_interval_ms) {
+            return refuse(
+                "znodes.check_interval_ms",
+                format!("{check_interval_ms} is not within 20 to 3600000"),
             );
         }
         let sessions = &self.sessions;
@@ -285,6 +334,8 @@ mod tests {
                 "[zk]\nlisten = \"127.0.0.1:2181\"\nframe_bytes_max = 99\n[cluster]",
                 "zk.frame_bytes_max",
             ),
+            ("[cluster]", "[znodes]\ncheck_interval_ms = 0\n[cluster]", "znodes.check_interval_ms"),
+            ("[cluster]", "[access]\nsuper_digest = \"super:test\"\n[cluster]", "super_digest"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(named) && !error.contains('\n'), "{named}: {error}");

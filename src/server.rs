@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::{Config, ZkConfig};
-use crate::http;
+use crate::http::{self, Annex, NoAnnex};
 use crate::limits::HTTP_DRAIN_MS_MAX;
 use crate::node::{Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
@@ -67,9 +67,11 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
         }
         _ => None,
     };
-    let measured = zk_door.clone();
-    let gauges = Arc::new(move || measured.as_ref().map(zk::Door::gauges).unwrap_or_default());
-    let serving = tokio::spawn(http::serve(http_listener, node.clone(), gauges, closing.clone()));
+    let annex: Arc<dyn Annex> = match &zk_door {
+        Some(door) => Arc::new(ZkAnnex(door.clone())),
+        None => Arc::new(NoAnnex),
+    };
+    let serving = tokio::spawn(http::serve(http_listener, node.clone(), annex, closing.clone()));
     let zk = zk_listener
         .zip(zk_door)
         .map(|(listener, door)| tokio::spawn(zk::serve(listener, door, closing.clone())));
@@ -93,12 +95,25 @@ pub async fn run(config: &Path, stop_on_stdin_eof: bool) -> Result<(), String> {
     outcome
 }
 
+/// What the ZooKeeper door contributes to the HTTP door.
+struct ZkAnnex(zk::Door);
+
+impl Annex for ZkAnnex {
+    fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+        self.0.gauges()
+    }
+
+    fn command(&self, name: &str) -> serde_json::Value {
+        self.0.command(name)
+    }
+}
+
 fn zk_options(config: &Config, zk: &ZkConfig) -> Result<zk::Options, String> {
     Ok(zk::Options {
         frame_bytes_max: zk.frame_bytes_max,
         connections_per_address_max: zk.connections_per_address_max,
         words: zk::parse_words(&zk.words).map_err(|why| format!("zk.words: {why}"))?,
-        super_digest: None,
+        reconfig: zk.reconfig,
         data_dir: config.node.data_dir.display().to_string(),
         tick_ms: config.sessions.tick_ms,
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
@@ -122,7 +137,9 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
             restore_leader: false,
         },
         tick: Duration::from_millis(config.sessions.tick_ms),
+        check_interval: Duration::from_millis(config.znodes.check_interval_ms),
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
+        super_digest: config.access.super_digest.clone(),
         snapshot_log_bytes: config.raft.snapshot_log_bytes,
     }
 }

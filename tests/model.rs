@@ -131,6 +131,10 @@ fn first_steps() -> Vec<Step> {
         create("/", "b", CreateMode::Container),
         create("/a", "a", CreateMode::Ttl(200)),
         create("/a", "b", CreateMode::Container),
+        create("/zookeeper/quota", "a", CreateMode::Persistent),
+        create("/zookeeper/quota/a", "zookeeper_limits", CreateMode::Persistent),
+        create("/zookeeper/quota/a", "zookeeper_stats", CreateMode::Persistent),
+        create("/zookeeper/quota/a", "a", CreateMode::Persistent),
     ];
     let step = |op| Step {
         passed_ms: 1,
@@ -152,9 +156,11 @@ fn sessions() -> impl Strategy<Value = u64> {
 fn names() -> impl Strategy<Value = String> {
     let fixed =
         ["a", "b", "c", "", "a0000000000", "a0000000001", "0000000002", "zookeeper", "quota"];
+    let quota = ["zookeeper_limits", "zookeeper_stats"];
     prop_oneof![
         20 => proptest::sample::select(fixed[..2].to_vec()),
         4 => proptest::sample::select(fixed.to_vec()),
+        3 => proptest::sample::select(quota.to_vec()),
         1 => Just("a/b"),
         1 => Just("."),
     ]
@@ -170,6 +176,21 @@ fn paths() -> impl Strategy<Value = ZnodePath> {
         1 => Just("zookeeper"),
     ];
     vec(name, 0..4).prop_map(|names| ZnodePath::parse(&format!("/{}", names.join("/"))).unwrap())
+}
+
+/// Paths of which some are about quotas.
+fn any_paths() -> impl Strategy<Value = ZnodePath> {
+    let quota = [
+        "/zookeeper/quota",
+        "/zookeeper/quota/a",
+        "/zookeeper/quota/a/a",
+        "/zookeeper/quota/a/zookeeper_limits",
+        "/zookeeper/quota/a/zookeeper_stats",
+        "/zookeeper/quota/a/a/zookeeper_limits",
+        "/zookeeper/quota/a/a/zookeeper_stats",
+    ];
+    let quota = proptest::sample::select(quota.to_vec());
+    prop_oneof![4 => paths(), 1 => quota.prop_map(|path| ZnodePath::parse(path).unwrap())]
 }
 
 fn owners() -> impl Strategy<Value = Option<Owner>> {
@@ -216,7 +237,16 @@ fn versions() -> impl Strategy<Value = Option<i32>> {
 }
 
 fn data() -> impl Strategy<Value = Option<Data>> {
-    option::of(vec(any::<u8>(), 0..3).prop_map(|bytes| Data::new(&bytes)))
+    let limits = [
+        "count=1,bytes=-1",
+        "count=-1,bytes=-1=;countHardLimit=3",
+        "bytes=2=;byteHardLimit=4;countHardLimit=-1",
+        "count=0,bytes=0=;byteHardLimit=0;countHardLimit=0",
+    ];
+    let limits =
+        proptest::sample::select(limits.to_vec()).prop_map(|text| Data::new(text.as_bytes()));
+    let bytes = vec(any::<u8>(), 0..3).prop_map(|bytes| Data::new(&bytes));
+    option::of(prop_oneof![6 => bytes, 1 => limits])
 }
 
 fn modes() -> impl Strategy<Value = CreateMode> {
@@ -234,16 +264,16 @@ fn modes() -> impl Strategy<Value = CreateMode> {
 
 fn znode_ops() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (paths(), names(), data(), acls(), modes())
+        8 => (any_paths(), names(), data(), acls(), modes())
             .prop_map(|(parent, name, data, acl, mode)| Op::Create { parent, name, data, acl, mode }),
-        6 => (paths(), versions()).prop_map(|(path, version)| Op::Delete { path, version }),
-        2 => paths().prop_map(|path| Op::DeleteOwn { path }),
-        2 => (paths(), data()).prop_map(|(path, data)| Op::SetOwn { path, data }),
-        3 => (paths(), data(), versions())
+        6 => (any_paths(), versions()).prop_map(|(path, version)| Op::Delete { path, version }),
+        2 => any_paths().prop_map(|path| Op::DeleteOwn { path }),
+        2 => (any_paths(), data()).prop_map(|(path, data)| Op::SetOwn { path, data }),
+        3 => (any_paths(), data(), versions())
             .prop_map(|(path, data, version)| Op::SetData { path, data, version }),
-        1 => (paths(), acls(), versions())
+        1 => (any_paths(), acls(), versions())
             .prop_map(|(path, acl, aversion)| Op::SetAcl { path, acl, aversion }),
-        1 => (paths(), versions()).prop_map(|(path, version)| Op::Check { path, version }),
+        1 => (any_paths(), versions()).prop_map(|(path, version)| Op::Check { path, version }),
     ]
 }
 
@@ -263,6 +293,8 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (sessions(), prop_oneof![3 => Just(None), 1 => owners().prop_map(Some)])
             .prop_map(|(session, unless_moved_from)| Op::CloseSession { session, unless_moved_from }),
         1 => vec(paths(), 0..5).prop_map(|paths| Op::Reap { paths }),
+        1 => proptest::sample::select(vec!["", "server.1=a:1:1:participant;a:2\n"])
+            .prop_map(|lines| Op::SetMembers { lines: lines.to_owned() }),
     ]
 }
 
@@ -334,6 +366,16 @@ fn check_invariants(tree: &Tree) -> Result<(), TestCaseError> {
     prop_assert_eq!(tree.data_bytes(), bytes as u64);
     due.sort();
     prop_assert_eq!(tree.reapable(tree.cluster_ms(), usize::MAX), due);
+    for (top, quota) in tree.quotas() {
+        let counted = tree.descendants("/").filter(|(path, _)| top.contains(path.as_str()));
+        let sizes = counted.map(|(_, znode)| znode.data().map_or(0, |data| data.len() as u64));
+        let sizes: Vec<u64> = sizes.collect();
+        prop_assert_eq!((quota.znodes, quota.bytes), (sizes.len() as u64, sizes.iter().sum()));
+        if let Some(shown) = tree.get(&format!("/zookeeper/quota{top}/zookeeper_stats")) {
+            let expected = format!("count={},bytes={}", quota.znodes, quota.bytes);
+            prop_assert_eq!(&shown.data().unwrap()[..], expected.as_bytes());
+        }
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use goldenscript::{ArgumentConsumer, Context, Runner};
-use roost::tree::{Lifetime, Loader, SnapshotWriter, Tree};
+use roost::tree::{Lifetime, Loader, Quota, QuotaLimits, SnapshotWriter, Tree};
 use roost::types::{
     AclId, Applied, Code, Data, Event, EventKind, Failure, Op, Origin, Outcome, Owner, Reply,
     SessionId, Stat, Txn, TxnTime, ZnodePath,
@@ -132,6 +132,25 @@ impl World {
                 let limit = args.next_pos().map_or(Ok(100), str::parse)?;
                 let paths = self.tree.reapable(self.time.cluster_ms, limit);
                 format!("{paths:?}, next due at {:?}", self.tree.next_due_ms())
+            }
+            // The quotas: what is used, and of what.
+            "quotas" => {
+                let quota = |(path, quota): (&ZnodePath, &Quota)| {
+                    let exceeded = if quota.is_exceeded() { ", exceeded" } else { "" };
+                    let Quota { limits, znodes, bytes } = quota;
+                    let QuotaLimits { znodes_hard, bytes_hard, .. } = limits;
+                    format!(
+                        "{path}: {znodes} of {:?} ({znodes_hard:?}) znodes, {bytes} of {:?} ({bytes_hard:?}) bytes{exceeded}",
+                        limits.znodes, limits.bytes
+                    )
+                };
+                self.tree.quotas().map(quota).collect::<Vec<_>>().join("\n")
+            }
+            // The members are these: members LINE...
+            "members" => {
+                let lines = std::iter::from_fn(|| args.next_pos());
+                let lines = lines.map(|line| line.to_owned() + "\n").collect();
+                self.speak(&Client::default(), Op::SetMembers { lines }, false)?
             }
             // Proposes to reap: reap PATH...
             "reap" => {

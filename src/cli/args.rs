@@ -408,6 +408,9 @@ pub struct JoinArgs {
     /// Where clients reach it.
     #[arg(long, value_name = "ADDR")]
     pub http: String,
+    /// Where ZooKeeper clients reach it, if it serves them.
+    #[arg(long, value_name = "ADDR")]
+    pub zk: Option<String>,
     /// Leave it a learner.
     #[arg(long)]
     pub learner: bool,

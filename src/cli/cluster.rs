@@ -23,8 +23,12 @@ pub(super) async fn init(context: &Context, members: &[Member]) -> Result<(), Fa
 }
 
 pub(super) async fn join(context: &Context, args: &JoinArgs) -> Result<(), Failure> {
-    let member =
-        Member { node: args.node, peer_addr: args.peer.clone(), http_addr: args.http.clone() };
+    let member = Member {
+        node: args.node,
+        peer_addr: args.peer.clone(),
+        http_addr: args.http.clone(),
+        zk_addr: args.zk.clone(),
+    };
     let patient = context.client.with_timeout(context.client.timeout().max(CATCH_UP_TIMEOUT));
     patient.add_learner(&member).await?;
     if !args.learner {

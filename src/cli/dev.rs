@@ -87,6 +87,7 @@ impl DevNode {
             node: self.toml.node.id,
             peer_addr: self.toml.peer.listen.to_string(),
             http_addr: self.toml.http.listen.to_string(),
+            zk_addr: Some(self.toml.zk.listen.to_string()),
         }
     }
 

@@ -31,17 +31,24 @@ pub(super) fn zxid(text: &str) -> Result<u64, String> {
     parsed.map_err(|err| err.to_string())
 }
 
-/// Reads `ID=HOST:PORT,HOST:PORT`.
+/// Reads `ID=PEER,HTTP` or `ID=PEER,HTTP,ZK`, each address being `HOST:PORT`.
 pub(super) fn member(text: &str) -> Result<Member, String> {
     let parse = || {
         let (node, addresses) = text.split_once('=')?;
-        let (peer_addr, http_addr) = addresses.split_once(',')?;
         let node = node.parse().ok()?;
-        host_port(peer_addr).ok()?;
-        host_port(http_addr).ok()?;
-        Some(Member { node, peer_addr: peer_addr.to_owned(), http_addr: http_addr.to_owned() })
+        let mut addresses = addresses.split(',').map(str::to_owned);
+        let (peer_addr, http_addr) = (addresses.next()?, addresses.next()?);
+        let zk_addr = addresses.next();
+        let all = [Some(&peer_addr), Some(&http_addr), zk_addr.as_ref()];
+        let valid = all.into_iter().flatten().all(|addr| host_port(addr).is_ok());
+        (valid && addresses.next().is_none()).then_some(Member {
+            node,
+            peer_addr,
+            http_addr,
+            zk_addr,
+        })
     };
-    parse().ok_or_else(|| "expected ID=HOST:PORT,HOST:PORT".to_owned())
+    parse().ok_or_else(|| "expected ID=HOST:PORT,HOST:PORT[,HOST:PORT]".to_owned())
 }
 
 /// Reads `KEY=VALUE`; the value may hold more of `=`.
@@ -84,5 +91,6 @@ mod tests {
             assert!(member(text).is_err(), "{text:?}");
         }
         assert_eq!(member("1=a:1,b:2").unwrap().http_addr, "b:2");
+        assert_eq!(member("1=a:1,b:2,c:3").unwrap().zk_addr.as_deref(), Some("c:3"));
     }
 }

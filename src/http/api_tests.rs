@@ -42,7 +42,7 @@ impl Bed {
         let serving = tokio::spawn(serve(
             listener,
             nodes[0].clone(),
-            std::sync::Arc::new(Vec::new),
+            std::sync::Arc::new(crate::http::NoAnnex),
             stop.clone(),
         ));
         let http = Client::new();
@@ -225,6 +225,8 @@ fn valid_calls() -> Vec<Call> {
         call("get /healthz", "/healthz", ""),
         call("get /readyz", "/readyz", ""),
         call("get /metrics", "/metrics", ""),
+        call("get /commands", "/commands", ""),
+        call("get /commands/{name}", "/commands/srvr", ""),
         call("get /openapi.json", "/openapi.json", ""),
     ]
 }

@@ -24,13 +24,18 @@ pub(crate) struct MemberBody {
     peer_addr: String,
     /// `host:port` where clients reach it.
     http_addr: String,
+    /// `host:port` where ZooKeeper clients reach it, if it serves them.
+    zk_addr: Option<String>,
 }
 
 impl MemberBody {
     fn member(self) -> Result<Member, Failed> {
-        let MemberBody { node, peer_addr, http_addr } = self;
+        let MemberBody { node, peer_addr, http_addr, zk_addr } = self;
         check_node(node)?;
-        for (name, addr) in [("peer_addr", &peer_addr), ("http_addr", &http_addr)] {
+        let zk = zk_addr.as_ref().map(|addr| ("zk_addr", addr));
+        for (name, addr) in
+            [("peer_addr", &peer_addr), ("http_addr", &http_addr)].into_iter().chain(zk)
+        {
             let port = addr.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
             if !matches!(port, Some((host, Ok(1..))) if !host.is_empty()) {
                 return Err(Failed::bad_arguments(format!(
@@ -38,7 +43,7 @@ impl MemberBody {
                 )));
             }
         }
-        Ok(Member { node, peer_addr, http_addr })
+        Ok(Member { node, peer_addr, http_addr, zk_addr })
     }
 }
 
@@ -84,6 +89,8 @@ pub(crate) struct MemberStatusBody {
     node: u64,
     peer_addr: String,
     http_addr: String,
+    /// Null for a member that does not serve ZooKeeper clients.
+    zk_addr: Option<String>,
     /// `voter` or `learner`.
     #[schema(value_type = String)]
     role: &'static str,
@@ -105,6 +112,7 @@ pub(crate) async fn get_cluster(
         node: member.member.node,
         peer_addr: member.member.peer_addr,
         http_addr: member.member.http_addr,
+        zk_addr: member.member.zk_addr,
         role: if member.voter { "voter" } else { "learner" },
         matched: member.matched,
         lag: member.lag,
@@ -254,7 +262,8 @@ mod tests {
     #[test]
     fn a_member_needs_an_id_in_range_and_addresses_with_ports() {
         let member = |node, peer: &str, http: &str| {
-            MemberBody { node, peer_addr: peer.into(), http_addr: http.into() }.member()
+            MemberBody { node, peer_addr: peer.into(), http_addr: http.into(), zk_addr: None }
+                .member()
         };
         assert!(member(255, "a:1", "[::1]:65535").is_ok());
         for (node, peer, http, word) in [

@@ -14,8 +14,8 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 
-use super::Door;
 use super::error::Failed;
+use super::{Door, authority};
 use crate::limits::{
     BODY_BYTES_DRAINED_MAX, BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_BODY_MS_MAX,
     IDEMPOTENCY_KEY_BYTES_MAX,
@@ -259,8 +259,7 @@ impl FromRequestParts<Door> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Caller, Failed> {
         let peer = parts.extensions.get::<Peer>();
-        let ip = |Peer(ip): &Peer| AclId { scheme: "ip".to_owned(), id: ip.as_ref().to_owned() };
-        let authority = peer.map(ip).into_iter().collect();
+        let authority = authority::of(peer, &parts.headers, door.node().super_digest())?;
         let idempotency_key = match header(&parts.headers, &IDEMPOTENCY_KEY)? {
             None => None,
             Some(key) => Some(check_key(key)?),

@@ -28,6 +28,7 @@
 mod answer;
 #[cfg(test)]
 mod api_tests;
+mod authority;
 mod cluster;
 mod dto;
 mod error;
@@ -62,8 +63,26 @@ use metrics::Meters;
 pub use routes::router;
 pub use serve::serve;
 
-/// Measures that others contribute: name, what it means, value.
-pub type Gauges = Arc<dyn Fn() -> Vec<(&'static str, &'static str, f64)> + Send + Sync>;
+/// What another door contributes to this one, which knows nothing of it.
+pub trait Annex: Send + Sync {
+    /// Returns what it measures: name, what it means, value.
+    fn gauges(&self) -> Vec<(&'static str, &'static str, f64)>;
+    /// Returns the answer to a command of its operators as JSON; for the empty name, the names of all commands.
+    fn command(&self, name: &str) -> serde_json::Value;
+}
+
+/// Where there is no other door.
+pub struct NoAnnex;
+
+impl Annex for NoAnnex {
+    fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+        Vec::new()
+    }
+
+    fn command(&self, _: &str) -> serde_json::Value {
+        serde_json::json!({ "command": null, "error": "this node has no ZooKeeper door" })
+    }
+}
 
 /// What all handlers share. A clone is O(1).
 #[derive(Clone)]
@@ -73,7 +92,7 @@ struct Inner {
     node: Node,
     meters: Meters,
     stop: CancellationToken,
-    gauges: Gauges,
+    annex: Arc<dyn Annex>,
     /// The OpenAPI document as text; set when the routes are declared.
     document: OnceLock<Bytes>,
 }
@@ -83,21 +102,25 @@ impl Door {
     /// cancelled.
     pub fn new(node: Node, stop: CancellationToken) -> Door {
         let document = OnceLock::new();
-        let gauges: Gauges = Arc::new(Vec::new);
-        Door(Arc::new(Inner { node, meters: Meters::default(), stop, gauges, document }))
+        let annex = Arc::new(NoAnnex);
+        Door(Arc::new(Inner { node, meters: Meters::default(), stop, annex, document }))
     }
 
-    /// Shows these too where the node's own measures are shown. For a door that is not shared yet.
-    pub fn with_gauges(mut self, gauges: Gauges) -> Door {
+    /// Shows what another door contributes. For a door that is not shared yet.
+    pub fn with_annex(mut self, annex: Arc<dyn Annex>) -> Door {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.gauges = gauges;
+            inner.annex = annex;
         }
         self
     }
 
+    fn annex(&self) -> &dyn Annex {
+        self.0.annex.as_ref()
+    }
+
     fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
         let mut gauges = self.node().gauges();
-        gauges.extend((self.0.gauges)());
+        gauges.extend(self.annex().gauges());
         gauges
     }
 

@@ -6,6 +6,7 @@ use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::Response;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Content, InfoBuilder, License, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, Required,
 };
@@ -14,6 +15,8 @@ use utoipa::{PartialSchema, ToSchema};
 use super::error::ErrorBody;
 use super::extract::{IDEMPOTENCY_KEY, SESSION};
 
+/// The name of the scheme by which a client proves to be somebody.
+const PASSWORD: &str = "password";
 /// The rest of a URL, as the router writes it.
 pub(crate) const WILDCARD: &str = "{*path}";
 
@@ -39,6 +42,9 @@ pub(crate) fn head() -> OpenApi {
 pub(crate) fn complete(mut api: OpenApi) -> OpenApi {
     let components = api.components.get_or_insert_default();
     components.schemas.insert(ErrorBody::name().into_owned(), ErrorBody::schema());
+    let mut password = Http::new(HttpAuthScheme::Basic);
+    password.description = Some("The `digest` identity of a name and a password".to_owned());
+    components.add_security_scheme(PASSWORD, SecurityScheme::Http(password));
     let paths = std::mem::take(&mut api.paths.paths);
     for (template, mut item) in paths {
         for (writes, operation) in operations(&mut item) {
@@ -69,6 +75,9 @@ fn complete_operation(template: &str, writes: bool, operation: &mut Operation) {
         }
     };
     if client {
+        let nobody = SecurityRequirement::default();
+        let somebody = SecurityRequirement::new(PASSWORD, Vec::<String>::new());
+        operation.security = Some(vec![nobody, somebody]);
         offer("Roost-Session", "The token of a session; the request renews it");
     }
     if client && writes && operation.operation_id.as_deref() != Some("renew_session") {

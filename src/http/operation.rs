@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::Door;
 use super::answer;
 use super::error::Failed;
-use super::extract::Params;
+use super::extract::{Params, Segments};
 use super::znodes::NoParams;
 use crate::types::Error;
 
@@ -89,6 +89,30 @@ pub(crate) async fn metrics(
     let page = page.map_err(|_| Error::Io("the metrics could not be written".to_owned()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(answer::with_type(StatusCode::OK, HeaderValue::from_static(kind), page))
+}
+
+/// Lists the commands of ZooKeeper's AdminServer that are answered here.
+#[utoipa::path(get, path = "/commands", tag = "operation",
+    responses((status = 200, description = "Their names", body = serde_json::Value)))]
+pub(crate) async fn commands(
+    State(door): State<Door>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Failed> {
+    let zxid = door.node().local().zxid();
+    Ok(answer::json_at(StatusCode::OK, zxid, &door.annex().command("")))
+}
+
+/// Answers a command of ZooKeeper's AdminServer, by its name or the four-letter word for it.
+#[utoipa::path(get, path = "/commands/{name}", tag = "operation",
+    params(("name" = String, Path, description = "`monitor` or `mntr`, `server_stats` or `srvr`, …")),
+    responses((status = 200, description = "The answer", body = serde_json::Value)))]
+pub(crate) async fn command(
+    State(door): State<Door>,
+    Segments(name): Segments<String>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Failed> {
+    let zxid = door.node().local().zxid();
+    Ok(answer::json_at(StatusCode::OK, zxid, &door.annex().command(&name)))
 }
 
 /// Gives this description of the API.

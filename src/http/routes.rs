@@ -54,6 +54,8 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .free(routes!(operation::healthz))
         .free(routes!(operation::readyz))
         .free(routes!(operation::metrics))
+        .free(routes!(operation::commands))
+        .free(routes!(operation::command))
         .free(routes!(operation::openapi_json))
         .api
         .split_for_parts()

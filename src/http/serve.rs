@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::extract::Peer;
-use super::{Door, Gauges, router};
+use super::{Annex, Door, router};
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX, HTTP_IDLE_MS_MAX};
 use crate::node::Node;
 
@@ -22,17 +22,17 @@ use crate::node::Node;
 const ACCEPT_PAUSE_MS: u64 = 50;
 
 /// Serves HTTP/1.1 on this socket until `shutdown`: then it stops accepting, streams and polls end at once,
-/// requests under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. `gauges` are shown with
-/// the node's own. Returns when no connection is left. Errors: the address of the socket cannot be read.
+/// requests under way get [`HTTP_DRAIN_MS_MAX`] to finish, and what is left is cut off. `annex` is
+/// what another door contributes. Returns when no connection is left. Errors: the address of the socket cannot be read.
 pub async fn serve(
     listener: TcpListener,
     node: Node,
-    gauges: Gauges,
+    annex: Arc<dyn Annex>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "serving HTTP");
-    let router = router(Door::new(node, shutdown.clone()).with_gauges(gauges));
+    let router = router(Door::new(node, shutdown.clone()).with_annex(annex));
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let cut = CancellationToken::new();
     let connections = TaskTracker::new();
@@ -155,7 +155,7 @@ mod tests {
         let served = tokio::spawn(serve(
             listener,
             Node::in_memory().await,
-            Arc::new(Vec::new),
+            Arc::new(crate::http::NoAnnex),
             stop.clone(),
         ));
 
@@ -183,7 +183,7 @@ mod tests {
         let served = tokio::spawn(serve(
             listener,
             Node::in_memory().await,
-            Arc::new(Vec::new),
+            Arc::new(crate::http::NoAnnex),
             stop.clone(),
         ));
         for (ip, status) in [("127.0.0.1", "200"), ("127.0.0.2", "403")] {

@@ -35,9 +35,9 @@ pub(crate) struct ServicesBody<'a> {
 #[schema(as = ServiceSummary)]
 pub(crate) struct ServiceSummaryBody<'a> {
     name: &'a str,
-    /// How many providers it has.
+    /// How many providers it has; 0 when the caller may not list them.
     providers: usize,
-    /// How many consumers it has.
+    /// How many consumers it has; 0 when the caller may not list them.
     consumers: usize,
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn list_services(
         None => (Vec::new(), false),
         Some(_) => {
             let znode = read::readable(&view, root.as_str(), &caller)?;
-            let make = |path| (summary(&view, path), 0);
+            let make = |path| (summary(&view, path, &caller), 0);
             match &after {
                 None => read::page(znode.children(), limit, make),
                 Some(after) => read::page(znode.children_after(after.as_str()), limit, make),
@@ -71,10 +71,11 @@ pub(crate) async fn list_services(
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
 }
 
-fn summary<'a>(view: &View, service: &'a ZnodePath) -> ServiceSummaryBody<'a> {
+fn summary<'a>(view: &View, service: &'a ZnodePath, caller: &Caller) -> ServiceSummaryBody<'a> {
     let count = |below: &str| {
         let path = format!("{service}/{below}");
-        view.tree.get(&path).map_or(0, |znode| znode.num_children())
+        let list = view.tree.readable(&path, &caller.authority);
+        list.map_or(0, |znode| znode.num_children())
     };
     ServiceSummaryBody {
         name: service.name(),

@@ -305,7 +305,7 @@ fn check_members(members: &[Member]) -> Result<(), Error> {
         if !seen.insert(member.node) {
             return refuse(format!("node {} is named twice", member.node));
         }
-        for addr in [&member.peer_addr, &member.http_addr] {
+        for addr in [&member.peer_addr, &member.http_addr].into_iter().chain(&member.zk_addr) {
             let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
             if port.is_none_or(|port| port == 0) {
                 return refuse(format!("node {}: {addr:?} is not host:port", member.node));

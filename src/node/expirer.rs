@@ -1,24 +1,29 @@
-//! The leader's housekeeping: closes sessions whose time is up, and deletes container and TTL znodes that are due.
+//! The leader's housekeeping: closes sessions whose time is up, deletes container and TTL znodes that are due, keeps
+//! `/zookeeper/config` in step with the membership, and reports quotas that are exceeded.
 //!
 //! Every node runs this loop; [`ExpiryGate`] lets only a leader with a quorum act, and makes it start all timeouts over when
 //! the deadlines cannot be trusted (a new leadership, a pause of the process, a quorum that was lost and came back).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
-use super::{Node, Request};
+use super::{Node, Request, ensemble};
 use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
-use crate::types::{Op, SessionId};
+use crate::tree::Quota;
+use crate::types::{Op, SessionId, ZnodePath};
 
 /// Granularity of housekeeping.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Time between two looks at the queue, and the most by which a session ends late.
     pub(super) tick: Duration,
+    /// Time between two looks for container and TTL znodes that are due: the most by which one goes late, but for a tick.
+    pub(super) check_interval: Duration,
     /// The oldest acknowledgement by a quorum with which a leader still trusts its deadlines.
     pub(super) quorum_ack_age_ms_max: u64,
 }
@@ -29,6 +34,9 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
     // A tick that comes a whole tick late means that this process stood still.
     let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
     let leadership = consensus.leadership();
+    let check_interval_ms = pace.check_interval.as_millis() as u64;
+    let mut next_check_ms = 0;
+    let mut over_quota = BTreeSet::new();
     // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
     let next_tick = || Duration::from_millis(tick_ms - node.inner.stage.clock.now_ms() % tick_ms);
     while stop.run_until_cancelled(tokio::time::sleep(next_tick())).await.is_some() {
@@ -49,7 +57,12 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
             }
             Decision::Expire => {
                 close_expired(&node, now_ms);
-                reap(&node);
+                if now_ms >= next_check_ms {
+                    next_check_ms = now_ms + check_interval_ms;
+                    reap(&node);
+                }
+                show_members(&node, &consensus);
+                report_quotas(&node, &mut over_quota);
             }
         }
     }
@@ -86,6 +99,26 @@ fn reap(node: &Node) {
     let paths = root.reapable(node.inner.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
     if !paths.is_empty() {
         propose(node, Op::Reap { paths });
+    }
+}
+
+/// Keeps `/zookeeper/config` in step with the membership: however it came to differ, it is set again.
+fn show_members(node: &Node, consensus: &Consensus) {
+    let lines = ensemble::lines(&consensus.status().members);
+    if !node.inner.stage.root().shows_members(&lines) {
+        propose(node, Op::SetMembers { lines });
+    }
+}
+
+/// Logs each path that has come to hold more than a quota allows without being enforced.
+fn report_quotas(node: &Node, known: &mut BTreeSet<ZnodePath>) {
+    let root = node.inner.stage.root();
+    known.retain(|path| root.quota(path).is_some_and(Quota::is_exceeded));
+    for (path, quota) in root.quotas().filter(|(_, quota)| quota.is_exceeded()) {
+        if known.insert(path.clone()) {
+            let Quota { znodes, bytes, limits } = quota;
+            tracing::warn!(%path, znodes, bytes, ?limits, "a quota is exceeded");
+        }
     }
 }
 

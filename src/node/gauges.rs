@@ -20,6 +20,12 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
         ("roost_ephemerals", "Ephemeral znodes", tree.ephemeral_count() as f64),
         ("roost_sessions", "Live sessions", tree.session_count() as f64),
         ("roost_data_bytes", "Bytes of all paths and data", tree.data_bytes() as f64),
+        ("roost_quotas", "Paths with a quota", tree.quotas().count() as f64),
+        (
+            "roost_quotas_exceeded",
+            "Paths with more znodes or bytes than a quota that is only reported allows",
+            tree.quotas().filter(|(_, quota)| quota.is_exceeded()).count() as f64,
+        ),
         ("roost_raft_term", "Raft term", status.term as f64),
         ("roost_raft_is_leader", "Whether this node leads", f64::from(u8::from(is_leader))),
         (

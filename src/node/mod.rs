@@ -33,6 +33,7 @@
 
 mod batcher;
 mod cluster;
+mod ensemble;
 mod expirer;
 mod forward;
 mod gauges;
@@ -62,6 +63,7 @@ use tokio_util::task::TaskTracker;
 
 use outbox::Waiter;
 
+use crate::identity::SuperDigest;
 use crate::raft::{Consensus, Leadership, Snapshots};
 use crate::storage::WalHandle;
 use crate::tree::Tree;
@@ -161,6 +163,7 @@ struct Inner {
     cluster_time: Arc<time::ClusterTime>,
     membership: cluster::Membership,
     timeouts_ms: (u32, u32),
+    super_digest: Option<SuperDigest>,
     random: Mutex<StdRng>,
     wal: WalHandle,
     snapshots: Arc<Snapshots>,
@@ -201,6 +204,11 @@ impl Node {
     /// Returns a monotonic time in µs, for measuring.
     pub fn now_micros(&self) -> u64 {
         self.inner.stage.clock.now_micros()
+    }
+
+    /// Returns whose name and password make a client `super`, if anybody's.
+    pub fn super_digest(&self) -> Option<&SuperDigest> {
+        self.inner.super_digest.as_ref()
     }
 
     /// Returns a secret for a new session.

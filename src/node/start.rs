@@ -20,6 +20,7 @@ use super::stage::Stage;
 use super::time::ClusterTime;
 use super::{Inner, Node, batcher, forward, read};
 use crate::clock::Clock;
+use crate::identity::SuperDigest;
 use crate::limits::SLED_CACHE_BYTES;
 use crate::peer::{self, Acceptor, Net};
 use crate::raft::{self, Consensus, LogStore, Network, Snapshots, StateMachine};
@@ -59,8 +60,12 @@ pub struct NodeOptions {
     pub raft: raft::Options,
     /// Granularity of expiry.
     pub tick: Duration,
+    /// Time between two looks for container and TTL znodes that are due; rounded up to the granularity of expiry.
+    pub check_interval: Duration,
     /// Shortest and longest session timeout, ms.
     pub timeouts_ms: (u32, u32),
+    /// Whose name and password make a client `super`; `None` for nobody's.
+    pub super_digest: Option<SuperDigest>,
     /// Bytes of log after which a snapshot is taken, at least.
     pub snapshot_log_bytes: u64,
 }
@@ -120,6 +125,7 @@ impl Node {
                 cluster_time,
                 membership: membership.clone(),
                 timeouts_ms: options.timeouts_ms,
+                super_digest: options.super_digest,
                 random: Mutex::new(StdRng::seed_from_u64(options.seed)),
                 wal,
                 snapshots: snapshots.clone(),
@@ -163,7 +169,11 @@ impl Node {
             options.tick / 2,
             stop.clone(),
         ));
-        let pace = Pace { tick: options.tick, quorum_ack_age_ms_max: options.raft.election_ms_max };
+        let pace = Pace {
+            tick: options.tick,
+            check_interval: options.check_interval,
+            quorum_ack_age_ms_max: options.raft.election_ms_max,
+        };
         tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, stop.clone()));
         tasks.spawn(snapshot_when_due(
             stage,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::outbox::Waiter;
 use super::{Node, NodeOptions, Request, Storage};
 use crate::clock::Clock;
+use crate::identity::SuperDigest;
 use crate::peer::{MemoryLinks, Net, Secret};
 use crate::raft;
 use crate::storage::{MemoryDisk, MemoryDisks};
@@ -17,7 +18,7 @@ impl Node {
         Node::lone_at(&MemoryLinks::default(), 1).await
     }
 
-    /// Starts a node in memory that its peers reach at `"<id>:1"` of these links.
+    /// Starts a node in memory, whose `super` has the password `test`, that its peers reach at `"<id>:1"` of these links.
     pub(crate) async fn lone_at(links: &MemoryLinks, id: NodeId) -> Node {
         let addr = format!("{id}:1");
         let net = links.at(&addr);
@@ -37,7 +38,9 @@ impl Node {
                 ..raft::Options::default()
             },
             tick: Duration::from_millis(100),
+            check_interval: Duration::from_millis(100),
             timeouts_ms: (1_000, 600_000),
+            super_digest: SuperDigest::parse("super:D/InIHSb7yEEbrWz8b9l71RjZJU=").ok(),
             snapshot_log_bytes: 64 << 20,
         };
         Node::start(options).await.unwrap()
@@ -46,7 +49,8 @@ impl Node {
     /// Starts a cluster of one node, in memory, and waits until it leads.
     pub(crate) async fn in_memory() -> Node {
         let node = Node::lone().await;
-        let member = Member { node: 1, peer_addr: "1:1".into(), http_addr: "1:2".into() };
+        let member =
+            Member { node: 1, peer_addr: "1:1".into(), http_addr: "1:2".into(), zk_addr: None };
         node.init(vec![member]).await.unwrap();
         let mut leadership = node.consensus().leadership();
         leadership.wait_for(|now| now.leader == Some(1)).await.unwrap();

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use super::znode::next_version;
-use super::{BUILT_IN, Lifetime, Tree, Znode, lists};
+use super::{BUILT_IN, CONFIG, Lifetime, Tree, Znode, lists};
 use crate::identity::{fix_up, permits};
 use crate::limits::{DATA_BYTES_MAX, TTL_MS_MAX};
 use crate::types::{
     Acl, AclId, Code, CreateMode, Data, Event, EventKind, Failure, Op, Perms, Reply, SessionId,
-    Txn, ZnodePath,
+    Txn, ZnodePath, Zxid,
 };
 
 /// On whose behalf an op is done.
@@ -45,6 +45,7 @@ impl Tree {
                 self.close_session(*session, *unless_moved_from, events)
             }
             Op::Reap { paths } => Ok(self.reap(paths, events)),
+            Op::SetMembers { lines } => self.set_members(lines, events),
             op => self.change_znode(client, op, events),
         }
         .map_err(Failure::from)
@@ -81,7 +82,8 @@ impl Tree {
             | Op::OpenSession { .. }
             | Op::AttachSession { .. }
             | Op::CloseSession { .. }
-            | Op::Reap { .. } => Err(Code::BadArguments),
+            | Op::Reap { .. }
+            | Op::SetMembers { .. } => Err(Code::BadArguments),
         }
     }
 
@@ -108,8 +110,9 @@ impl Tree {
         if parent.ephemeral_owner().is_some() {
             return Err(Code::NoChildrenForEphemerals);
         }
+        self.check_quota(&path, 1, wanted.data.map_or(0, |data| data.len()) as u64)?;
         let znode = Znode {
-            data: wanted.data.cloned(),
+            data: self.data_for(&path, wanted.data),
             acl: lists::intern(&mut self.acls, rules),
             czxid: self.zxid,
             mzxid: self.zxid,
@@ -184,9 +187,22 @@ impl Tree {
         check_data(data)?;
         let znode = self.existing(path)?;
         check_permitted(znode, client, Perms::WRITE)?;
+        let len = |data: Option<&Data>| data.map_or(0, |data| data.len());
+        let more = len(data).saturating_sub(len(znode.data()));
+        self.check_quota(path, 0, more as u64)?;
         check_version(version, znode.version)?;
+        self.replace_data(path, self.data_for(path, data), events)
+    }
+
+    /// Sets the data of a znode that exists, nobody being asked.
+    fn replace_data(
+        &mut self,
+        path: &ZnodePath,
+        data: Option<Data>,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, Code> {
         let (zxid, time) = (self.zxid, self.time);
-        self.update_data(path, data.cloned(), |znode| {
+        self.update_data(path, data, |znode| {
             znode.version = next_version(znode.version);
             znode.mzxid = zxid;
             znode.mtime_ms = time.wall_ms;
@@ -197,6 +213,23 @@ impl Tree {
         let znode = self.existing(path)?;
         events.push(self.event(EventKind::DataChanged, path, znode));
         Ok(Reply::DataSet { stat: znode.stat() })
+    }
+
+    /// See [`Op::SetMembers`].
+    fn set_members(&mut self, lines: &str, events: &mut Vec<Event>) -> Result<Reply, Code> {
+        if self.shows_members(lines) {
+            return Ok(Reply::Checked);
+        }
+        let data = members_data(lines, self.zxid);
+        check_data(data.as_ref())?;
+        let (path, _) = self.nodes.get_key_value(CONFIG).ok_or(Code::NoNode)?;
+        self.replace_data(&path.clone(), data, events)
+    }
+
+    /// Returns whether `/zookeeper/config` shows just these members.
+    pub fn shows_members(&self, lines: &str) -> bool {
+        let shown = self.get(CONFIG);
+        shown.is_some_and(|znode| znode.data == members_data(lines, znode.mzxid))
     }
 
     fn set_acl(
@@ -235,6 +268,13 @@ impl Tree {
     fn existing(&self, path: &ZnodePath) -> Result<&Znode, Code> {
         self.get(path.as_str()).map(Arc::as_ref).ok_or(Code::NoNode)
     }
+}
+
+/// Returns the data of `/zookeeper/config` that has shown these members since this zxid. Source: ZooKeeper
+/// `QuorumMaj.toString`.
+fn members_data(lines: &str, since: Zxid) -> Option<Data> {
+    let text = || format!("{lines}version={:x}", since.0);
+    (!lines.is_empty()).then(|| Data::new(text().as_bytes()))
 }
 
 fn check_data(data: Option<&Data>) -> Result<(), Code> {

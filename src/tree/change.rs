@@ -1,5 +1,5 @@
 //! The edits of the znodes: the only code that touches the links between a znode, its parent, its session,
-//! the index of what is due, and the rolling digest.
+//! the index of what is due, the usage of quotas, and the rolling digest.
 
 use std::sync::Arc;
 
@@ -22,7 +22,10 @@ impl Tree {
         if let Some(owner) = znode.ephemeral_owner() {
             self.update_session(owner, |session| session.ephemerals.insert(path.clone()));
         }
+        let bytes = znode.data().map_or(0, |data| data.len());
         self.put(path.clone(), znode);
+        self.count_usage(path, (0, 0), (1, bytes));
+        self.follow_limits(path);
     }
 
     /// Enters a znode into the table and the sums, without linking it to its parent or session.
@@ -64,6 +67,8 @@ impl Tree {
                 parent.pzxid = zxid;
             });
         }
+        self.count_usage(path, (1, znode.data().map_or(0, |data| data.len())), (0, 0));
+        self.follow_limits(path);
         Some(self.event(EventKind::Deleted, path, &znode))
     }
 
@@ -100,8 +105,11 @@ impl Tree {
             .rolling
             .wrapping_sub(digest::of_content(path, before.as_ref()))
             .wrapping_add(added);
+        let len_before = before.map_or(0, |data| data.len());
         self.data_bytes += len as u64;
-        self.data_bytes -= before.map_or(0, |data| data.len()) as u64;
+        self.data_bytes -= len_before as u64;
+        self.count_usage(path, (1, len_before), (1, len));
+        self.follow_limits(path);
     }
 
     /// Changes a session that exists.

@@ -102,7 +102,7 @@ impl Loader {
         if !self.buffer.is_empty() {
             return Err(format!("{} bytes follow the end of the snapshot", self.buffer.len()));
         }
-        let tree = self.tree;
+        let mut tree = self.tree;
         for path in BUILT_IN {
             if tree.get(path).is_none_or(|znode| znode.lifetime != Lifetime::Persistent) {
                 return Err(format!("the snapshot lacks the built-in znode {path}"));
@@ -121,6 +121,7 @@ impl Loader {
                 tree.digest()
             ));
         }
+        tree.find_quotas();
         Ok(tree)
     }
 

@@ -15,13 +15,13 @@
 //!   compared at equal zxids.
 //! - A parent exists for each znode but the root; a znode is in its parent's children; an ephemeral znode
 //!   has a live owner whose session lists it, and no children. `change.rs` is the only place that edits
-//!   these links, the index of what is due and the rolling digest, so that they cannot come apart.
+//!   these links, the index of what is due, the usage of quotas and the rolling digest, so that they cannot come apart.
 //! - A clone is O(1) and immutable from then on: readers and the snapshot writer hold one while `apply`
 //!   goes on.
 //! - Nothing depends on the order of a hash map: the one that holds the znodes is never iterated.
 //!
 //! What it lacks on purpose: clocks (time comes with the transaction), liveness of sessions (the leader
-//! proposes `CloseSession`), watches (it only returns events), quotas, and I/O.
+//! proposes `CloseSession`), watches (it only returns events), and I/O.
 //!
 //! Where it departs from ZooKeeper: deletions of due container and TTL znodes name their candidates and are
 //! checked again when applied; TTLs count on the cluster's clock instead of `mtime`; a second request with
@@ -30,7 +30,7 @@
 //! may not have permissions that do not exist.
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
-//! the tables beside the znodes, `due` the container and TTL rule, `change` the edits, `read` the
+//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
 
@@ -43,6 +43,7 @@ mod lists;
 mod load;
 mod multi;
 mod path_set;
+mod quota;
 mod read;
 mod sessions;
 mod snapshot;
@@ -62,14 +63,18 @@ use crate::types::{
 
 pub use crate::identity::permits;
 pub use load::Loader;
+pub use quota::{Quota, QuotaLimits};
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;
 pub use znode::{Lifetime, Znode};
 
 use idempotency::Results;
+use quota::Quotas;
 
 /// The znodes that exist from the start and cannot be deleted, parents first.
-const BUILT_IN: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+const BUILT_IN: [&str; 4] = ["/", "/zookeeper", CONFIG, "/zookeeper/quota"];
+/// The one that shows the members of the cluster.
+const CONFIG: &str = "/zookeeper/config";
 
 /// The replicated state at one zxid. A clone is O(1).
 #[derive(Clone)]
@@ -81,6 +86,8 @@ pub struct Tree {
     results: Results,
     /// The access control lists in use, with the number of znodes that use them.
     acls: OrdMap<AclList, u64>,
+    /// Derived from the znodes below `/zookeeper/quota` and those that they speak of.
+    quotas: Quotas,
     /// Childless container and TTL znodes by the time from which they may be deleted.
     due: OrdSet<(u64, ZnodePath)>,
     zxid: Zxid,
@@ -121,7 +128,7 @@ impl Tree {
         for path in BUILT_IN {
             let path = ZnodePath::parse(path).expect("the built-in paths are valid");
             let acl = match path.as_str() {
-                "/zookeeper/config" => vec![Acl {
+                CONFIG => vec![Acl {
                     perms: Perms::READ,
                     id: AclId { scheme: "world".to_owned(), id: "anyone".to_owned() },
                 }],
@@ -142,6 +149,7 @@ impl Tree {
             origins: OrdMap::new(),
             results: Results::default(),
             acls: OrdMap::new(),
+            quotas: Quotas::new(),
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,

@@ -14,6 +14,8 @@ pub struct Member {
     pub peer_addr: String,
     /// `host:port` at which clients reach its HTTP door.
     pub http_addr: String,
+    /// `host:port` at which clients reach its ZooKeeper door, if it has one.
+    pub zk_addr: Option<String>,
 }
 
 /// A member as the leader sees it.

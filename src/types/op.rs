@@ -214,6 +214,12 @@ pub enum Op {
         /// The new data.
         data: Option<Data>,
     },
+    /// Makes `/zookeeper/config` show these members, and as its version the zxid at which it came to show them. Proposed by
+    /// the leader. Nothing changes when it does already.
+    SetMembers {
+        /// A line for each member, each with its end; empty for nothing to show.
+        lines: String,
+    },
 }
 
 /// An op with everything that decides its outcome: no clock, session or identity is looked up while it is applied.
@@ -255,7 +261,7 @@ pub enum Reply {
     },
     /// Of `Delete` and `DeleteOwn`.
     Deleted,
-    /// Of `SetData` and `SetOwn`.
+    /// Of `SetData`, `SetOwn` and `SetMembers`.
     DataSet {
         /// The stat after it.
         stat: Stat,
@@ -265,7 +271,7 @@ pub enum Reply {
         /// The stat after it.
         stat: Stat,
     },
-    /// Of `Check`.
+    /// Of `Check`, and of `SetMembers` when there was nothing to change.
     Checked,
     /// Of `Multi`: one per op, in order.
     Multi(#[serde(deserialize_with = "flat")] Vec<Reply>),

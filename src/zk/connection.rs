@@ -12,15 +12,16 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Door;
-use super::conversation::{Conversation, Next};
+use super::conversation::{Conversation, Errand, Next};
 use super::handshake::{Greeting, greet};
 use super::meters::Place;
+use super::reconfig;
 use super::words::{self, Word};
 use crate::jute::{ConnectRequest, Reader, split_frame};
 use crate::limits::{
     ZK_HANDSHAKE_BYTES_MAX, ZK_HANDSHAKE_MS_MAX, ZK_INPUT_BYTES_AT_ONCE, ZK_OUTPUT_BYTES_MAX,
 };
-use crate::node::{Consistency, Node};
+use crate::node::{Consistency, Line, Node};
 use crate::types::{Error, Zxid};
 
 /// Pause before writes that the node could not take are handed to it again.
@@ -115,6 +116,34 @@ async fn farewell(stream: &mut TcpStream, bytes: &[u8]) {
     let _ = tokio::time::timeout(FAREWELL, sending).await;
 }
 
+/// What became of an errand.
+enum Done {
+    Barrier(usize),
+    Reconfig(Result<(), i32>),
+    Stopping,
+}
+
+type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// Begins an errand.
+fn run(node: &Node, line: &Line, errand: Errand) -> Running {
+    let node = node.clone();
+    match errand {
+        Errand::Barrier(count) => Box::pin(async move {
+            match barrier(node).await {
+                Ok(()) => Done::Barrier(count),
+                Err(_) => Done::Stopping,
+            }
+        }),
+        Errand::Reconfig(wanted) => {
+            let authority = line.authority().to_vec();
+            Box::pin(
+                async move { Done::Reconfig(reconfig::carry_out(node, authority, *wanted).await) },
+            )
+        }
+    }
+}
+
 /// Waits until everything that was committed before is applied on this node, however long there is no leader.
 async fn barrier(node: Node) -> Result<(), Error> {
     loop {
@@ -125,8 +154,6 @@ async fn barrier(node: Node) -> Result<(), Error> {
         }
     }
 }
-
-type Barrier = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 struct Socket {
     stream: TcpStream,
@@ -146,8 +173,7 @@ impl Socket {
         let node = door.node();
         let check = Duration::from_millis(u64::from(timeout_ms / 4).clamp(50, 5_000));
         let mut next_check = std::pin::pin!(tokio::time::sleep(check));
-        // The syncs that a barrier under way stands for.
-        let mut barrier_for: Option<(usize, Barrier)> = None;
+        let mut errand: Option<Running> = None;
         loop {
             let now_us = node.now_micros();
             if let Err(why) = self.take_frames(conversation, door.options().frame_bytes_max, now_us)
@@ -164,10 +190,8 @@ impl Socket {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if barrier_for.is_none() {
-                let syncs = conversation.syncs();
-                barrier_for =
-                    (syncs > 0).then(|| (syncs, Box::pin(barrier(node.clone())) as Barrier));
+            if errand.is_none() {
+                errand = conversation.errand().map(|wanted| run(node, conversation.line(), wanted));
             }
             let is_read = conversation.takes_requests();
             let interest = match (is_read, conversation.output().is_empty()) {
@@ -176,9 +200,9 @@ impl Socket {
                 (false, false) => Some(Interest::WRITABLE),
                 (false, true) => None,
             };
-            let passing = async {
-                match &mut barrier_for {
-                    Some((_, barrier)) => barrier.await,
+            let running = async {
+                match &mut errand {
+                    Some(errand) => errand.await,
                     None => std::future::pending().await,
                 }
             };
@@ -192,12 +216,13 @@ impl Socket {
                     }
                 }
                 () = conversation.line().rung() => {}
-                passed = passing => {
-                    if passed.is_err() {
-                        return "this node does not serve";
+                done = running => {
+                    errand = None;
+                    match done {
+                        Done::Barrier(count) => conversation.pass_syncs(count),
+                        Done::Reconfig(result) => conversation.reconfigured(result),
+                        Done::Stopping => return "this node does not serve",
                     }
-                    let count = barrier_for.take().map_or(0, |(count, _)| count);
-                    conversation.pass_syncs(count);
                 }
                 () = tokio::time::sleep(RETRY), if conversation.is_held_up() => {}
                 () = next_check.as_mut() => {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
-use super::meters::Tally;
+use super::meters::{Tally, Took};
 use super::pending::{Pending, Task};
 use super::reads::{self, Asker};
 use super::rearm::Rearm;
+use super::reconfig;
 use super::writes::{self, Shape};
 use crate::identity::prove;
 use crate::jute::{
-    Auth, EventType, Jute, KEEPER_STATE_CONNECTED, Ops, Reader, ReplyHeader, Request,
+    Auth, EventType, Jute, KEEPER_STATE_CONNECTED, Ops, Reader, Reconfig, ReplyHeader, Request,
     RequestHeader, Response, WatcherEvent, Writer, append_event, append_frame, append_reply,
     errors, xids,
 };
@@ -30,6 +31,15 @@ pub(super) enum Next {
     On,
     /// The connection has to be closed once the output is written.
     Close(&'static str),
+}
+
+/// Something that a conversation waits for and cannot do itself.
+#[derive(Clone, Debug)]
+pub(super) enum Errand {
+    /// That everything committed so far is applied here: for so many syncs.
+    Barrier(usize),
+    /// A change of the members.
+    Reconfig(Box<Reconfig>),
 }
 
 /// One connection's requests, replies and events.
@@ -88,10 +98,26 @@ impl Conversation {
         &mut self.output
     }
 
-    /// Returns how many syncs wait for a barrier.
-    pub(super) fn syncs(&self) -> usize {
+    /// Returns what has to be awaited elsewhere before it can go on, if anything.
+    pub(super) fn errand(&self) -> Option<Errand> {
+        if let Some(Task::Reconfig { wanted, outcome: None }) =
+            self.pending.front().map(|one| &one.task)
+        {
+            return Some(Errand::Reconfig(wanted.clone()));
+        }
         let syncs = self.pending.iter();
-        syncs.filter(|one| matches!(one.task, Task::Sync { is_passed: false, .. })).count()
+        let waits = |one: &&Pending| matches!(one.task, Task::Sync { is_passed: false, .. });
+        let count = syncs.filter(waits).count();
+        (count > 0).then_some(Errand::Barrier(count))
+    }
+
+    /// Hears what became of a change of the members.
+    pub(super) fn reconfigured(&mut self, result: Result<(), i32>) {
+        if let Some(Task::Reconfig { outcome, .. }) =
+            self.pending.front_mut().map(|one| &mut one.task)
+        {
+            *outcome = Some(result);
+        }
     }
 
     /// Hears that everything committed before a barrier is applied here, which concerns the first so many syncs.
@@ -157,6 +183,9 @@ impl Conversation {
             Request::SetWatches(wanted) => Task::Rearm(Box::new(Rearm::one_shot(wanted))),
             Request::SetWatches2(wanted) => Task::Rearm(Box::new(Rearm::new(wanted))),
             Request::Auth(auth) => self.authenticate(&auth),
+            Request::Reconfig(wanted) if self.door.options().reconfig => {
+                Task::Reconfig { wanted: Box::new(wanted), outcome: None }
+            }
             Request::Reconfig(_) => Task::Refused(errors::RECONFIG_DISABLED),
             request => Task::Read(Box::new(request)),
         }
@@ -164,7 +193,7 @@ impl Conversation {
 
     /// Takes credentials. What they prove holds from now on, also for what is pending.
     fn authenticate(&mut self, auth: &Auth) -> Task {
-        let super_digest = self.door.options().super_digest.as_ref();
+        let super_digest = self.door.node().super_digest();
         match prove(&auth.scheme, auth.auth.as_deref().unwrap_or_default(), super_digest) {
             Ok(proved) => {
                 proved.into_iter().for_each(|who| self.line.prove(who));
@@ -233,15 +262,17 @@ impl Conversation {
             };
             (root.clone(), plan)
         });
+        let mut took = Took::default();
         for _ in 0..plan.ready {
             let Some(one) = self.pending.pop_front() else { break };
             self.submitted = self.submitted.saturating_sub(1);
-            self.tally.took(now_us.saturating_sub(one.began_us));
-            self.door.meters().took(now_us.saturating_sub(one.began_us));
+            took.note(now_us.saturating_sub(one.began_us));
             if let Next::Close(why) = self.reply(one, &root) {
                 return Err(why);
             }
         }
+        self.tally.took(took);
+        self.door.meters().took(took);
         if wants_notices {
             self.tell(root.zxid());
             self.tally.sent(plan.missed.len());
@@ -287,6 +318,14 @@ impl Conversation {
             Task::Sync { path, .. } => {
                 self.tell(root.zxid());
                 Ok(reads::Answer::Response(Response::Path(path)))
+            }
+            Task::Reconfig { outcome, .. } => {
+                self.tell(root.zxid());
+                outcome.unwrap_or(Err(errors::SYSTEM_ERROR)).and_then(|()| {
+                    let asker =
+                        Asker { session: self.line.session(), authority: self.line.authority() };
+                    reads::answer(root, asker, &reads::get_data(reconfig::CONFIG))
+                })
             }
             Task::Reply(response) => Ok(reads::Answer::Response(response)),
             Task::Refused(err) => Err(err),
@@ -361,7 +400,9 @@ fn plan(
     for one in pending.iter_mut() {
         match &mut one.task {
             Task::Write { op: None, .. } if answers > 0 => answers -= 1,
-            Task::Write { .. } | Task::Sync { is_passed: false, .. } => break,
+            Task::Write { .. }
+            | Task::Sync { is_passed: false, .. }
+            | Task::Reconfig { outcome: None, .. } => break,
             Task::Read(_) if reads >= ZK_READS_AT_ONCE => break,
             Task::Read(request) => {
                 reads += 1;
@@ -385,7 +426,11 @@ fn plan(
                 return Plan { ready, missed, has_moved: true };
             }
             Task::Rearm(_) => break,
-            Task::Sync { .. } | Task::Reply(_) | Task::Refused(_) | Task::Last(_) => {}
+            Task::Sync { .. }
+            | Task::Reconfig { .. }
+            | Task::Reply(_)
+            | Task::Refused(_)
+            | Task::Last(_) => {}
         }
         ready += 1;
     }
@@ -399,9 +444,13 @@ fn append_notice(output: &mut Vec<u8>, notice: &Notice) {
         NoticeKind::DataChanged => EventType::NodeDataChanged,
         NoticeKind::ChildrenChanged => EventType::NodeChildrenChanged,
     };
-    let event =
-        WatcherEvent { event, state: KEEPER_STATE_CONNECTED, path: notice.path.to_string() };
-    append_event(output, notice.zxid.0 as i64, &event);
+    // As `append_event`, without a copy of the path: there are many of these at once.
+    append_frame(output, |writer| {
+        ReplyHeader { xid: xids::EVENT, zxid: notice.zxid.0 as i64, err: errors::OK }.write(writer);
+        event.write(writer);
+        KEEPER_STATE_CONNECTED.write(writer);
+        writer.bytes(Some(notice.path.as_str().as_bytes()));
+    });
 }
 
 /// Appends an event that stands for whatever happened while the client was away.

@@ -44,15 +44,37 @@ pub(super) struct Latency {
     sum_us: AtomicU64,
 }
 
+/// Durations of several replies that were written together, µs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Took {
+    min_us: u64,
+    max_us: u64,
+    count: u64,
+    sum_us: u64,
+}
+
+impl Took {
+    /// Adds one.
+    pub(super) fn note(&mut self, us: u64) {
+        self.min_us = if self.count == 0 { us } else { self.min_us.min(us) };
+        self.max_us = self.max_us.max(us);
+        self.count += 1;
+        self.sum_us += us;
+    }
+}
+
 impl Latency {
-    fn note(&self, us: u64) {
-        let min = self.min_us.load(Relaxed);
-        if min == 0 || us + 1 < min {
-            self.min_us.store(us + 1, Relaxed);
+    fn note(&self, took: Took) {
+        if took.count == 0 {
+            return;
         }
-        self.max_us.fetch_max(us, Relaxed);
-        self.count.fetch_add(1, Relaxed);
-        self.sum_us.fetch_add(us, Relaxed);
+        let min = self.min_us.load(Relaxed);
+        if min == 0 || took.min_us + 1 < min {
+            self.min_us.store(took.min_us + 1, Relaxed);
+        }
+        self.max_us.fetch_max(took.max_us, Relaxed);
+        self.count.fetch_add(took.count, Relaxed);
+        self.sum_us.fetch_add(took.sum_us, Relaxed);
     }
 
     /// Returns the shortest, the mean and the longest, ms.
@@ -128,9 +150,9 @@ impl Tally {
         self.sent(1);
     }
 
-    /// Notes how long a reply took, µs.
-    pub(super) fn took(&self, us: u64) {
-        self.latency.note(us);
+    /// Notes how long replies took.
+    pub(super) fn took(&self, took: Took) {
+        self.latency.note(took);
     }
 
     /// Notes its session.
@@ -138,6 +160,11 @@ impl Tally {
         self.session.store(session.0, Relaxed);
         self.timeout_ms.store(u64::from(timeout_ms), Relaxed);
         self.since_ms.store(wall_ms, Relaxed);
+    }
+
+    /// Returns the packets received and sent.
+    pub(super) fn packets(&self) -> (u64, u64) {
+        (self.received.load(Relaxed), self.sent.load(Relaxed))
     }
 
     /// Returns its session; [`SessionId::NONE`] before there is one.
@@ -198,9 +225,9 @@ impl Meters {
         Some(Place { meters: self.clone(), id, tally })
     }
 
-    /// Notes how long a reply took, µs.
-    pub(super) fn took(&self, us: u64) {
-        self.latency.note(us);
+    /// Notes how long replies took.
+    pub(super) fn took(&self, took: Took) {
+        self.latency.note(took);
     }
 
     /// Returns the counters of the present connections, in the order in which they came.

@@ -36,6 +36,7 @@
 //!
 //! TLS, SASL, read-only mode and local sessions; any rule of the tree; any knowledge of consensus or of the other door.
 
+mod admin;
 mod connection;
 mod conversation;
 mod handshake;
@@ -43,6 +44,7 @@ mod meters;
 mod pending;
 mod reads;
 mod rearm;
+mod reconfig;
 mod report;
 mod serve;
 mod words;
@@ -51,7 +53,6 @@ mod writes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::identity::SuperDigest;
 use crate::node::Node;
 use meters::Meters;
 
@@ -67,8 +68,8 @@ pub struct Options {
     pub connections_per_address_max: usize,
     /// The four-letter words that are answered. Source: ZooKeeper `4lw.commands.whitelist`.
     pub words: Vec<Word>,
-    /// Whose password makes a client `super`. Source: ZooKeeper `DigestAuthenticationProvider.superDigest`.
-    pub super_digest: Option<SuperDigest>,
+    /// Whether clients may change the members. Source: ZooKeeper `reconfigEnabled`.
+    pub reconfig: bool,
     /// Where the node keeps its log, to be shown.
     pub data_dir: String,
     /// Granularity of expiry, ms, to be shown.
@@ -99,6 +100,14 @@ impl Door {
     /// Returns what the door measures, under ZooKeeper's names: name, what it means, value.
     pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
         report::gauges(self)
+    }
+
+    /// Returns the answer to a command of ZooKeeper's AdminServer, by any of its names; for the empty name, all names.
+    pub fn command(&self, name: &str) -> serde_json::Value {
+        match name {
+            "" => serde_json::json!({ "commands": admin::COMMANDS.map(|names| names[0]) }),
+            name => admin::answer(self, name),
+        }
     }
 
     fn node(&self) -> &Node {

@@ -1,4 +1,4 @@
-use crate::jute::{Request, Response};
+use crate::jute::{Reconfig, Request, Response};
 use crate::types::Op;
 
 use super::rearm::Rearm;
@@ -32,6 +32,13 @@ pub(super) enum Task {
         /// Whether it is.
         is_passed: bool,
     },
+    /// To change the members. What became of it is known once it was carried out.
+    Reconfig {
+        /// What the client wants.
+        wanted: Box<Reconfig>,
+        /// What became of it.
+        outcome: Option<Result<(), i32>>,
+    },
     /// Nothing: this is the reply.
     Reply(Response),
     /// Nothing: it is refused with this number.
@@ -43,7 +50,7 @@ pub(super) enum Task {
 impl Task {
     /// Returns whether this speaks of the state, which must then not have what comes behind it.
     pub(super) fn is_read(&self) -> bool {
-        matches!(self, Task::Read(_) | Task::Rearm(_) | Task::Sync { .. })
+        matches!(self, Task::Read(_) | Task::Rearm(_) | Task::Sync { .. } | Task::Reconfig { .. })
     }
 
     /// Returns whether this is a write that has not been submitted.

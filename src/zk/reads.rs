@@ -82,6 +82,11 @@ pub(super) fn answer<'a>(
     Ok(Answer::Response(response))
 }
 
+/// Returns the request that reads a znode's data.
+pub(super) fn get_data(path: &str) -> Request {
+    Request::Read(ReadOp::GetData(PathWatch { path: path.to_owned(), watch: false }))
+}
+
 fn item(tree: &Tree, asker: Asker<'_>, op: &ReadOp) -> OpResult {
     let (ReadOp::GetData(wanted) | ReadOp::GetChildren(wanted)) = op;
     match (tree.readable(&wanted.path, asker.authority), op) {

@@ -11,14 +11,14 @@ use crate::types::SessionId;
 
 /// The release whose behaviour clients may expect, and what this really is. The date is that of no build: builds of
 /// one source are equal.
-const VERSION: &str =
+pub(super) const VERSION: &str =
     concat!("3.9.3-roost-", env!("CARGO_PKG_VERSION"), ", built on 1970-01-01 00:00 UTC");
 
 /// A measure: its name without prefix, what it means, its value.
 pub(super) type Gauge = (&'static str, &'static str, f64);
 
 /// Returns a session's id as ZooKeeper prints it: without leading zeros.
-fn hex(session: SessionId) -> String {
+pub(super) fn hex(session: SessionId) -> String {
     format!("0x{:x}", session.0)
 }
 
@@ -28,7 +28,7 @@ fn mean(value: f64) -> String {
 }
 
 /// Returns how this node takes part.
-fn mode(door: &Door) -> &'static str {
+pub(super) fn mode(door: &Door) -> &'static str {
     let status = door.node().local_status();
     match status.state {
         _ if status.members.len() < 2 => "standalone",
@@ -74,7 +74,7 @@ pub(super) fn stat(door: &Door) -> String {
 
 /// Returns a connection's line without its closing parenthesis.
 fn short(tally: &Tally) -> String {
-    let (received, sent) = (tally.received.load(Relaxed), tally.sent.load(Relaxed));
+    let (received, sent) = tally.packets();
     let queued = received.saturating_sub(tally.latency.total().1 + tally.pings.load(Relaxed));
     format!(" /{}[1](queued={queued},recved={received},sent={sent}", tally.peer)
 }

@@ -139,7 +139,7 @@ impl Cluster {
     /// Returns how a node is reached.
     pub(crate) fn member(&self, id: NodeId) -> Member {
         let http_addr = format!("{}-{id}:2", self.setup.name);
-        Member { node: id, peer_addr: self.addr(id), http_addr }
+        Member { node: id, peer_addr: self.addr(id), http_addr, zk_addr: None }
     }
 
     fn addr(&self, id: NodeId) -> String {
@@ -175,7 +175,9 @@ impl Cluster {
             seed: setup.seed << 16 | id << 8 | starts,
             raft: setup.raft.clone(),
             tick: TICK,
+            check_interval: Duration::from_millis(100),
             timeouts_ms: (500, 60_000),
+            super_digest: None,
             snapshot_log_bytes: setup.snapshot_log_bytes,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -187,12 +187,17 @@ impl Naive {
                 let (zxid, wall, cluster) = (self.zxid, self.wall, self.cluster);
                 let node = self.nodes.get_mut(path.as_str()).ok_or(Code::NoNode)?;
                 may(node, txn, Perms::WRITE)?;
+                let len = |data: &Option<Data>| data.as_ref().map_or(0, |data| data.len());
+                let more = len(data).saturating_sub(len(&node.data));
+                self.has_room(path.as_str(), 0, more)?;
+                let node = self.nodes.get_mut(path.as_str()).unwrap();
                 expect(*version, node.version)?;
                 (node.data, node.mzxid, node.mtime) = (data.clone(), zxid, wall);
                 node.version += 1;
                 if let Lifetime::Ttl { ttl_ms, .. } = node.lifetime {
                     node.lifetime = Lifetime::Ttl { ttl_ms, renewed_ms: cluster };
                 }
+                self.show_usage();
                 events.push(self.event(EventKind::DataChanged, path.as_str()));
                 Ok(Reply::DataSet { stat: self.stat(path.as_str()) })
             }
@@ -258,6 +263,21 @@ impl Naive {
                 }
                 Ok(Reply::Removed { znodes: events.len() as u32 })
             }
+            Op::SetMembers { lines } => {
+                let (zxid, wall) = (self.zxid, self.wall);
+                let node = self.nodes.get_mut("/zookeeper/config").unwrap();
+                let text = |zxid: u64| match lines.as_str() {
+                    "" => None,
+                    lines => Some(Data::new(format!("{lines}version={zxid:x}").as_bytes())),
+                };
+                if node.data == text(node.mzxid) {
+                    return Ok(Reply::Checked);
+                }
+                (node.data, node.mzxid, node.mtime) = (text(zxid), zxid, wall);
+                node.version += 1;
+                events.push(self.event(EventKind::DataChanged, "/zookeeper/config"));
+                Ok(Reply::DataSet { stat: self.stat("/zookeeper/config") })
+            }
             Op::Multi(_) => unreachable!("handled by the caller"),
         }
     }
@@ -300,6 +320,7 @@ impl Naive {
         if matches!(parent.lifetime, Lifetime::Ephemeral(_)) {
             return Err(Code::NoChildrenForEphemerals);
         }
+        self.has_room(path.as_str(), 1, data.as_ref().map_or(0, |data| data.len()))?;
         let (czxid, ctime) = (self.zxid, self.wall);
         let node = Node {
             data,
@@ -319,6 +340,7 @@ impl Naive {
         let parent = self.nodes.get_mut(parent_path).unwrap();
         parent.creations += 1;
         parent.pzxid = czxid;
+        self.show_usage();
         events.push(self.event(EventKind::Created, path.as_str()));
         let stat = self.stat(path.as_str());
         Ok(Reply::Created { path, stat })
@@ -331,6 +353,68 @@ impl Naive {
         let parent = self.nodes.get_mut(parent_of(path)).unwrap();
         parent.deletions += 1;
         parent.pzxid = zxid;
+        self.show_usage();
+    }
+
+    /// The path of each quota, and its limits as pairs.
+    fn quotas(&self) -> Vec<(String, BTreeMap<String, i64>)> {
+        let quota = |(path, node): (&String, &Node)| {
+            let path = path.strip_prefix("/zookeeper/quota")?.strip_suffix("/zookeeper_limits")?;
+            if path.is_empty() || path == "/zookeeper" || path.starts_with("/zookeeper/") {
+                return None;
+            }
+            let text = node
+                .data
+                .as_ref()
+                .map_or(String::new(), |data| String::from_utf8(data.to_vec()).unwrap_or_default());
+            let pair = |pair: &str| {
+                let (key, value) = pair.trim_end_matches('=').split_once('=')?;
+                Some((key.to_owned(), value.parse().ok()?))
+            };
+            let pairs: Option<_> =
+                text.split([',', ';']).filter(|text| !text.is_empty()).map(pair).collect();
+            Some((path.to_owned(), pairs.unwrap_or_default()))
+        };
+        self.nodes.iter().filter_map(quota).collect()
+    }
+
+    fn usage(&self, top: &str) -> (i64, i64) {
+        let below = |path: &str| path == top || path.starts_with(&format!("{top}/"));
+        let counted = self.nodes.iter().filter(|(path, _)| below(path));
+        counted.fold((0, 0), |(count, bytes), (_, node)| {
+            (count + 1, bytes + node.data.as_ref().map_or(0, |data| data.len()) as i64)
+        })
+    }
+
+    fn has_room(&self, path: &str, znodes: i64, bytes: usize) -> Result<(), Code> {
+        for (top, limits) in self.quotas() {
+            if path != top && !path.starts_with(&format!("{top}/")) {
+                continue;
+            }
+            let (used_znodes, used_bytes) = self.usage(&top);
+            let wanted = [
+                ("countHardLimit", used_znodes, znodes),
+                ("byteHardLimit", used_bytes, bytes as i64),
+            ];
+            for (key, used, more) in wanted {
+                let max = limits.get(key).copied().unwrap_or(-1);
+                if more > 0 && max >= 0 && used + more > max {
+                    return Err(Code::QuotaExceeded);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show_usage(&mut self) {
+        for (top, _) in self.quotas() {
+            let (count, bytes) = self.usage(&top);
+            if let Some(node) =
+                self.nodes.get_mut(&format!("/zookeeper/quota{top}/zookeeper_stats"))
+            {
+                node.data = Some(Data::new(format!("count={count},bytes={bytes}").as_bytes()));
+            }
+        }
     }
 
     fn event(&self, kind: EventKind, path: &str) -> Event {

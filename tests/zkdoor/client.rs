@@ -22,7 +22,7 @@ pub(crate) fn options() -> zk::Options {
         frame_bytes_max: 1 << 20,
         connections_per_address_max: 1_000,
         words: zk::parse_words(&["*".to_owned()]).unwrap(),
-        super_digest: None,
+        reconfig: false,
         data_dir: "data".to_owned(),
         tick_ms: 50,
         timeouts_ms: (500, 60_000),

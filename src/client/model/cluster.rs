@@ -9,6 +9,9 @@ pub struct Member {
     pub peer_addr: String,
     /// Where clients reach it.
     pub http_addr: String,
+    /// Where ZooKeeper clients reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zk_addr: Option<String>,
 }
 
 /// A member as the leader sees it.

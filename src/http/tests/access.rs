@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::{Bed, event};
+use crate::identity;
 
 #[tokio::test]
 async fn access_control_holds_for_reads_and_watches() {
@@ -61,4 +62,42 @@ async fn a_list_that_is_closed_to_its_watcher_tells_it_nothing_any_more() {
     }
     // What is open itself is heard of by its own path, and below a subtree.
     assert_eq!(heard, [vec![], vec![], vec!["/p/a"], vec!["/p/a", "/p/b"]]);
+}
+
+#[tokio::test]
+async fn a_name_and_password_are_an_identity_that_lists_can_name() {
+    let bed = Bed::new().await;
+    // alice:secret, bob:secret, super:test
+    let alice = [("authorization", "Basic YWxpY2U6c2VjcmV0")];
+    let bob = [("authorization", "Basic Ym9iOnNlY3JldA==")];
+    let root = [("authorization", "Basic c3VwZXI6dGVzdA==")];
+    bed.post("/v1/znodes/mine", "secret").await;
+    let rules = json!({"acl": [
+        {"perms": "cdrwa", "scheme": "auth", "id": ""},
+        {"perms": "r", "scheme": "digest", "id": identity::digest_of("bob:secret")},
+    ]});
+    let nobody = bed.send("PUT /v1/acl/mine", &[], rules.to_string()).await;
+    assert_eq!(nobody.error(), (400, "invalid_acl".to_owned()), "`auth` of nobody");
+    assert_eq!(bed.send("PUT /v1/acl/mine", &alice, rules.to_string()).await.status, 200);
+
+    let get = "GET /v1/znodes/mine";
+    for (who, read, write) in
+        [(&[][..], 403, 403), (&alice[..], 200, 200), (&bob[..], 200, 403), (&root[..], 200, 200)]
+    {
+        assert_eq!(bed.send(get, who, "").await.status, read, "{who:?}");
+        assert_eq!(bed.send("PUT /v1/znodes/mine", who, "x").await.status, write, "{who:?}");
+    }
+    let ids = |got: super::Got| -> Vec<String> {
+        let list = got.json()["acl"].as_array().unwrap().clone();
+        list.iter().map(|rule| rule["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let whole = ["alice:secret", "bob:secret"].map(identity::digest_of);
+    assert_eq!(ids(bed.send("GET /v1/acl/mine", &alice, "").await), whole);
+    assert_eq!(ids(bed.send("GET /v1/acl/mine", &bob, "").await), ["alice:x", "bob:x"]);
+    assert_eq!(bed.get("/v1/acl/mine").await.error(), (403, "no_auth".to_owned()));
+
+    let watch = "GET /v1/poll?watch=data:/mine&since=0";
+    assert_eq!(bed.send(watch, &bob, "").await.json()["changes"].as_array().unwrap().len(), 3);
+    let forged = [("authorization", "Bearer YWxpY2U6c2VjcmV0")];
+    assert_eq!(bed.send(get, &forged, "").await.error(), (401, "auth_failed".to_owned()));
 }

@@ -41,6 +41,9 @@ async fn the_document_is_complete() {
             let name = format!("{method} {template}");
             assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{name}");
             assert!(operation["summary"].is_string(), "{name}");
+            let tags = &operation["tags"][0];
+            let is_for_clients = tags != "cluster" && tags != "operation";
+            assert_eq!(operation["security"].is_array(), is_for_clients, "{name}");
             let responses = operation["responses"].as_object().unwrap();
             let error = &responses["default"]["content"]["application/json"]["schema"]["$ref"];
             assert_eq!(error, "#/components/schemas/Error", "{name}");

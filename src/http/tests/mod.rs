@@ -8,6 +8,8 @@ mod sessions;
 mod watch;
 mod znodes;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
@@ -124,4 +126,11 @@ async fn event(
         let piece = stream.next().await.expect("the stream goes on").unwrap();
         buffer.push_str(std::str::from_utf8(&piece).unwrap());
     }
+}
+
+/// Lets time pass without waiting for it. Nothing may be on its way to the disk, which time does not wait for.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::sleep(time).await;
+    tokio::time::resume();
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::Bed;
@@ -77,6 +79,52 @@ async fn requests_are_counted_by_route() {
         r#"roost_http_requests_total{route="/v1/znodes/{path}",method="GET",status="2xx"} 1"#,
         "roost_zxid 0.0",
     ] {
+        assert!(page.lines().any(|shown| shown == line), "{line} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn the_members_and_their_zookeeper_doors_are_shown_in_the_tree() {
+    let bed = Bed::over(Node::lone().await);
+    let member = json!({"node": 1, "peer_addr": "1:1", "http_addr": "1:2", "zk_addr": "1:3"});
+    let init = bed.post("/v1/cluster/init", json!({ "members": [member] }).to_string()).await;
+    assert_eq!(init.status, 200);
+    let data = || bed.node.local().get("/zookeeper/config").unwrap().data().cloned();
+    while data().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let shown = bed.get("/v1/znodes/zookeeper/config").await.json();
+    let version = shown["stat"]["mzxid"].as_u64().unwrap();
+    let expected = format!("server.1=1:1:1:participant;1:3\nversion={version:x}");
+    assert_eq!(shown["data"], expected);
+    assert_eq!(bed.get("/v1/cluster").await.json()["members"][0]["zk_addr"], "1:3");
+    let set = bed.send("PUT /v1/znodes/zookeeper/config", &[], "x").await;
+    assert_eq!(set.error(), (403, "no_auth".to_owned()));
+    // Who may write it does not keep what he wrote.
+    let root = [("authorization", "Basic c3VwZXI6dGVzdA==")];
+    assert_eq!(bed.send("PUT /v1/znodes/zookeeper/config", &root, "x").await.status, 200);
+    while data().is_none_or(|data| &data[..] == b"x") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let again = bed.get("/v1/znodes/zookeeper/config").await.json();
+    assert!(again["data"].as_str().unwrap().starts_with("server.1=1:1:1:participant;1:3\n"));
+}
+
+#[tokio::test]
+async fn a_quota_that_is_exceeded_is_refused_or_measured() {
+    let bed = Bed::new().await;
+    let limits = "count=1,bytes=-1=;byteHardLimit=-1;countHardLimit=2";
+    bed.post("/v1/znodes/zookeeper/quota/a/zookeeper_limits?parents=true", limits).await;
+    for (path, status) in [("/v1/znodes/a", 201), ("/v1/znodes/a/b", 201), ("/v1/znodes/a/c", 429)]
+    {
+        let got = bed.post(path, "").await;
+        assert_eq!(got.status, status, "{path}");
+        if status == 429 {
+            assert_eq!(got.json()["zk_code"], -125);
+        }
+    }
+    let page = String::from_utf8(bed.get("/metrics").await.body).unwrap();
+    for line in ["roost_quotas 1.0", "roost_quotas_exceeded 1.0"] {
         assert!(page.lines().any(|shown| shown == line), "{line} is not in\n{page}");
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Bed;
+use super::{Bed, pass};
 
 #[tokio::test]
 async fn a_session_lives_by_its_token_and_takes_its_ephemerals_with_it() {
@@ -45,13 +45,6 @@ async fn a_wrong_token_is_refused_even_for_a_read() {
         let got = bed.send("GET /v1/znodes/", &[("roost-session", token)], "").await;
         assert_eq!(got.error(), (401, "auth_failed".to_owned()), "{token:?}");
     }
-}
-
-/// Lets time pass without waiting for it. Nothing may be on its way to the disk, which time does not wait for.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::sleep(time).await;
-    tokio::time::resume();
 }
 
 #[tokio::test]

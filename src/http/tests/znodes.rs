@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::Bed;
+use super::{Bed, pass};
 use crate::limits::DATA_BYTES_MAX;
 use crate::types::{CreateMode, Op, SessionId, ZnodePath};
 
@@ -178,4 +180,18 @@ async fn a_read_says_how_fresh_it_is() {
         (ahead.error(), ahead.header("retry-after")),
         ((503, "timeout".to_owned()), Some("1"))
     );
+}
+
+#[tokio::test]
+async fn a_ttl_znode_goes_when_its_time_is_over_and_at_most_a_check_and_a_tick_later() {
+    let bed = Bed::new().await;
+    assert_eq!(bed.post("/v1/znodes/lease?mode=ttl&ttl_ms=1000", "").await.status, 201);
+    let created_ms = bed.node.local().cluster_ms();
+    pass(Duration::from_secs(3)).await;
+    while bed.node.local().get("/lease").is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The time of the transaction that deleted it. Both intervals of this node are 100 ms.
+    let late_ms = bed.node.local().cluster_ms() - created_ms - 1000;
+    assert!((1..=201).contains(&late_ms), "{late_ms} ms late");
 }
