@@ -19,12 +19,15 @@ step() {
 
 # From cheap to dear. The lints and the documents share what they compile of the dependencies; the tests share nothing
 # with them, and no step compiles anything in the release profile.
-step cargo fmt --check
-step cargo clippy --all-targets -- -D warnings
+step cargo fmt --all --check
+step cargo clippy --workspace --all-targets -- -D warnings
 step cargo clippy --lib --no-default-features -- -D warnings
 step cargo clippy --lib --no-default-features --features client -- -D warnings
-step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
-step cargo test --no-fail-fast
+step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+step cargo test --workspace --no-fail-fast
+# The chaos suite in its short form, with the programs that the tests have built: about a minute.
+programs="${CARGO_TARGET_DIR:-target}/debug"
+step "$programs/roost-jepsen" compare --seed 7 --duration 12s --timeout 2s --out "${ROOST_JEPSEN_OUT:-target/jepsen}"
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then

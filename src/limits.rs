@@ -94,7 +94,7 @@ pub const PEER_BACKOFF_MS_MAX: u64 = 500;
 /// Recent changes kept for resuming watch streams, transactions. Older ones turn a resume into a `reset`.
 pub const RING_TXNS_MAX: usize = 65_536;
 /// Their bytes.
-pub const RING_BYTES_MAX: usize = 64 << 20;
+pub const RING_BYTES_MAX: usize = 32 << 20;
 /// Messages waiting for one slow subscriber. Beyond: they are dropped and the subscriber gets a `reset`.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// Messages waiting in all mailboxes of one node, about 24 bytes each. Beyond: mailboxes that hold more than their fair
@@ -178,9 +178,9 @@ pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// What sled may keep of the log in memory, bytes; not a hard bound.
-pub const SLED_CACHE_BYTES: u64 = 64 << 20;
+pub const SLED_CACHE_BYTES: u64 = 8 << 20;
 /// Log entries kept in memory for followers and apply, bytes; older ones are read from the store.
-pub const LOG_CACHE_BYTES_MAX: usize = 64 << 20;
+pub const LOG_CACHE_BYTES_MAX: usize = 8 << 20;
 /// Jobs waiting for the thread that writes the log. Beyond: the caller waits, which is the back-pressure on consensus.
 pub const WAL_QUEUE_JOBS_MAX: usize = 4096;
 /// Their bytes; a single larger job is taken when the queue is empty. Beyond: the caller waits.

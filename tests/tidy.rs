@@ -214,7 +214,7 @@ fn flush_async_is_called_nowhere() {
 
 #[test]
 fn every_folder_of_the_source_begins_with_its_purpose() {
-    for path in files("src", "mod.rs") {
+    for path in files("src", "mod.rs").into_iter().chain(files("jepsen-like/src", "mod.rs")) {
         assert!(read(&path).starts_with("//! "), "{path} opens with what it is for");
     }
 }
@@ -222,7 +222,8 @@ fn every_folder_of_the_source_begins_with_its_purpose() {
 #[test]
 fn files_can_be_read_in_one_sitting() {
     let mut wrong = Vec::new();
-    for path in files("src", ".rs").into_iter().chain(files("tests", ".rs")) {
+    let all = ["src", "tests", "jepsen-like/src", "jepsen-like/tests"];
+    for path in all.into_iter().flat_map(|dir| files(dir, ".rs")) {
         let text = read(&path);
         let (lines, max) = match is_test_file(&path) {
             true => (text.lines().count(), TEST_LINES_MAX),
@@ -249,7 +250,14 @@ fn files_can_be_read_in_one_sitting() {
 fn nothing_is_left_to_do_in_comments() {
     let words =
         [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["dbg", "!"]].map(|parts| parts.concat());
-    let places = [("src", ".rs"), ("tests", ".rs"), ("scripts", ".sh"), ("docs", ".md")];
+    let places = [
+        ("src", ".rs"),
+        ("tests", ".rs"),
+        ("jepsen-like/src", ".rs"),
+        ("jepsen-like/tests", ".rs"),
+        ("scripts", ".sh"),
+        ("docs", ".md"),
+    ];
     for path in places.into_iter().flat_map(|(dir, ending)| files(dir, ending)) {
         let text = read(&path);
         let found = words.iter().find(|word| after(&text, word).next().is_some());
@@ -286,18 +294,20 @@ fn a_long_sleep_in_a_test_says_why() {
 
 #[test]
 fn every_direct_dependency_has_its_reason() {
-    let text = read("Cargo.toml");
-    let lines: Vec<&str> = text.lines().collect();
-    let mut section = "";
-    for (at, line) in lines.iter().enumerate() {
-        if line.starts_with('[') {
-            section = line;
-        } else if section.ends_with("dependencies]") && line.contains(" = ") {
-            assert!(
-                at > 0 && lines[at - 1].starts_with("# "),
-                "Cargo.toml:{}: a comment above says what it is for: {line}",
-                at + 1
-            );
+    for manifest in ["Cargo.toml", "jepsen-like/Cargo.toml"] {
+        let text = read(manifest);
+        let lines: Vec<&str> = text.lines().collect();
+        let mut section = "";
+        for (at, line) in lines.iter().enumerate() {
+            if line.starts_with('[') {
+                section = line;
+            } else if section.ends_with("dependencies]") && line.contains(" = ") {
+                assert!(
+                    at > 0 && lines[at - 1].starts_with("# "),
+                    "{manifest}:{}: a comment above says what it is for: {line}",
+                    at + 1
+                );
+            }
         }
     }
 }
@@ -383,8 +393,9 @@ fn every_limit_is_used_and_stands_in_operations_md_as_it_is() {
 #[test]
 fn documents_speak_only_of_files_that_exist() {
     let mut documents = files("docs", ".md");
-    documents.extend(["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned));
-    let tops = ["src/", "tests/", "docs/", "config/", "scripts/", ".ci/"];
+    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"];
+    documents.extend(others.map(str::to_owned));
+    let tops = ["jepsen-like/", "src/", "tests/", "docs/", "config/", "scripts/", ".ci/"];
     let mut wrong = Vec::new();
     for document in documents {
         let text = read(&document);

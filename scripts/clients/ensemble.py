@@ -18,8 +18,8 @@ Control: `POST /kill?server=N` (with -9; answers when the process is gone), `/sp
 and answers when it serves), `/pause` and `/resume` (SIGSTOP, SIGCONT), `GET /leader` (its number, 0 when there is
 none). DIR/pids holds the process ids that the servers have at first.
 
-With --defaults the servers have the defaults that they come with, as benchmarks want them: else timeouts are short,
-every four-letter word is answered, and the JVMs are small.
+With --defaults ZooKeeper has the times and the JVM that it comes with, as benchmarks want them: else times are short
+and the JVMs small. roost always has its defaults.
 """
 
 import argparse
@@ -185,6 +185,7 @@ class ZooKeeper(Ensemble):
             "maxClientCnxns=0",
             "admin.enableServer=false",
             "standaloneEnabled=false",
+            "reconfigEnabled=true",
             "4lw.commands.whitelist=*",
             f"dataDir={home}/data",
             f"dynamicConfigFile={home}/zoo.cfg.dynamic",
@@ -246,7 +247,10 @@ class Roost(Ensemble):
             f'secret = "{self.secret}"',
             "[zk]",
             f'listen = "{HOST}:{self.client_ports[server]}"',
-            *(() if self.defaults else ('words = ["*"]',)),
+            'words = ["*"]',
+            "reconfig = true",
+            "[access]",
+            f'super_digest = "{digest_id(SUPER)}"',
             "",
         ]
         (home / "node.toml").write_text("\n".join(lines))
@@ -277,6 +281,7 @@ class Roost(Ensemble):
                 "node": n,
                 "peer_addr": f"{HOST}:{self.third_ports[n]}",
                 "http_addr": f"{HOST}:{self.second_ports[n]}",
+                "zk_addr": f"{HOST}:{self.client_ports[n]}",
             }
             for n in SERVERS
         ]

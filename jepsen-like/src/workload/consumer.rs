@@ -87,10 +87,17 @@ impl Consumer {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the list as a node told it at a version, unless that is older than what the same node has told.
-    fn learn(&self, at: usize, zxid: u64, change: impl FnOnce(&mut BTreeMap<String, Address>)) {
+    /// Changes the list as a node told it at a version, unless the same node has told a newer one. The beginning of a
+    /// subscription always counts: a node that was started again may count its versions anew.
+    fn learn(
+        &self,
+        at: usize,
+        zxid: u64,
+        is_beginning: bool,
+        change: impl FnOnce(&mut BTreeMap<String, Address>),
+    ) {
         let mut held = self.held();
-        if at != held.at || zxid < held.zxid {
+        if at != held.at || (zxid < held.zxid && !is_beginning) {
             return;
         }
         held.zxid = zxid;
@@ -157,9 +164,9 @@ impl Consumer {
                 let entries: BTreeMap<String, Address> = znodes
                     .filter_map(|znode| entry(&znode.path, znode.payload.0.as_deref()?))
                     .collect();
-                self.learn(at, snapshot.zxid, |list| *list = entries);
+                self.learn(at, snapshot.zxid, true, |list| *list = entries);
             }
-            WatchEvent::Change(change) => self.learn(at, change.zxid, |list| {
+            WatchEvent::Change(change) => self.learn(at, change.zxid, false, |list| {
                 for change in change.changes {
                     if change.kind == ChangeKind::Deleted {
                         list.remove(change.path.rsplit('/').next().unwrap_or_default());
@@ -203,7 +210,7 @@ impl Consumer {
             let entries = service.providers.into_iter();
             let entries: BTreeMap<String, Address> =
                 entries.map(|one| (one.id, address(one.port, &one.metadata))).collect();
-            self.learn(at, service.zxid, |list| *list = entries);
+            self.learn(at, service.zxid, false, |list| *list = entries);
         }
     }
 

@@ -7,6 +7,7 @@ import threading
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
+    BadArgumentsError,
     BadVersionError,
     InvalidACLError,
     NoAuthError,
@@ -14,7 +15,6 @@ from kazoo.exceptions import (
     NodeExistsError,
     NoNodeError,
     NotEmptyError,
-    ReconfigDisabledError,
     RolledBackError,
     RuntimeInconsistency,
 )
@@ -454,11 +454,14 @@ class Operation(EnsembleTest):
             self.assertTrue(member.endswith(";" + address), member)
         self.assertTrue(lines[-1].startswith("version="))
 
-    def test_reconfig_is_disabled_unless_the_operator_allows_it(self):
+    def test_a_reconfig_without_the_right_to_it_and_a_malformed_one_change_nothing(self):
         client = self.connect(chroot="")
         before = client.get("/zookeeper/config")[0]
-        with self.assertRaises(ReconfigDisabledError):
+        with self.assertRaises(NoAuthError):
             client.reconfig(joining=None, leaving="3", new_members=None)
+        client.add_auth("digest", SUPER)
+        with self.assertRaises(BadArgumentsError):
+            client.reconfig(joining="nonsense", leaving=None, new_members=None)
         self.assertEqual(client.get("/zookeeper/config")[0], before)
 
 

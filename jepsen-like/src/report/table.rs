@@ -1,0 +1,83 @@
+//! Systems and measures.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::escape;
+use crate::check::registry::{Answers, Measures};
+use crate::run::RunResult;
+
+/// One row: its name, its values, and whether more is worse.
+struct Row {
+    name: &'static str,
+    values: Vec<Option<f64>>,
+    more_is_worse: bool,
+    digits: usize,
+}
+
+/// Returns the answered share of all requests to all nodes, percent.
+pub(super) fn share(strips: &BTreeMap<u8, Vec<Answers>>) -> Option<f64> {
+    let seconds = strips.values().flatten();
+    let (answered, all) = seconds.fold((0_u64, 0_u64), |(answered, all), second| {
+        (answered + u64::from(second.0), all + u64::from(second.1))
+    });
+    (all > 0).then(|| answered as f64 * 100.0 / all as f64)
+}
+
+fn rows(results: &[&RunResult]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |name, more_is_worse, digits, value: &dyn Fn(&Measures) -> Option<f64>| {
+        let values = results.iter().map(|result| result.measures.as_ref().and_then(value));
+        rows.push(Row { name, values: values.collect(), more_is_worse, digits });
+    };
+    row("calls of consumers", false, 0, &|one| Some(one.calls as f64));
+    row("failed at first", true, 0, &|one| Some(one.failed_first as f64));
+    row("failed for good", true, 0, &|one| Some(one.failed_all as f64));
+    row("lost registrations", true, 0, &|one| Some(one.lost.len() as f64));
+    row("ghosts at the end", true, 0, &|one| Some(one.ghosts_at_end.len() as f64));
+    row("ghosts, provider-seconds", true, 1, &|one| Some(one.ghost_provider_seconds));
+    row("missing, provider-seconds", true, 1, &|one| Some(one.missing_provider_seconds));
+    row("stale reads, %", true, 1, &|one| {
+        (one.reads > 0).then(|| one.staleness_ms.values.len() as f64 * 100.0 / one.reads as f64)
+    });
+    row("how stale, p99 ms", true, 0, &|one| one.staleness_ms.quantile(0.99));
+    row("writes answered, %", false, 1, &|one| share(&one.writes));
+    row("lists answered, %", false, 1, &|one| share(&one.lists));
+    row("subscriptions begun, %", false, 1, &|one| share(&one.subscribes));
+    row("converged after the last fault, ms", true, 0, &|one| one.converged_ms);
+    row("notification, p50 ms", true, 0, &|one| one.notification_ms.quantile(0.5));
+    row("notification, p99 ms", true, 0, &|one| one.notification_ms.quantile(0.99));
+    row("never notified", true, 0, &|one| Some(one.never_notified as f64));
+    row("detection of a crash, p50 ms", true, 0, &|one| one.detection_ms.quantile(0.5));
+    rows
+}
+
+/// Returns the table. In each row the best and the worst are marked where they differ by more than a tenth.
+pub(super) fn table(results: &[&RunResult]) -> String {
+    let mut out = String::from("<table><tr><th>measure</th>");
+    results.iter().for_each(|result| {
+        let _ = write!(out, "<th>{}</th>", escape(&result.target));
+    });
+    out += "</tr>";
+    for (at, row) in rows(results).into_iter().enumerate() {
+        let _ = write!(out, "<tr><td>{}</td>", row.name);
+        let known: Vec<f64> = row.values.iter().copied().flatten().collect();
+        let low = known.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // The number of calls is the load, not a merit.
+        let differ = at > 0 && high - low > 0.1 * high.abs().max(1e-9);
+        let (best, worst) = if row.more_is_worse { (low, high) } else { (high, low) };
+        for value in row.values {
+            let class = match value {
+                Some(value) if differ && value == best => " class=\"best\"",
+                Some(value) if differ && value == worst => " class=\"worst\"",
+                _ => "",
+            };
+            let digits = row.digits;
+            let text = value.map_or_else(|| "—".to_owned(), |value| format!("{value:.digits$}"));
+            let _ = write!(out, "<td{class}>{text}</td>");
+        }
+        out += "</tr>";
+    }
+    out + "</table>\n"
+}

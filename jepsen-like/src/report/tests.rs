@@ -1,0 +1,93 @@
+use std::collections::BTreeMap;
+
+use super::html;
+use crate::check::Verdict;
+use crate::check::registry::{Distribution, Frame, Measures};
+use crate::run::{Band, RunResult, Workload};
+
+fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
+    let strip = |answers| BTreeMap::from([(1, vec![answers; 10]), (2, vec![(2, 2); 10])]);
+    let measures = Measures {
+        calls: 1_000,
+        failed_first,
+        calls_by_second: vec![(100, (failed_first / 10) as u32, 1); 10],
+        ghosts: vec![0.5; 40],
+        missing: vec![0.0; 40],
+        lost: lost.iter().map(|id| (*id).to_owned()).collect(),
+        reads: 10,
+        staleness_ms: Distribution::of(vec![40.0, 900.0]),
+        writes: strip((1, 2)),
+        lists: strip((2, 2)),
+        subscribes: strip((0, 0)),
+        notification_ms: Distribution::of(vec![3.0, 20.0, 1_500.0]),
+        ..Measures::default()
+    };
+    RunResult {
+        target: target.into(),
+        workload: Workload::Registry,
+        seed: 7,
+        frame: Frame {
+            start_us: 0,
+            healed_us: 8_000_000,
+            end_us: 10_000_000,
+            timeout_us: 3_000_000,
+            consumers: 6,
+            nodes: 2,
+        },
+        bands: vec![Band { from_ms: 2_000, until_ms: 6_000, fault: "partition n1 | rest".into() }],
+        measures: Some(measures),
+        requests: (500, 10, 3),
+        verdicts: BTreeMap::from([("enough happened".into(), Verdict::Ok)]),
+    }
+}
+
+#[test]
+fn the_page_stands_alone_and_has_every_part() {
+    let page = html(&[result("roost", 20, &[]), result("ap-described", 60, &["p<1>"])]);
+    for part in [
+        "What it shows",
+        "Side by side",
+        "Over time",
+        "How long things took",
+        "What the checkers say",
+        "partition n1 | rest",
+        "n1 writes",
+        "p&lt;1&gt;",
+    ] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+    for outside in ["http:", "https:", "<script", "src=", "@import", "p<1>"] {
+        assert!(!page.contains(outside), "{outside} is in it");
+    }
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+}
+
+#[test]
+fn the_conclusion_follows_from_the_numbers() {
+    let page = html(&[result("roost", 20, &[]), result("ap-described", 60, &["p1"])]);
+    assert!(page.contains("least with roost and most with ap-described"), "{page}");
+    assert!(page.contains("ap-described lost registrations") && page.contains("lost by roost."));
+    let turned = html(&[result("roost", 60, &[]), result("ap-careful", 20, &[])]);
+    assert!(turned.contains("least with ap-careful and most with roost"));
+    let equal = html(&[result("roost", 50, &[]), result("ap-careful", 52, &[])]);
+    assert!(equal.contains("about the same with all"));
+}
+
+#[test]
+fn a_run_in_which_too_little_happened_is_said_to_prove_nothing() {
+    let mut void = result("roost", 0, &[]);
+    void.verdicts.insert("enough happened".into(), Verdict::Unknown("nothing".into()));
+    let page = html(&[void]);
+    assert!(page.contains("Too little happened in the runs of roost"));
+    assert!(html(&[]).contains("There were no runs to compare"));
+}
+
+#[test]
+fn a_broken_promise_is_said_as_such() {
+    let mut broken = result("roost", 0, &[]);
+    (broken.workload, broken.measures) = (Workload::Register, None);
+    broken.verdicts.insert("witness".into(), Verdict::of(vec!["op 4 saw op 3 < op 2".into()]));
+    let page = html(&[broken]);
+    assert!(page.contains("roost BROKE 1 of its stronger promises"), "{page}");
+    assert!(page.contains("broken: op 4 saw op 3 &lt; op 2"));
+}

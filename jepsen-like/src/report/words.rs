@@ -1,0 +1,153 @@
+//! The conclusion: sentences that follow from the measures, and say when nothing follows.
+
+use super::table::share;
+use crate::check::Verdict;
+use crate::check::registry::Measures;
+use crate::run::{RunResult, Workload};
+
+/// Systems whose numbers of failed calls are within this share of each other are called equal.
+const EQUAL_SHARE: f64 = 0.1;
+
+/// Returns what can be said of some runs, the most important first.
+pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
+    let compared: Vec<(&RunResult, &Measures)> =
+        results.iter().filter_map(|result| Some((result, result.measures.as_ref()?))).collect();
+    let mut said = Vec::new();
+    let void: Vec<&str> = results.iter().filter(|one| is_void(one)).map(name).collect();
+    if !void.is_empty() {
+        said.push(format!(
+            "Too little happened in the runs of {} to conclude anything about them.",
+            list(&void)
+        ));
+    }
+    said.extend(failed_calls(&compared));
+    said.extend(lost(&compared));
+    said.extend(availability(&compared));
+    said.extend(wrong_lists(&compared));
+    said.extend(linearizable(results));
+    if said.is_empty() {
+        said.push("There were no runs to compare.".into());
+    }
+    said
+}
+
+fn name(result: &RunResult) -> &str {
+    &result.target
+}
+
+fn is_void(result: &RunResult) -> bool {
+    matches!(result.verdicts.get("enough happened"), Some(Verdict::Unknown(_)))
+}
+
+/// Says names as a person lists them.
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => "none".into(),
+        [one] => (*one).into(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn percent(part: u64, all: u64) -> f64 {
+    part as f64 * 100.0 / all.max(1) as f64
+}
+
+fn failed_calls(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let rate = |measures: &Measures| percent(measures.failed_first, measures.calls);
+    let (best, least) = compared.iter().min_by(|a, b| rate(a.1).total_cmp(&rate(b.1)))?;
+    let (worst, most) = compared.iter().max_by(|a, b| rate(a.1).total_cmp(&rate(b.1)))?;
+    let all: Vec<String> = compared
+        .iter()
+        .map(|(result, one)| {
+            let good = percent(one.failed_all, one.calls);
+            format!("{} {:.1} % ({good:.2} % after retries)", result.target, rate(one))
+        })
+        .collect();
+    let all = list(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let lead = if rate(most) - rate(least) <= EQUAL_SHARE * rate(most) {
+        "What users feel was about the same with all of them".to_owned()
+    } else {
+        format!("Users felt it least with {} and most with {}", best.target, worst.target)
+    };
+    Some(format!("{lead}: of the consumers' calls the first attempt failed for {all}."))
+}
+
+fn lost(compared: &[(&RunResult, &Measures)]) -> Vec<String> {
+    let (lost, kept): (Vec<_>, Vec<_>) =
+        compared.iter().partition(|(_, measures)| !measures.lost.is_empty());
+    let mut said = Vec::new();
+    for (result, measures) in &lost {
+        let ids: Vec<&str> = measures.lost.iter().map(String::as_str).collect();
+        said.push(format!(
+            "{} lost registrations that it had acknowledged: at the end {} of providers that worked and renewed were \
+             missing from some consumer's list ({}).",
+            result.target,
+            measures.lost.len(),
+            list(&ids)
+        ));
+    }
+    if !kept.is_empty() {
+        let names: Vec<&str> = kept.iter().map(|(result, _)| name(result)).collect();
+        said.push(format!("No acknowledged registration was lost by {}.", list(&names)));
+    }
+    said
+}
+
+fn availability(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let shares: Vec<(&str, f64, f64)> = compared
+        .iter()
+        .filter_map(|(result, one)| Some((name(result), share(&one.writes)?, share(&one.lists)?)))
+        .collect();
+    let all: Vec<String> = shares
+        .iter()
+        .map(|(name, writes, lists)| {
+            format!("{name} {writes:.1} % of writes and {lists:.1} % of lists")
+        })
+        .collect();
+    let best = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let all = list(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    Some(format!("Answered under these faults: {all}. {} took the most writes.", best.0))
+}
+
+fn wrong_lists(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let wrong = |one: &Measures| one.ghost_provider_seconds + one.missing_provider_seconds;
+    let (best, _) = compared.iter().min_by(|a, b| wrong(a.1).total_cmp(&wrong(b.1)))?;
+    let all: Vec<String> = compared
+        .iter()
+        .map(|(result, one)| {
+            format!(
+                "{} {:.1} s of ghosts and {:.1} s of missing providers",
+                result.target, one.ghost_provider_seconds, one.missing_provider_seconds
+            )
+        })
+        .collect();
+    let all = list(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    Some(format!(
+        "Lists were wrong, per consumer: {all}. They were nearest to the truth with {}.",
+        best.target
+    ))
+}
+
+fn linearizable(results: &[RunResult]) -> Vec<String> {
+    let judged = results.iter().filter(|result| result.workload == Workload::Register);
+    judged
+        .map(|result| {
+            let broken =
+                result.verdicts.iter().filter(|(_, verdict)| verdict.is_violated()).count();
+            let open = result.verdicts.values().filter(|verdict| matches!(verdict, Verdict::Unknown(_)));
+            let (answered, _, unknown) = result.requests;
+            match (broken, open.count()) {
+                (0, 0) => format!(
+                    "{} promised more, and kept it: {answered} reads and writes of znodes ({unknown} of unknown outcome) \
+                     were one linearizable history.",
+                    result.target
+                ),
+                (0, open) => format!(
+                    "Of {}'s stronger promises {open} could not be judged in this run.",
+                    result.target
+                ),
+                (broken, _) => format!("{} BROKE {broken} of its stronger promises.", result.target),
+            }
+        })
+        .collect()
+}
