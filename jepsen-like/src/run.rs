@@ -20,7 +20,9 @@ use crate::workload::{World, register, registry};
 const ANSWERED_PER_SECOND_MIN: usize = 3;
 /// How long nodes may take to agree after a run.
 const AGREE_ATTEMPTS: u32 = 200;
-/// How often timers are checked.
+/// So long before a fault of a role it is looked for who has it, so that the fault is in time.
+const LOOK_FOR_LEADER_MS: u64 = 500;
+/// How often timers are checked, ms.
 const LAG_INTERVAL_MS: u64 = 50;
 const AGREE_INTERVAL: Duration = Duration::from_millis(50);
 
