@@ -95,7 +95,7 @@ async fn the_members_and_their_zookeeper_doors_are_shown_in_the_tree() {
     }
     let shown = bed.get("/v1/znodes/zookeeper/config").await.json();
     let version = shown["stat"]["mzxid"].as_u64().unwrap();
-    let expected = format!("server.1=1:1:1:participant;1:3\nversion={version:x}");
+    let expected = format!("server.1=1:1:2:participant;1:3\nversion={version:x}");
     assert_eq!(shown["data"], expected);
     assert_eq!(bed.get("/v1/cluster").await.json()["members"][0]["zk_addr"], "1:3");
     let set = bed.send("PUT /v1/znodes/zookeeper/config", &[], "x").await;
@@ -107,7 +107,7 @@ async fn the_members_and_their_zookeeper_doors_are_shown_in_the_tree() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let again = bed.get("/v1/znodes/zookeeper/config").await.json();
-    assert!(again["data"].as_str().unwrap().starts_with("server.1=1:1:1:participant;1:3\n"));
+    assert!(again["data"].as_str().unwrap().starts_with("server.1=1:1:2:participant;1:3\n"));
 }
 
 #[tokio::test]
