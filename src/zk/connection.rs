@@ -176,14 +176,12 @@ impl Socket {
         let mut errand: Option<Running> = None;
         loop {
             let now_us = node.now_micros();
-            if let Err(why) = self.take_frames(conversation, door.options().frame_bytes_max, now_us)
-            {
-                return why;
-            }
+            let taken = self.take_frames(conversation, door.options().frame_bytes_max, now_us);
             if let Next::Close(why) = conversation.advance(node.now_micros()) {
                 return why;
             }
-            if let Err(why) = self.send(conversation.output()) {
+            // What came before is answered, as far as that does not take any waiting.
+            if let Err(why) = self.send(conversation.output()).and(taken) {
                 return why;
             }
             if conversation.takes_requests() && self.has_frame(door.options().frame_bytes_max) {

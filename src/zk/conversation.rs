@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
+use super::events::{append_missed, append_notice};
 use super::meters::{Tally, Took};
 use super::pending::{Pending, Task};
+use super::plan::{Plan, plan};
 use super::reads::{self, Asker};
 use super::rearm::Rearm;
 use super::reconfig;
 use super::writes::{self, Shape};
 use crate::identity::prove;
 use crate::jute::{
-    Auth, EventType, Jute, KEEPER_STATE_CONNECTED, Ops, Reader, Reconfig, ReplyHeader, Request,
-    RequestHeader, Response, WatcherEvent, Writer, append_event, append_frame, append_reply,
-    errors, xids,
+    Auth, Jute, Ops, Reader, Reconfig, ReplyHeader, Request, RequestHeader, Response, Writer,
+    append_frame, append_reply, errors, xids,
 };
-use crate::limits::{ZK_OUTPUT_BYTES_MAX, ZK_PENDING_MAX, ZK_READS_AT_ONCE, ZK_REARMED_AT_ONCE};
-use crate::node::{Answer, Ended, Inbox, Line, OwnWatches};
+use crate::limits::{ZK_OUTPUT_BYTES_MAX, ZK_PENDING_MAX};
+use crate::node::{Answer, Ended, Inbox, Line};
 use crate::tree::Tree;
 use crate::types::{Code, Error, Op, Zxid};
-use crate::watch::{Notice, NoticeKind};
 
 /// How it goes on after something that was put in or done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,87 +373,4 @@ impl Conversation {
             _ => Next::On,
         }
     }
-}
-
-/// What can be done with what is seen under one look.
-#[derive(Default)]
-struct Plan {
-    /// So many of the pending requests can be answered.
-    ready: usize,
-    /// What watches that are set again have missed.
-    missed: Vec<(EventType, String)>,
-    /// Whether another look may find more to do.
-    has_moved: bool,
-}
-
-/// Finds out what can be done, and sets the watches that go with it.
-fn plan(
-    pending: &mut VecDeque<Pending>,
-    inbox: &Inbox,
-    root: &Tree,
-    asker: Asker<'_>,
-    watches: &mut OwnWatches<'_>,
-) -> Plan {
-    let mut answers = inbox.answers.len();
-    let mut reads = 0;
-    let mut ready = 0;
-    for one in pending.iter_mut() {
-        match &mut one.task {
-            Task::Write { op: None, .. } if answers > 0 => answers -= 1,
-            Task::Write { .. }
-            | Task::Sync { is_passed: false, .. }
-            | Task::Reconfig { outcome: None, .. } => break,
-            Task::Read(_) if reads >= ZK_READS_AT_ONCE => break,
-            Task::Read(request) => {
-                reads += 1;
-                if let Some(changed) = reads::change_watches(request, watches) {
-                    one.task = changed.map_or_else(Task::Refused, Task::Reply);
-                } else if let Err(err) = reads::set_watch(root, asker, request, watches) {
-                    one.task = Task::Refused(err);
-                }
-            }
-            // It is looked at when nothing is before it, so that what it missed comes right before its reply.
-            Task::Rearm(rearm) if ready == 0 => {
-                let part = rearm.next(root, asker.authority, watches, ZK_REARMED_AT_ONCE);
-                let (missed, is_all) = match part {
-                    Ok(part) => (part.missed, part.is_all),
-                    Err(_) => {
-                        one.task = Task::Last(errors::SYSTEM_ERROR);
-                        (Vec::new(), true)
-                    }
-                };
-                let ready = usize::from(is_all && missed.is_empty());
-                return Plan { ready, missed, has_moved: true };
-            }
-            Task::Rearm(_) => break,
-            Task::Sync { .. }
-            | Task::Reconfig { .. }
-            | Task::Reply(_)
-            | Task::Refused(_)
-            | Task::Last(_) => {}
-        }
-        ready += 1;
-    }
-    Plan { ready, missed: Vec::new(), has_moved: ready > 0 }
-}
-
-fn append_notice(output: &mut Vec<u8>, notice: &Notice) {
-    let event = match notice.kind {
-        NoticeKind::Created => EventType::NodeCreated,
-        NoticeKind::Deleted => EventType::NodeDeleted,
-        NoticeKind::DataChanged => EventType::NodeDataChanged,
-        NoticeKind::ChildrenChanged => EventType::NodeChildrenChanged,
-    };
-    // As `append_event`, without a copy of the path: there are many of these at once.
-    append_frame(output, |writer| {
-        ReplyHeader { xid: xids::EVENT, zxid: notice.zxid.0 as i64, err: errors::OK }.write(writer);
-        event.write(writer);
-        KEEPER_STATE_CONNECTED.write(writer);
-        writer.bytes(Some(notice.path.as_str().as_bytes()));
-    });
-}
-
-/// Appends an event that stands for whatever happened while the client was away.
-fn append_missed(output: &mut Vec<u8>, event: EventType, path: String) {
-    append_event(output, -1, &WatcherEvent { event, state: KEEPER_STATE_CONNECTED, path });
 }

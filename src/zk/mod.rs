@@ -39,9 +39,11 @@
 mod admin;
 mod connection;
 mod conversation;
+mod events;
 mod handshake;
 mod meters;
 mod pending;
+mod plan;
 mod reads;
 mod rearm;
 mod reconfig;

@@ -155,7 +155,10 @@ impl History {
         if self.recent.len() == SHOWN_MAX {
             self.recent.pop_front();
         }
-        let end = text.floor_char_boundary(NOTE_BYTES_MAX);
+        let mut end = text.len().min(NOTE_BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         self.recent.push_back(text[..end].to_owned());
     }
 
@@ -287,7 +290,8 @@ impl History {
         self.barrier(slot);
         self.note(format!("{slot}: {ask:?}"));
         let sides = &mut self.slots[slot].sides;
-        let [ours, theirs] = sides.each_mut().map(|side| side.connection().ask(&[ask.clone()]));
+        let [ours, theirs] =
+            sides.each_mut().map(|side| side.connection().ask(std::slice::from_ref(&ask)));
         match (&ours[..], &theirs[..]) {
             // For the comparison it is like a request that answers nothing.
             ([ours], [theirs]) => self.compare(slot, &Request::Ping, ours, theirs),
@@ -308,7 +312,7 @@ impl History {
         self.slots.iter_mut().for_each(|slot| slot.owed.unordered = true);
         self.ask_now(slot, &[Request::CloseSession]);
         self.is_cut_off(slot);
-        if self.attached % 2 == 0 {
+        if self.attached.is_multiple_of(2) {
             self.expired(slot);
         }
         for side in &mut self.slots[slot].sides {
