@@ -134,3 +134,20 @@ fn half_a_transaction_is_a_violation() {
     assert_eq!(pair(saw(5, 1, 10, 12), saw(6, 1, 11, 12)), Verdict::Ok);
     assert!(pair(saw(5, 1, 10, 12), saw(2, 0, 11, 11)).is_violated());
 }
+
+#[test]
+fn an_unknown_transaction_that_nobody_saw_leaves_its_trace_in_the_versions() {
+    let call = |value| KvCall::SetAll { writes: vec![("/a".into(), value), ("/b".into(), value)] };
+    let next = |version| {
+        let done = Outcome::Ok(KvAnswer::Done { zxid: 14, version: Some(version) });
+        check(&[
+            create((0, 1), "/a", 1, 10),
+            create((2, 3), "/b", 2, 11),
+            op((4, 5), call(5), Outcome::Unknown("no answer".into())),
+            op((6, 7), call(6), done),
+            read((8, 9), "/b", 14, saw(6, version, 11, 14)),
+        ])
+    };
+    assert_eq!((next(1), next(2)), (Verdict::Ok, Verdict::Ok));
+    assert!(next(3).is_violated());
+}
