@@ -268,12 +268,16 @@ async fn torment(
     let (mut down, mut paused) = (BTreeSet::new(), BTreeSet::new());
     let mut bands = Vec::new();
     for (at_ms, is_begin, at) in changes {
+        let fault = &schedule.steps[at].fault;
+        let has_role = *fault != resolve(fault, 0, nodes);
+        let leader = if is_begin && has_role {
+            clock.sleep_until_ms(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await;
+            cluster.leader().await
+        } else {
+            1
+        };
         clock.sleep_until_ms(at_ms).await;
         if is_begin {
-            let fault = &schedule.steps[at].fault;
-            // Only a role has to be looked for.
-            let leader =
-                if *fault == resolve(fault, 0, nodes) { 1 } else { cluster.leader().await };
             active.insert(at, (resolve(fault, leader, nodes), clock.now_ms()));
         } else if let Some((fault, from_ms)) = active.remove(&at) {
             if let Fault::Wipe(Who::Number(node)) = fault {

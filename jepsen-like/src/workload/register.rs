@@ -128,7 +128,7 @@ struct KvClient {
 
 impl KvClient {
     async fn live(mut self) -> Result<(), String> {
-        let mut random = StdRng::seed_from_u64(self.world.seed ^ u64::from(self.process) << 16);
+        let mut random = StdRng::seed_from_u64(self.world.seed ^ (u64::from(self.process) << 16));
         while !self.world.is_over() {
             let call = self.next(&mut random);
             self.request(call).await;
