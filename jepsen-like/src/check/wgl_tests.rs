@@ -1,7 +1,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Action, BUDGET, Found, Step, check, search};
+use super::{Action, BUDGET, Found, Step, check, decide, search};
 use crate::check::Verdict;
 use crate::history::kv::{KvAnswer, KvCall, KvOp, Refusal, Seen};
 use crate::history::{Op, Outcome};
@@ -168,7 +168,28 @@ fn it_agrees_with_trying_all_orders_on_random_histories() {
         let expected = brute_force(&steps, &mut Vec::new(), None);
         let found = matches!(search(&steps, BUDGET), Found::Order);
         assert_eq!(found, expected, "round {round}: {steps:?}");
+        let decided = matches!(decide(&steps, BUDGET), Found::Order);
+        assert_eq!(decided, expected, "round {round}: {steps:?}");
         verdicts[usize::from(found)] += 1;
     }
     assert!(verdicts.iter().all(|count| *count > 300), "both kinds must occur: {verdicts:?}");
+}
+
+#[test]
+fn unknown_writes_that_nobody_saw_do_not_make_a_good_history_hard() {
+    let mut steps = vec![step((0, Some(1)), Action::Create(1))];
+    for n in 0..40 {
+        steps.push(step((2 + n, None), Action::Set(100 + n)));
+        steps.push(step((50 + n * 2, Some(51 + n * 2)), Action::Set(200 + n)));
+        steps.push(step((50 + n * 2, Some(52 + n * 2)), Action::SawSome));
+    }
+    steps.push(step((300, Some(301)), Action::Saw(Some(239))));
+    assert!(matches!(decide(&steps, 1_000), Found::Order));
+    // The refusal of a conditional write can have no other reason than one of them: then they count.
+    let steps = [
+        step((0, Some(1)), Action::Create(1)),
+        step((2, None), Action::Set(7)),
+        step((3, Some(4)), Action::SawOther(1)),
+    ];
+    assert!(matches!(decide(&steps, 1_000), Found::Order));
 }
