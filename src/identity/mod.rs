@@ -1,7 +1,7 @@
 //! Who somebody is, and what a list of rules lets them do: one set of rules for all doors.
 //!
-//! A client has an *authority*: the identities it has proved, as [`AclId`]s. Its address is one of them
-//! ([`of_address`]), each accepted proof adds more ([`prove`], [`of_password`]). A znode has a list of
+//! A client has an *authority*: the identities it has proved, as [`AclId`](crate::types::AclId)s. Its address
+//! is one of them ([`of_address`]), each accepted proof adds more ([`prove`], [`of_password`]). A znode has a list of
 //! rules, checked and brought into its stored form when it is set ([`fix_up`]), asked whenever somebody
 //! wants something ([`permits`]), and shown without its secrets to those who may not change it
 //! ([`masked`]).
