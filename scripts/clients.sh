@@ -92,8 +92,9 @@ suite() {
     esac
 }
 
-# A suite that hangs is ended, and counts as one failure: each of its own tests is bounded already.
-limit_s=240
+# A suite that hangs is ended, and counts as one failure: each of its own tests is bounded already. The limit leaves
+# room for compiling the crate, which is the longest of all on a busy machine.
+limit_s=600
 export -f suite java_class_path newer
 export here work python
 passed=0

@@ -12,7 +12,8 @@ use naive::Naive;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{
-    Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
+    BoxedStrategy, Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof,
+    proptest,
 };
 use proptest::test_runner::TestCaseError;
 use roost::codec;
@@ -262,7 +263,7 @@ fn modes() -> impl Strategy<Value = CreateMode> {
     ]
 }
 
-fn znode_ops() -> impl Strategy<Value = Op> {
+fn znode_ops() -> BoxedStrategy<Op> {
     prop_oneof![
         8 => (any_paths(), names(), data(), acls(), modes())
             .prop_map(|(parent, name, data, acl, mode)| Op::Create { parent, name, data, acl, mode }),
@@ -275,9 +276,11 @@ fn znode_ops() -> impl Strategy<Value = Op> {
             .prop_map(|(path, acl, aversion)| Op::SetAcl { path, acl, aversion }),
         1 => (any_paths(), versions()).prop_map(|(path, version)| Op::Check { path, version }),
     ]
+    .boxed()
 }
 
-fn ops() -> impl Strategy<Value = Op> {
+/// Boxed, as its parts: as one value it would take most of a test's stack.
+fn ops() -> BoxedStrategy<Op> {
     let sessions = || sessions().prop_map(SessionId);
     let nested = prop_oneof![20 => znode_ops(), 1 => Just(Op::Multi(Vec::new()))];
     prop_oneof![
@@ -296,6 +299,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => proptest::sample::select(vec!["", "server.1=a:1:1:participant;a:2\n"])
             .prop_map(|lines| Op::SetMembers { lines: lines.to_owned() }),
     ]
+    .boxed()
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -496,7 +500,8 @@ fn absurd() -> impl Strategy<Value = (TxnTime, Txn, Vec<(u16, u8)>)> {
             aversion
         }),
         (paths(), version()).prop_map(|(path, version)| Op::Delete { path, version }),
-    ];
+    ]
+    .boxed();
     let session = || prop_oneof![Just(0u64), Just(1 << 56 | 1), edges()].prop_map(SessionId);
     let op = prop_oneof![
         8 => znode.clone(),
@@ -512,7 +517,8 @@ fn absurd() -> impl Strategy<Value = (TxnTime, Txn, Vec<(u16, u8)>)> {
         1 => (session(), option::of(owner()))
             .prop_map(|(session, unless_moved_from)| Op::CloseSession { session, unless_moved_from }),
         1 => vec(paths(), 0..9).prop_map(|paths| Op::Reap { paths }),
-    ];
+    ]
+    .boxed();
     let origin = (edges(), edges(), edges()).prop_map(|(node, incarnation, seq)| Origin {
         node,
         incarnation,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::check::registry::{Frame, Measures, measure};
+use crate::check::registry::{Distribution, Frame, Measures, measure};
 use crate::check::{Verdict, enough, monotonic, multi, wgl, witness};
 use crate::clock::Clock;
 use crate::history::{Outcome, save};
@@ -20,6 +20,10 @@ use crate::workload::{World, register, registry};
 const ANSWERED_PER_SECOND_MIN: usize = 3;
 /// How long nodes may take to agree after a run.
 const AGREE_ATTEMPTS: u32 = 200;
+/// So long before a fault of a role it is looked for who has it, so that the fault is in time.
+const LOOK_FOR_LEADER_MS: u64 = 500;
+/// How often timers are checked, ms.
+const LAG_INTERVAL_MS: u64 = 50;
 const AGREE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the clients of a run do.
@@ -62,6 +66,8 @@ pub struct RunResult {
     pub requests: (usize, usize, usize),
     /// What the checkers say, by their names.
     pub verdicts: BTreeMap<String, Verdict>,
+    /// How late timers of this program were, ms: on a machine that is too busy, times measure the machine.
+    pub timer_lag_ms: Distribution,
 }
 
 impl RunResult {
@@ -112,7 +118,9 @@ pub async fn run(
         measures: None,
         requests: (0, 0, 0),
         verdicts: BTreeMap::new(),
+        timer_lag_ms: Distribution::default(),
     };
+    let lag = tokio::spawn(timer_lag(clock, schedule.duration_ms));
     match workload {
         Workload::Registry => {
             let (events, tormented) = tokio::join!(
@@ -133,6 +141,7 @@ pub async fn run(
             judge_register(&recorded, schedule, &mut result);
         }
     }
+    result.timer_lag_ms = lag.await.map_err(|err| format!("a task failed: {err}"))?;
     let ended = cluster.ended();
     let ended = ended.iter().map(|(node, why)| format!("node {node} ended by itself: {why}"));
     result.verdicts.insert("nodes keep running".into(), Verdict::of(ended.collect()));
@@ -140,6 +149,18 @@ pub async fn run(
         result.verdicts.insert("nodes agree".into(), agree(&cluster).await?);
     }
     Ok(result)
+}
+
+/// Measures until the end of a run how much later than asked a timer of this program fires.
+async fn timer_lag(clock: Clock, end_ms: u64) -> Distribution {
+    let mut lags = Vec::new();
+    let mut due_ms = clock.now_ms();
+    while due_ms + LAG_INTERVAL_MS < end_ms {
+        due_ms = clock.now_ms() + LAG_INTERVAL_MS;
+        clock.sleep_until_ms(due_ms).await;
+        lags.push(clock.now_us() as f64 / 1e3 - due_ms as f64);
+    }
+    Distribution::of(lags)
 }
 
 /// Returns the name of a workload in file names and on the command line.
@@ -247,12 +268,16 @@ async fn torment(
     let (mut down, mut paused) = (BTreeSet::new(), BTreeSet::new());
     let mut bands = Vec::new();
     for (at_ms, is_begin, at) in changes {
+        let fault = &schedule.steps[at].fault;
+        let has_role = *fault != resolve(fault, 0, nodes);
+        let leader = if is_begin && has_role {
+            clock.sleep_until_ms(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await;
+            cluster.leader().await
+        } else {
+            1
+        };
         clock.sleep_until_ms(at_ms).await;
         if is_begin {
-            let fault = &schedule.steps[at].fault;
-            // Only a role has to be looked for.
-            let leader =
-                if *fault == resolve(fault, 0, nodes) { 1 } else { cluster.leader().await };
             active.insert(at, (resolve(fault, leader, nodes), clock.now_ms()));
         } else if let Some((fault, from_ms)) = active.remove(&at) {
             if let Fault::Wipe(Who::Number(node)) = fault {

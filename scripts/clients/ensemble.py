@@ -145,9 +145,16 @@ class Ensemble:
         self.processes[server].kill()
         self.processes[server].wait()
 
-    def send(self, server, sig):
+    def pause(self, server):
+        process = self.processes[server]
+        if process.poll() is None:
+            process.send_signal(signal.SIGSTOP)
+            # Its threads stop one by one: only when the last has stopped does it answer nothing more.
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+    def resume(self, server):
         if self.processes[server].poll() is None:
-            self.processes[server].send_signal(sig)
+            self.processes[server].send_signal(signal.SIGCONT)
 
     def stop_all(self):
         for process in self.processes.values():
@@ -339,8 +346,8 @@ def control(ensemble):
                     "/kill": lambda: ensemble.kill(self.server_number()),
                     "/spawn": lambda: ensemble.respawn(self.server_number()),
                     "/start": lambda: ensemble.start(self.server_number()),
-                    "/pause": lambda: ensemble.send(self.server_number(), signal.SIGSTOP),
-                    "/resume": lambda: ensemble.send(self.server_number(), signal.SIGCONT),
+                    "/pause": lambda: ensemble.pause(self.server_number()),
+                    "/resume": lambda: ensemble.resume(self.server_number()),
                 }
             )
 

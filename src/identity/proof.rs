@@ -25,7 +25,7 @@ impl SuperDigest {
         match hash {
             Some(Ok(hash)) if hash.len() == Sha1::output_size() => Ok(SuperDigest(text.to_owned())),
             _ => Err(format!(
-                "the super digest {:?} is not of the form name:base64(sha1(name:password)): `printf %s \
+                "the super_digest of {:?} is not of the form name:base64(sha1(name:password)): `printf %s \
                  name:password | openssl dgst -binary -sha1 | base64` prints what follows the colon",
                 text.split(':').next().unwrap_or_default()
             )),

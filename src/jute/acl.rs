@@ -14,7 +14,7 @@ impl Jute for Acl {
     }
 }
 
-/// Its texts are taken as they come, see [`lenient`]; null is taken for empty.
+/// Its texts are taken as they come, see `lenient`; null is taken for empty.
 impl Jute for AclId {
     fn read(reader: &mut Reader<'_>) -> Result<AclId, DecodeError> {
         let mut text = || Ok(lenient(reader.bytes()?.unwrap_or_default()));

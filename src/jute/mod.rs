@@ -9,8 +9,8 @@
 //! ```
 //!
 //! ZooKeeper generates its records from a file in a language named jute: fields one after the other,
-//! big-endian, without tags. Here each record is declared once, with [`record!`](record), and both
-//! directions follow from the declaration; the two tables of ops, with [`ops!`](ops), likewise. So the
+//! big-endian, without tags. Here each record is declared once, with `record!`, and both
+//! directions follow from the declaration; the two tables of ops, with `ops!`, likewise. So the
 //! client's half, which tests and the load generator need, costs nothing and cannot disagree with the
 //! server's.
 //!

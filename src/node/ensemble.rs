@@ -6,8 +6,9 @@ use crate::types::MemberStatus;
 pub(super) fn lines(members: &[MemberStatus]) -> String {
     let line = |status: &MemberStatus| {
         let zk_addr = status.member.zk_addr.as_deref()?;
-        // ZooKeeper has one port for following and one for elections; here one serves both.
-        let (_, port) = status.member.peer_addr.rsplit_once(':')?;
+        // ZooKeeper has one port for following and another for elections, and its Java client refuses a line where
+        // they are equal. Here one serves both; the second is that of the HTTP door, as `reconfig` takes it.
+        let (_, port) = status.member.http_addr.rsplit_once(':')?;
         let role = if status.voter { "participant" } else { "observer" };
         let (node, peer_addr) = (status.member.node, &status.member.peer_addr);
         Some(format!("server.{node}={peer_addr}:{port}:{role};{zk_addr}\n"))
@@ -33,8 +34,8 @@ mod tests {
     #[test]
     fn all_members_are_told_in_the_form_that_clients_parse_or_none() {
         let known = [member(1, Some("a:2181"), true), member(2, Some("[::1]:2182"), false)];
-        let expected = "server.1=h1:7000:7000:participant;a:2181\n\
-                        server.2=h2:7000:7000:observer;[::1]:2182\n";
+        let expected = "server.1=h1:7000:8000:participant;a:2181\n\
+                        server.2=h2:7000:8000:observer;[::1]:2182\n";
         assert_eq!(lines(&known), expected);
         let [first, second] = known;
         assert_eq!(lines(&[first, member(3, None, true), second]), "");

@@ -22,7 +22,8 @@ use crate::types::{Op, SessionId, ZnodePath};
 pub(super) struct Pace {
     /// Time between two looks at the queue, and the most by which a session ends late.
     pub(super) tick: Duration,
-    /// Time between two looks for container and TTL znodes that are due: the most by which one goes late, but for a tick.
+    /// Time between two looks for container and TTL znodes that are due, the most by which one goes late, but for a tick;
+    /// and for members that `/zookeeper/config` does not show.
     pub(super) check_interval: Duration,
     /// The oldest acknowledgement by a quorum with which a leader still trusts its deadlines.
     pub(super) quorum_ack_age_ms_max: u64,
@@ -60,8 +61,8 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                 if now_ms >= next_check_ms {
                     next_check_ms = now_ms + check_interval_ms;
                     reap(&node);
+                    show_members(&node, &consensus);
                 }
-                show_members(&node, &consensus);
                 report_quotas(&node, &mut over_quota);
             }
         }

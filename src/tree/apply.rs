@@ -220,7 +220,7 @@ impl Tree {
         if self.shows_members(lines) {
             return Ok(Reply::Checked);
         }
-        let data = members_data(lines, self.zxid);
+        let data = Some(members_data(lines, self.zxid));
         check_data(data.as_ref())?;
         let (path, _) = self.nodes.get_key_value(CONFIG).ok_or(Code::NoNode)?;
         self.replace_data(&path.clone(), data, events)
@@ -229,7 +229,7 @@ impl Tree {
     /// Returns whether `/zookeeper/config` shows just these members.
     pub fn shows_members(&self, lines: &str) -> bool {
         let shown = self.get(CONFIG);
-        shown.is_some_and(|znode| znode.data == members_data(lines, znode.mzxid))
+        shown.is_some_and(|znode| znode.data == Some(members_data(lines, znode.mzxid)))
     }
 
     fn set_acl(
@@ -270,11 +270,13 @@ impl Tree {
     }
 }
 
-/// Returns the data of `/zookeeper/config` that has shown these members since this zxid. Source: ZooKeeper
-/// `QuorumMaj.toString`.
-fn members_data(lines: &str, since: Zxid) -> Option<Data> {
-    let text = || format!("{lines}version={:x}", since.0);
-    (!lines.is_empty()).then(|| Data::new(text().as_bytes()))
+/// Returns the data of `/zookeeper/config` that has shown these members since this zxid; empty for none, as it is from
+/// the start. Source: ZooKeeper `QuorumMaj.toString`.
+fn members_data(lines: &str, since: Zxid) -> Data {
+    match lines {
+        "" => Data::new(&[]),
+        lines => Data::new(format!("{lines}version={:x}", since.0).as_bytes()),
+    }
 }
 
 fn check_data(data: Option<&Data>) -> Result<(), Code> {

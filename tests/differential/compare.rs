@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use roost::jute::{OpResult, Request, Response};
+use roost::jute::{EventType, OpResult, Request, Response, WatcherEvent};
 use roost::types::{SessionId, Stat, Zxid};
 
 use super::connection::Answer;
@@ -26,6 +26,37 @@ impl fmt::Display for Difference {
     }
 }
 
+/// The events that ZooKeeper has sent to a session and roost not yet. An answer that does not speak of the state, as its
+/// zxid tells, need not wait for them: those to credentials, to pings, and to what is refused without a look.
+#[derive(Default)]
+pub(crate) struct Owed {
+    events: Vec<(EventType, String)>,
+    /// Whether they have no determined order: ZooKeeper deletes the ephemerals of a session in the order of a hash.
+    pub(crate) unordered: bool,
+}
+
+impl Owed {
+    /// Takes what came before an answer. Returns whether it was due, and all of it unless it may be late.
+    fn settle(
+        &mut self,
+        ours: &[WatcherEvent],
+        theirs: &[WatcherEvent],
+        may_be_late: bool,
+    ) -> bool {
+        let told = |event: &WatcherEvent| (event.event, event.path.clone());
+        self.events.extend(theirs.iter().map(told));
+        for event in ours.iter().map(told) {
+            let place = self.events.iter().position(|owed| *owed == event);
+            match place {
+                Some(place) if place == 0 || self.unordered => drop(self.events.remove(place)),
+                _ => return false,
+            }
+        }
+        self.unordered &= !self.events.is_empty();
+        self.events.is_empty() || may_be_late
+    }
+}
+
 /// What the two sides call the same thing, as far as it is known.
 #[derive(Default)]
 pub(crate) struct Comparison {
@@ -33,6 +64,8 @@ pub(crate) struct Comparison {
     there: BTreeMap<u64, u64>,
     here: BTreeMap<u64, u64>,
     sessions: HashMap<SessionId, SessionId>,
+    /// The greatest zxid that an answer of ours has had.
+    latest: i64,
     /// On each side, the time of each zxid that a stat has shown.
     times: [HashMap<u64, u64>; 2],
 }
@@ -43,23 +76,17 @@ impl Comparison {
         self.sessions.insert(ours, theirs);
     }
 
-    /// Checks two answers to one request. `unordered` says that the events have no determined order.
+    /// Checks two answers to one request; of the events, those that are owed to the session are part.
     pub(crate) fn check(
         &mut self,
+        owed: &mut Owed,
         request: &Request,
         ours: &Answer,
         theirs: &Answer,
-        unordered: bool,
     ) -> Result<(), Difference> {
-        let events = |answer: &Answer| {
-            let mut events: Vec<_> =
-                answer.events.iter().map(|event| (event.event, event.path.clone())).collect();
-            if unordered {
-                events.sort();
-            }
-            events
-        };
-        if events(ours) != events(theirs) {
+        self.latest = self.latest.max(ours.header.zxid);
+        let may_be_late = ours.header.zxid < self.latest;
+        if !owed.settle(&ours.events, &theirs.events, may_be_late) {
             return Err(Difference::Events);
         }
         self.check_answer(request, ours, theirs).map_err(Difference::Answer)
@@ -175,6 +202,8 @@ fn is_done_change(request: &Request, answer: &Answer) -> bool {
 fn sort_names(body: &mut Response) {
     match body {
         Response::Names(names) => names.sort(),
+        // What `auth` stands for is in the order of a hash.
+        Response::Acl(acl) => acl.acl.sort(),
         Response::NamesStat(names) => names.names.sort(),
         Response::Identities(all) => {
             all.sort_by(|a, b| (&a.scheme, &a.user).cmp(&(&b.scheme, &b.user)))

@@ -15,8 +15,6 @@ const CLOSED: &str = "/acl";
 /// Two identities with their passwords, and what ZooKeeper's digest makes of them.
 const USERS: [(&str, &str); 2] =
     [("u1:p1", "u1:fpT/y03U+EjItKZOSLGvjnJlyng="), ("u2:p2", "u2:o9NxcCGDPOlcV7JVhmKHOf5ctVE=")];
-/// Containers. What is in them stays: an empty container goes away at a moment of the server's own choice.
-const BOXES: [&str; 3] = ["/boxa", "/boxb", "/boxc"];
 /// Sequential znodes that are remembered, to be used again.
 const KNOWN_MAX: usize = 40;
 
@@ -65,11 +63,6 @@ fn mode(slot: usize, path: &str) -> Mode {
 /// Returns whether a path lies where access control lists are varied.
 pub(crate) fn is_closed(path: &str) -> bool {
     path.starts_with(CLOSED)
-}
-
-/// Returns whether a path lies within a container.
-fn is_boxed(path: &str) -> bool {
-    BOXES.iter().any(|container| path.starts_with(container) && path.len() > container.len())
 }
 
 /// The source of steps.
@@ -135,9 +128,7 @@ impl Generator {
             3..5 => self.one_of(&["/zookeeper", "/zookeeper/quota"]).into(),
             5..7 => self.malformed().into(),
             7..20 => format!("{CLOSED}{}", self.below(0..2)),
-            20..24 => self.one_of(&BOXES).into(),
-            24..28 => format!("{}{}", self.one_of(&BOXES), self.below(1..2)),
-            28..40 if !self.known.is_empty() => {
+            20..32 if !self.known.is_empty() => {
                 let known = self.known.clone();
                 self.one_of(&known)
             }
@@ -204,7 +195,6 @@ impl Generator {
         if [2, 3, 6].contains(&flags) && self.chance(60) {
             path += self.one_of(&["/", "-", "/n", "/.", "/.."]);
         }
-        let flags = if is_boxed(&path) && [1, 3].contains(&flags) { flags - 1 } else { flags };
         let acl = self.acl(&path);
         Create { path, data: self.data(), acl, flags }
     }
@@ -213,21 +203,12 @@ impl Generator {
         match self.rng.random_range(0..100) {
             0..25 => WriteOp::Create2(self.create(&[0, 0, 0, 1, 1, 2, 3])),
             25..40 => WriteOp::Create(self.create(&[0, 0, 0, 1, 1, 2, 3])),
-            40..44 => {
-                let path = self.one_of(&BOXES).into();
-                WriteOp::CreateContainer(Create { path, ..self.create(&[4]) })
-            }
+            40..44 => WriteOp::CreateContainer(self.create(&[4])),
             44..50 => {
                 let ttl_ms = self.one_of(&[86_400_000, 3_600_000, (1 << 40) - 1]);
                 WriteOp::CreateTtl(CreateTtl { create: self.create(&[5, 6]), ttl_ms })
             }
-            50..75 => {
-                let mut wanted = self.path_version();
-                if is_boxed(&wanted.path) {
-                    wanted.path = "/nowhere".into();
-                }
-                WriteOp::Delete(wanted)
-            }
+            50..75 => WriteOp::Delete(self.path_version()),
             75..94 => {
                 let (path, data, version) = (self.path(), self.data(), self.version());
                 WriteOp::SetData(SetData { path, data, version })

@@ -8,7 +8,7 @@ use roost::jute::{Auth, PathWatch, ReadOp, Request, Response, SetWatches2, opcod
 use roost::types::Data;
 
 use super::allowed::Deviation;
-use super::compare::{Comparison, Difference};
+use super::compare::{Comparison, Difference, Owed};
 use super::connection::{Answer, Ask, Connection, Ticket};
 use super::generate::{Generator, Step};
 use super::servers::Server;
@@ -34,9 +34,7 @@ struct Side {
 struct Slot {
     sides: [Side; 2],
     xid: i32,
-    /// Whether the events before its next answer have no determined order: ZooKeeper deletes the ephemerals
-    /// of a session in the order of a hash.
-    unordered: bool,
+    owed: Owed,
 }
 
 /// The two systems, and what has happened to them.
@@ -64,7 +62,7 @@ impl History {
         differences_max: usize,
     ) -> History {
         let side = || Side { connection: None, ticket: Ticket::none(), mark: 0 };
-        let slot = |_| Slot { sides: [side(), side()], xid: 0, unordered: false };
+        let slot = |_| Slot { sides: [side(), side()], xid: 0, owed: Owed::default() };
         let mut history = History {
             generator: Generator::new(seed),
             addresses: [ours.addresses.clone(), theirs.addresses.clone()],
@@ -157,7 +155,10 @@ impl History {
         if self.recent.len() == SHOWN_MAX {
             self.recent.pop_front();
         }
-        let end = text.floor_char_boundary(NOTE_BYTES_MAX);
+        let mut end = text.len().min(NOTE_BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         self.recent.push_back(text[..end].to_owned());
     }
 
@@ -206,6 +207,7 @@ impl History {
             self.differs(&format!("a timeout of {our_timeout} here, {their_timeout} there"));
         }
         self.comparison.same_session(ours.ticket.session, theirs.ticket.session);
+        self.slots[slot].owed = Owed::default();
         for (side, connection) in self.slots[slot].sides.iter_mut().zip([ours, theirs]) {
             side.mark = connection.ticket.last_zxid;
             let older = side.connection.replace(connection);
@@ -240,10 +242,13 @@ impl History {
     fn compare(&mut self, slot: usize, request: &Request, ours: &Answer, theirs: &Answer) {
         self.asked += 1;
         self.note(format!("{slot}: {request:?}\n    {ours:?}"));
-        let unordered = std::mem::take(&mut self.slots[slot].unordered);
-        if let Err(what) = self.comparison.check(request, ours, theirs, unordered) {
+        let owed = &mut self.slots[slot].owed;
+        if let Err(what) = self.comparison.check(owed, request, ours, theirs) {
             let allowed = match what {
-                Difference::Events => None,
+                Difference::Events => {
+                    *owed = Owed::default();
+                    None
+                }
                 Difference::Answer(_) => Deviation::of(request, ours, theirs),
             };
             match allowed {
@@ -285,20 +290,12 @@ impl History {
         self.barrier(slot);
         self.note(format!("{slot}: {ask:?}"));
         let sides = &mut self.slots[slot].sides;
-        let [ours, theirs] = sides.each_mut().map(|side| side.connection().ask(&[ask.clone()]));
-        self.asked += 1;
-        let told = |answers: &[Answer]| -> Vec<_> {
-            let told = |answer: &Answer| (answer.events.clone(), answer.header.err);
-            answers.iter().map(told).collect()
-        };
-        let (mut here, mut there) = (told(&ours), told(&theirs));
-        if std::mem::take(&mut self.slots[slot].unordered) {
-            for (events, _) in here.iter_mut().chain(&mut there) {
-                events.sort_by(|a, b| (a.event, &a.path).cmp(&(b.event, &b.path)));
-            }
-        }
-        if here != there {
-            self.differs(&format!("{here:?} here, {there:?} there"));
+        let [ours, theirs] =
+            sides.each_mut().map(|side| side.connection().ask(std::slice::from_ref(&ask)));
+        match (&ours[..], &theirs[..]) {
+            // For the comparison it is like a request that answers nothing.
+            ([ours], [theirs]) => self.compare(slot, &Request::Ping, ours, theirs),
+            _ => self.differs(&format!("{ours:?} here, {theirs:?} there")),
         }
     }
 
@@ -312,10 +309,10 @@ impl History {
 
     fn close(&mut self, slot: usize) {
         self.barrier(slot);
-        self.slots.iter_mut().for_each(|slot| slot.unordered = true);
+        self.slots.iter_mut().for_each(|slot| slot.owed.unordered = true);
         self.ask_now(slot, &[Request::CloseSession]);
         self.is_cut_off(slot);
-        if self.attached % 2 == 0 {
+        if self.attached.is_multiple_of(2) {
             self.expired(slot);
         }
         for side in &mut self.slots[slot].sides {

@@ -101,7 +101,7 @@ impl Server {
             let config = dir.join("node.toml");
             let text = format!(
                 "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-                 [zk]\nlisten = \"127.0.0.1:{zk}\"\n\
+                 [zk]\nlisten = \"127.0.0.1:{zk}\"\n[znodes]\ncheck_interval_ms = 3600000\n\
                  [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the tests\"\n",
                 dir.join("data")
             );

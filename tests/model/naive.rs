@@ -45,7 +45,7 @@ pub(crate) struct Naive {
 impl Naive {
     pub(crate) fn new() -> Naive {
         let node = |acl, built_in_children: i32| Node {
-            data: None,
+            data: Some(Data::new(b"")),
             acl,
             czxid: 0,
             mzxid: 0,
@@ -267,7 +267,7 @@ impl Naive {
                 let (zxid, wall) = (self.zxid, self.wall);
                 let node = self.nodes.get_mut("/zookeeper/config").unwrap();
                 let text = |zxid: u64| match lines.as_str() {
-                    "" => None,
+                    "" => Some(Data::new(b"")),
                     lines => Some(Data::new(format!("{lines}version={zxid:x}").as_bytes())),
                 };
                 if node.data == text(node.mzxid) {

@@ -29,6 +29,25 @@ async fn a_read_sees_the_writes_before_it_and_not_those_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_zxids_of_replies_do_not_go_back_when_writes_follow_a_sync_without_waiting() {
+    let (_cluster, doors) = cluster(3).await;
+    let mut client = Client::new(doors[0]).await;
+    client.ask(create("/z", 0)).await.unwrap();
+    let mut last = 0;
+    for _ in 0..PIPELINED {
+        client
+            .send(&[set("/z", "a"), Request::Sync("/z".into()), set("/z", "b"), set("/z", "c")])
+            .await;
+        for _ in 0..4 {
+            let (zxid, result) = client.reply().await;
+            result.unwrap();
+            assert!(zxid >= last, "{zxid} after {last}");
+            last = zxid;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_comes_before_the_reply_of_its_own_write_and_before_any_reply_that_shows_it() {
     let (_cluster, doors) = cluster(3).await;
     let mut client = Client::new(doors[1]).await;

@@ -10,11 +10,11 @@
 //! There are two forms. They differ only in replication, that is, in what is pushed and pulled and what a node makes
 //! of it; door, sessions and subscriptions are the same.
 //!
-//! - [`Described`](described::Described): one growing version. A change gets the version after the node's own; a node
+//! - *described* (`described.rs`): one growing version. A change gets the version after the node's own; a node
 //!   replays only what is newer than its own version, and asks the others for that. With one publisher at a time this
 //!   is a log. With two it is not: two nodes that take a change each while they cannot see each other give out the
 //!   same versions, and each drops the other's as old.
-//! - [`Careful`](careful::Careful): a stamp per instance from a hybrid logical clock, tombstones for what was removed,
+//! - *careful* (`careful.rs`): a stamp per instance from a hybrid logical clock, tombstones for what was removed,
 //!   and anti-entropy: nodes compare digests and exchange what differs. Merging is commutative, associative and
 //!   idempotent, so any order, loss and repetition of messages leads to the same state.
 //!

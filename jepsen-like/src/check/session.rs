@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_ghost_is_measured_from_the_end_of_the_grace() {
-        let late = life(&[(0, 5, Said::Alive), (190, 191, Said::ZnodeThere)]);
-        assert_eq!((ghost_us(&[late.clone()], 20), ghost_us(&[late], 95)), (70, 0));
+        let late = [life(&[(0, 5, Said::Alive), (190, 191, Said::ZnodeThere)])];
+        assert_eq!((ghost_us(&late, 20), ghost_us(&late, 95)), (70, 0));
     }
 }

@@ -172,8 +172,10 @@ fn place_unknown<'a>(
     for op in history {
         for (key, seen) in seen(op) {
             let Some(write) = unknown.get(&(key, seen.value)) else { continue };
-            match writes.get(&seen.mzxid) {
-                Some(known) if std::ptr::eq(known[0].op, *write) => {}
+            match writes.get_mut(&seen.mzxid) {
+                Some(known) if std::ptr::eq(known[0].op, *write) => {
+                    note_version(known, key, seen.version);
+                }
                 Some(known) => violations.push(format!(
                     "{} saw {} of zxid {}, which was another write: {}",
                     describe(op),
@@ -186,15 +188,20 @@ fn place_unknown<'a>(
                         unseen.entry(part.key).and_modify(|count| *count -= 1);
                     }
                     let mut placed = parts(write, None);
-                    for part in placed.iter_mut().filter(|part| part.key == key) {
-                        part.version = Some(seen.version);
-                    }
+                    note_version(&mut placed, key, seen.version);
                     writes.insert(seen.mzxid, placed);
                 }
             }
         }
     }
     unseen
+}
+
+/// An unknown write has no answer: a read of each of its keys says which version it made.
+fn note_version(parts: &mut [Write<'_>], key: &str, version: i32) {
+    for part in parts.iter_mut().filter(|part| part.key == key) {
+        part.version = Some(version);
+    }
 }
 
 type Timelines<'a> = BTreeMap<&'a str, BTreeMap<u64, Option<Seen>>>;

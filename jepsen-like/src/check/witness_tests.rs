@@ -134,3 +134,37 @@ fn half_a_transaction_is_a_violation() {
     assert_eq!(pair(saw(5, 1, 10, 12), saw(6, 1, 11, 12)), Verdict::Ok);
     assert!(pair(saw(5, 1, 10, 12), saw(2, 0, 11, 11)).is_violated());
 }
+
+#[test]
+fn an_unknown_transaction_that_nobody_saw_leaves_its_trace_in_the_versions() {
+    let call = |value| KvCall::SetAll { writes: vec![("/a".into(), value), ("/b".into(), value)] };
+    let next = |version| {
+        let done = Outcome::Ok(KvAnswer::Done { zxid: 14, version: Some(version) });
+        check(&[
+            create((0, 1), "/a", 1, 10),
+            create((2, 3), "/b", 2, 11),
+            op((4, 5), call(5), Outcome::Unknown("no answer".into())),
+            op((6, 7), call(6), done),
+            read((8, 9), "/b", 14, saw(6, version, 11, 14)),
+        ])
+    };
+    assert_eq!((next(1), next(2)), (Verdict::Ok, Verdict::Ok));
+    assert!(next(3).is_violated());
+}
+
+#[test]
+fn a_read_of_an_unknown_transaction_tells_the_version_of_each_key() {
+    let call = |value| KvCall::SetAll { writes: vec![("/a".into(), value), ("/b".into(), value)] };
+    let unknown = || Outcome::Unknown("no answer".into());
+    let keys = vec!["/a".into(), "/b".into()];
+    let answer = KvAnswer::ReadAll { zxid: 14, seen: vec![saw(6, 2, 10, 14), saw(6, 2, 11, 14)] };
+    let history = [
+        create((0, 1), "/a", 1, 10),
+        create((2, 3), "/b", 2, 11),
+        // Nobody saw this one, but the versions of the next say that it was done.
+        op((4, 5), call(5), unknown()),
+        op((6, 7), call(6), unknown()),
+        op((8, 9), KvCall::ReadAll { keys }, Outcome::Ok(answer)),
+    ];
+    assert_eq!(check(&history), Verdict::Ok);
+}

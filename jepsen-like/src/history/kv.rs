@@ -100,7 +100,7 @@ pub enum KvAnswer {
     Done {
         /// Its place in the order.
         zxid: u64,
-        /// The version after it.
+        /// The version after it; of a transaction, that of each of its znodes, if it is the same.
         version: Option<i32>,
     },
     /// To a write: the state did not allow it. This is an observation like a read.

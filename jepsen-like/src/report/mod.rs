@@ -63,8 +63,9 @@ pub fn html(results: &[RunResult]) -> String {
     if !compared.is_empty() {
         page += "<h2>Side by side</h2>\n";
         page += &table::table(&compared);
-        page += "<h2>Over time</h2>\n<p class=\"quiet\">Shaded: faults, listed below each figure. Cells are seconds: \
-                 green all requests answered, red none, amber some, grey nobody asked.</p>\n";
+        page += "<h2>Over time</h2>\n<p class=\"quiet\">Bars on top: faults, listed below each figure. Cells are seconds: \
+                 green all requests answered, red none, amber some, grey nobody asked. Then failed calls, pale at \
+                 first, dark for good; and per consumer ghosts (purple) and missing providers (orange).</p>\n";
         for result in &compared {
             page += &timeline::timeline(result);
         }

@@ -38,6 +38,7 @@ fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
         measures: Some(measures),
         requests: (500, 10, 3),
         verdicts: BTreeMap::from([("enough happened".into(), Verdict::Ok)]),
+        timer_lag_ms: Distribution::of(vec![1.0, 2.0]),
     }
 }
 
@@ -90,4 +91,12 @@ fn a_broken_promise_is_said_as_such() {
     let page = html(&[broken]);
     assert!(page.contains("roost BROKE 1 of its stronger promises"), "{page}");
     assert!(page.contains("broken: op 4 saw op 3 &lt; op 2"));
+}
+
+#[test]
+fn times_from_a_machine_that_was_too_busy_are_not_presented_as_those_of_the_registries() {
+    let mut late = result("roost", 20, &[]);
+    assert!(!html(std::slice::from_ref(&late)).contains("too busy"));
+    late.timer_lag_ms = Distribution::of(vec![1.0, 180.0]);
+    assert!(html(&[late]).contains("too busy for times"));
 }

@@ -137,12 +137,6 @@ fn curves(figure: &mut Figure, measures: &Measures) {
             .collect();
         figure.line(&points, stroke);
     }
-    let legend = y(most);
-    figure.text(
-        (RIGHT - 4.0, legend + 4.0),
-        "end",
-        "purple: ghosts, orange: missing, per consumer",
-    );
 }
 
 /// Returns figures of the measures that have many values, on a logarithmic axis.

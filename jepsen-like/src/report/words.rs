@@ -8,6 +8,9 @@ use crate::run::{RunResult, Workload};
 /// Systems whose numbers of failed calls are within this share of each other are called equal.
 const EQUAL_SHARE: f64 = 0.1;
 
+/// Beyond this lag of the clients' own timers (p99, ms), times are not those of the registries.
+const LAG_MS_MAX: f64 = 50.0;
+
 /// Returns what can be said of some runs, the most important first.
 pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
     let compared: Vec<(&RunResult, &Measures)> =
@@ -20,6 +23,7 @@ pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
             list(&void)
         ));
     }
+    said.extend(busy(results));
     said.extend(failed_calls(&compared));
     said.extend(lost(&compared));
     said.extend(availability(&compared));
@@ -29,6 +33,18 @@ pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
         said.push("There were no runs to compare.".into());
     }
     said
+}
+
+/// A machine that was too busy measures itself.
+fn busy(results: &[RunResult]) -> Option<String> {
+    let lag = |result: &RunResult| result.timer_lag_ms.quantile(0.99).unwrap_or(0.0);
+    let worst = results.iter().map(lag).fold(0.0, f64::max);
+    (worst > LAG_MS_MAX).then(|| {
+        format!(
+            "The machine was too busy for times and failed calls to be compared: timers of the clients were up to \
+             {worst:.0} ms late (p99). Verdicts and lost registrations hold all the same."
+        )
+    })
 }
 
 fn name(result: &RunResult) -> &str {

@@ -1,9 +1,11 @@
 //! What goes wrong, and when: a schedule of faults as a value with a text form, made from a seed or written by hand.
 //!
-//!     schedule seed 7 nodes 3 duration 60s
-//!     at 6s for 10s partition leader c-leader | rest
-//!     at 20.5s for 3s kill n2
-//!     at 26s for 4s one-way n1 -> n3
+//! ```text
+//! schedule seed 7 nodes 3 duration 60s
+//! at 6s for 10s partition leader c-leader | rest
+//! at 20.5s for 3s kill n2
+//! at 26s for 4s one-way n1 -> n3
+//! ```
 //!
 //! A *party* is a node (`n1` … `n9`), the clients of a site (`c1` … `c9`: those that are near the node of that number),
 //! or a role: `leader` and `follower` are nodes and `c-leader`, `c-follower` their clients, resolved when the fault

@@ -63,11 +63,21 @@ impl System for Roost {
                     node: u64::from(place.node),
                     peer_addr: place.peer_addr.clone(),
                     http_addr: format!("127.0.0.1:{}", place.http),
+                    zk_addr: None,
                 })
                 .collect();
             let first = places.first().ok_or("a cluster has a node")?.observer()?;
             let first = first.with_timeout(std::time::Duration::from_secs(30));
-            first.init_cluster(&members).await.map_err(|err| format!("init: {err}"))?;
+            // A member that was too slow to answer an invitation refuses the whole; asking again does no harm, and is
+            // refused itself when an earlier attempt went through after all.
+            let init = || {
+                let (first, members) = (first.clone(), members.clone());
+                async move {
+                    first.init_cluster(&members).await.is_ok()
+                        || first.cluster().await.is_ok_and(|cluster| !cluster.members.is_empty())
+                }
+            };
+            eventually("the cluster begins", init).await?;
             for place in places {
                 until_ready(place).await?;
             }

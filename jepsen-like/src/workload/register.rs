@@ -128,7 +128,7 @@ struct KvClient {
 
 impl KvClient {
     async fn live(mut self) -> Result<(), String> {
-        let mut random = StdRng::seed_from_u64(self.world.seed ^ u64::from(self.process) << 16);
+        let mut random = StdRng::seed_from_u64(self.world.seed ^ (u64::from(self.process) << 16));
         while !self.world.is_over() {
             let call = self.next(&mut random);
             self.request(call).await;
@@ -227,7 +227,12 @@ impl KvClient {
                     version: None,
                 };
                 let done = client.multi(&writes.iter().map(op).collect::<Vec<_>>()).await?;
-                Ok(KvAnswer::Done { zxid: done.zxid, version: None })
+                // Znodes that are always set together have the same version.
+                let mut versions =
+                    done.results.iter().map(|one| one.stat.as_ref().map(|stat| stat.version));
+                let first = versions.next().flatten();
+                let version = first.filter(|_| versions.all(|version| version == first));
+                Ok(KvAnswer::Done { zxid: done.zxid, version })
             }
             KvCall::ReadAll { keys } => {
                 // A list of the parent's children with their data is of one state.

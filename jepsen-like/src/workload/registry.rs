@@ -69,7 +69,7 @@ fn plans(seed: u64, nodes: u8, begin_ms: u64, end_ms: u64) -> Vec<Plan> {
     let calm_ms = end_ms - (end_ms - begin_ms) / 5;
     let mut plans = Vec::new();
     for slot in 0..u32::from(nodes) * SLOTS {
-        let mut random = StdRng::seed_from_u64(seed ^ (u64::from(slot) + 1) << 32);
+        let mut random = StdRng::seed_from_u64(seed ^ ((u64::from(slot) + 1) << 32));
         let site = (slot % u32::from(nodes)) as u8 + 1;
         let mut from_ms = begin_ms + u64::from(random.random_range(0..300_u32));
         for generation in 0.. {

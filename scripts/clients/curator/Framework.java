@@ -2,6 +2,7 @@ import static java.util.stream.Collectors.toList;
 
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -27,6 +28,7 @@ final class Framework {
         tests.put("watchers and background calls are answered", Framework::watchersAndBackground);
         tests.put("persistent watches stay and tell of whole subtrees", Framework::persistentWatches);
         tests.put("a digest is an identity", Framework::accessControl);
+        tests.put("a client that was given one server learns of the others", Framework::ensemble);
         tests.put("a container goes when its last child has gone", Framework::containers);
         tests.put("a znode with a time to live goes by itself", Framework::timeToLive);
         tests.put("a client of a killed server reconnects with its session and its watches", Framework::killed);
@@ -211,6 +213,17 @@ final class Framework {
         owner.setACL().withACL(ZooDefs.Ids.OPEN_ACL_UNSAFE).forPath("/mine");
         stranger.sync().forPath("/mine");
         Suite.same("x", Suite.text(stranger.getData().forPath("/mine")));
+    }
+
+    private static void ensemble(Suite suite) throws Exception {
+        CuratorFramework client = suite.client(Suite.SERVERS[0]);
+        // It reads /zookeeper/config, and connects from then on to what stands there.
+        Suite.await("all members", () -> client.getCurrentConfig().getVotingMembers().size() == 3);
+        Suite.await(
+                "their addresses",
+                () ->
+                        Set.of(client.getZookeeperClient().getCurrentConnectionString().split(","))
+                                .equals(Set.of(Suite.SERVERS)));
     }
 
     private static void containers(Suite suite) throws Exception {

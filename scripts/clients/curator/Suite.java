@@ -109,9 +109,8 @@ public final class Suite {
                 thing.close();
             }
             cleaner.start();
-            if (cleaner.checkExists().forPath("/" + root) != null) {
-                cleaner.delete().deletingChildrenIfNeeded().forPath("/" + root);
-            }
+            // The root is a container, so it may go by itself meanwhile.
+            cleaner.delete().quietly().deletingChildrenIfNeeded().forPath("/" + root);
         }
     }
 

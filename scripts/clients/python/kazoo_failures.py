@@ -96,7 +96,7 @@ class Expiry(FailureTest):
         double.stop()
         double.close()
         control("POST", "/resume?server=1")
-        wait_for(lambda: pending.exception, "a failure")
+        wait_for(pending.ready, "an answer")
         self.assertIsInstance(pending.exception, (SessionExpiredError, ConnectionLoss))
         wait_for(lambda: client.connected and client.client_id[0] != session[0], "a new session")
         client.sync("/late")
