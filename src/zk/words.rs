@@ -88,7 +88,8 @@ pub(super) fn answer(door: &Door, word: Word) -> String {
     if !door.options().words.contains(&word) {
         return format!("{} is not executed because it is not in the whitelist.\n", word.text());
     }
-    let is_serving = door.node().leadership().leader.is_some();
+    // That it remembers a leader is not enough: one that it does not hear any more may lead nobody.
+    let is_serving = door.node().readiness().is_ok();
     match word {
         Word::Ruok => "imok".to_owned(),
         Word::Isro if is_serving => "rw".to_owned(),
