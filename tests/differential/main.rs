@@ -6,8 +6,8 @@
 //! events have a determined place: those of a step reach every other session before that session's next
 //! answer.
 //!
-//! Without them the run is always the same: `ROOST_OPS`, `ROOST_SEED` and `ROOST_NODES` (1 or 3) change it; `ROOST_DIFFERENCES` lets it go on
-//! after the first. `ROOST_RIVAL=zookeeper` compares ZooKeeper with another ZooKeeper, which shows whether a
+//! The run is the same every time: `ROOST_OPS`, `ROOST_SEED` and `ROOST_NODES` (1 or 3) change it;
+//! `ROOST_DIFFERENCES` lets it go on after the first. `ROOST_RIVAL=zookeeper` compares ZooKeeper with another ZooKeeper, which shows whether a
 //! difference is the test's own.
 
 mod allowed;
