@@ -107,6 +107,11 @@ async fn set_up(
         let created = created.map_err(failed)?;
         recorder.end(begun, done(created.zxid, Some(0)));
     }
+    // Whoever reads the group from now on finds one value in all of it.
+    let value = values.fetch_add(1, Ordering::Relaxed);
+    let writes: Vec<_> = group().into_iter().map(|key| (key, value)).collect();
+    let begun = recorder.begin(0, *node, KvCall::SetAll { writes: writes.clone() });
+    recorder.end(begun, Outcome::Ok(set_all(client, &writes).await.map_err(failed)?));
     Ok(())
 }
 
@@ -220,20 +225,7 @@ impl KvClient {
                 let deleted = client.delete(key, None).await?;
                 Ok(KvAnswer::Done { zxid: deleted.zxid, version: None })
             }
-            KvCall::SetAll { writes } => {
-                let op = |(path, value): &(String, u64)| MultiOp::Set {
-                    path: path.clone(),
-                    payload: Payload(Some(value.to_string().into_bytes())),
-                    version: None,
-                };
-                let done = client.multi(&writes.iter().map(op).collect::<Vec<_>>()).await?;
-                // Znodes that are always set together have the same version.
-                let mut versions =
-                    done.results.iter().map(|one| one.stat.as_ref().map(|stat| stat.version));
-                let first = versions.next().flatten();
-                let version = first.filter(|_| versions.all(|version| version == first));
-                Ok(KvAnswer::Done { zxid: done.zxid, version })
-            }
+            KvCall::SetAll { writes } => set_all(client, writes).await,
             KvCall::ReadAll { keys } => {
                 // A list of the parent's children with their data is of one state.
                 let children = client.children(ROOT, true, true, ReadOptions::Linearizable).await?;
@@ -268,6 +260,20 @@ async fn set(
 ) -> Result<KvAnswer, Error> {
     let changed = client.set(key, value.to_string().into_bytes(), version).await?;
     Ok(KvAnswer::Done { zxid: changed.zxid, version: Some(changed.stat.version) })
+}
+
+async fn set_all(client: &Client, writes: &[(String, u64)]) -> Result<KvAnswer, Error> {
+    let op = |(path, value): &(String, u64)| MultiOp::Set {
+        path: path.clone(),
+        payload: Payload(Some(value.to_string().into_bytes())),
+        version: None,
+    };
+    let done = client.multi(&writes.iter().map(op).collect::<Vec<_>>()).await?;
+    // Znodes that are always set together have the same version.
+    let mut versions = done.results.iter().map(|one| one.stat.as_ref().map(|stat| stat.version));
+    let first = versions.next().flatten();
+    let version = first.filter(|_| versions.all(|version| version == first));
+    Ok(KvAnswer::Done { zxid: done.zxid, version })
 }
 
 fn failure(call: &KvCall, error: &Error) -> Outcome<KvAnswer> {
