@@ -100,16 +100,17 @@ impl<T> Pipeline<T> {
         self.waiting.len()
     }
 
-    /// Submits. Returns the error if the node refuses it at once, and then does not note it.
+    /// Submits. Returns the error if the node refuses it at once, and then does not note it. One that the node took up and
+    /// lost at once, because it was just stopping, is no refusal.
     pub(crate) fn submit(&mut self, note: T, request: Request) -> Result<(), Error> {
         let node = self.node.clone();
         let mut submitted = async move { node.submit(request).await }.boxed();
         // The node takes it up when it is polled first, which is now and hence in order.
         let waker = futures::task::noop_waker();
         match submitted.poll_unpin(&mut std::task::Context::from_waker(&waker)) {
-            Poll::Ready(Err(err)) => return Err(err),
-            Poll::Ready(Ok(answer)) => {
-                self.waiting.push_back((note, futures::future::ready(Ok(answer)).boxed()));
+            Poll::Ready(Err(err)) if err != Error::OutcomeUnknown => return Err(err),
+            Poll::Ready(outcome) => {
+                self.waiting.push_back((note, futures::future::ready(outcome).boxed()));
             }
             Poll::Pending => self.waiting.push_back((note, submitted)),
         }
