@@ -132,6 +132,8 @@ pub const ZK_OUTPUT_BYTES_MAX: usize = 1 << 20;
 pub const ZK_INPUT_BYTES_AT_ONCE: usize = 256 << 10;
 /// Reads of one ZooKeeper connection that are answered from one look at the state.
 pub const ZK_READS_AT_ONCE: usize = 512;
+/// What the reads of one multiRead find, bytes of data and names, before its last. Beyond: the request is refused with -8.
+pub const ZK_MULTI_READ_BYTES_MAX: usize = 16 << 20;
 /// Watches that a ZooKeeper client which comes back sets under one look at the state; the rest follow.
 pub const ZK_REARMED_AT_ONCE: usize = 1_024;
 /// Watches of one node, set through the ZooKeeper door. Beyond: the request is refused with a system error.

@@ -4,6 +4,7 @@ use crate::jute::{
     AclStat, ClientInfo, DataStat, Jute, OpResult, Ops, PathWatch, ReadOp, Request, Response,
     Writer, errors,
 };
+use crate::limits::{MULTI_OPS_MAX, ZK_MULTI_READ_BYTES_MAX};
 use crate::node::OwnWatches;
 use crate::tree::{Tree, Znode};
 use crate::types::{Acl, AclId, Code, Perms, SessionId, ZnodePath};
@@ -63,9 +64,7 @@ pub(super) fn answer<'a>(
             return Ok(Answer::Children { znode, with_stat: true });
         }
         Request::GetAcl(path) => acl(tree, asker, path).map_err(Code::number)?,
-        Request::MultiRead(Ops(ops)) => {
-            Response::Results(Ops(ops.iter().map(|op| item(tree, asker, op)).collect()))
-        }
+        Request::MultiRead(Ops(ops)) => Response::Results(Ops(items(tree, asker, ops)?)),
         Request::GetEphemerals(prefix) => {
             let own = tree.ephemerals(asker.session).map(ZnodePath::as_str);
             let wanted = own.filter(|path| path.starts_with(prefix.as_str()));
@@ -85,6 +84,29 @@ pub(super) fn answer<'a>(
 /// Returns the request that reads a znode's data.
 pub(super) fn get_data(path: &str) -> Request {
     Request::Read(ReadOp::GetData(PathWatch { path: path.to_owned(), watch: false }))
+}
+
+/// Returns what each read of a multiRead finds. Error: there are too many, or they find too much: a request of 1 MiB could
+/// ask for one large znode some ten thousand times.
+fn items(tree: &Tree, asker: Asker<'_>, ops: &[ReadOp]) -> Result<Vec<OpResult>, i32> {
+    if ops.len() > MULTI_OPS_MAX {
+        return Err(Code::BadArguments.number());
+    }
+    let mut items = Vec::with_capacity(ops.len());
+    let mut bytes = 0;
+    for op in ops {
+        if bytes > ZK_MULTI_READ_BYTES_MAX {
+            return Err(Code::BadArguments.number());
+        }
+        let item = item(tree, asker, op);
+        bytes += match &item {
+            OpResult::Data(found) => found.data.as_ref().map_or(0, |data| data.len()),
+            OpResult::Children(names) => names.iter().map(String::len).sum(),
+            _ => 0,
+        };
+        items.push(item);
+    }
+    Ok(items)
 }
 
 fn item(tree: &Tree, asker: Asker<'_>, op: &ReadOp) -> OpResult {
