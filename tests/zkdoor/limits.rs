@@ -1,6 +1,6 @@
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
-use roost::jute::{NamesStat, PathWatch, Request, Response};
+use roost::jute::{NamesStat, Ops, PathWatch, ReadOp, Request, Response};
 use roost::types::{Code, Data};
 use roost::zk::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -148,4 +148,20 @@ async fn a_request_that_does_not_parse_is_refused_and_the_connection_stays() {
     let Some(Message::Reply { result, .. }) = client.next().await else { panic!("a reply") };
     assert_eq!(result, Err(Code::MarshallingError.number()));
     assert!(client.ask(exists("/", false)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_multi_read_that_would_find_too_much_is_refused_and_the_connection_goes_on() {
+    let (_cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    let data = Some(Data::new(&[7; 900_000]));
+    let large = roost::jute::Create { path: "/large".to_owned(), data, acl: everyone(), flags: 0 };
+    client.ask(Request::Write(roost::jute::WriteOp::Create(large))).await.unwrap();
+    let reads = |count| {
+        let read = || ReadOp::GetData(PathWatch { path: "/large".to_owned(), watch: false });
+        Request::MultiRead(Ops((0..count).map(|_| read()).collect()))
+    };
+    assert!(client.ask(reads(5)).await.is_ok());
+    assert_eq!(client.ask(reads(30)).await, Err(Code::BadArguments.number()));
+    assert!(client.ask(exists("/large", false)).await.is_ok());
 }
