@@ -2,10 +2,10 @@
 # Installs what the suites of real clients need: Debian's packages (as root), kazoo in a virtual environment and
 # node-zookeeper-client, both below the directory that is given. What is there already is not installed again.
 set -euo pipefail
-cd "$(dirname "$0")"
 work=${1:?the directory for what is not installed for the whole system}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
+cd "$(dirname "$0")"
 
 packages=(
     zookeeper libzookeeper-java libzookeeper-mt-dev libcurator-client-java libcurator-framework-java

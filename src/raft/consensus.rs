@@ -122,7 +122,8 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// Starts consensus over a recovered store. Returns once the state is rebuilt from snapshot and committed log.
+    /// Starts consensus over a recovered store. Returns once the state is rebuilt from snapshot and committed
+    /// log, and `status` tells what the store holds.
     pub async fn start(
         node: NodeId,
         cluster_name: String,
@@ -155,6 +156,10 @@ impl Consensus {
             .map_err(|err| Error::Io(format!("consensus did not start: {err}")))?;
         // The network lives no longer than the node's core, which ends with `shutdown`.
         drop(speaker.set(raft.clone()));
+        // Until its task has run once, its metrics are those of a node that is in no cluster. It answers after that.
+        raft.is_initialized()
+            .await
+            .map_err(|err| Error::Io(format!("consensus did not start: {err}")))?;
         let leadership = follow_leadership(&raft);
         Ok(Consensus { raft, clock, leadership, freshness: Arc::default() })
     }
