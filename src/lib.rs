@@ -1,7 +1,7 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`,
-//! `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `traffic`, `tree`, `watch`, `session`,
+//! `zkcli`, `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
 pub mod batch;
 #[cfg(feature = "server")]
@@ -17,6 +17,7 @@ pub mod limits;
 #[cfg(feature = "client")]
 pub mod registry;
 pub mod session;
+pub mod traffic;
 pub mod tree;
 pub mod types;
 pub mod watch;

@@ -30,6 +30,12 @@ pub const IDEMPOTENCY_BYTES_MAX: usize = 64 << 20;
 pub const NODE_ID_MAX: u64 = 255;
 /// Live sessions in the cluster. Beyond: 429.
 pub const SESSIONS_MAX: usize = 1_000_000;
+/// Znodes that one batch deregistration takes out. Beyond: 400.
+pub const DEREGISTER_ZNODES_MAX: usize = 4_000;
+/// Longest time for which what was deregistered is kept from coming back, ms. Beyond: 400.
+pub const BLOCK_MS_MAX: u64 = 86_400_000;
+/// Reason that somebody gives for what he does by hand, bytes. Beyond: 400.
+pub const REASON_BYTES_MAX: usize = 1024;
 /// Session timeouts, ms, shortest and longest; a wish outside is moved to the nearest.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 /// See [`SESSION_TIMEOUT_MS_MIN`].

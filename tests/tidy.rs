@@ -38,8 +38,8 @@ const AT_HOME: [(&str, &[&str]); 15] = [
 ];
 
 /// The layers that are values and functions, and what they must not know of.
-const PURE: [&str; 9] =
-    ["types", "identity", "tree", "watch", "session", "batch", "codec", "zkcli", "jute"];
+const PURE: [&str; 10] =
+    ["types", "identity", "traffic", "tree", "watch", "session", "batch", "codec", "zkcli", "jute"];
 const IMPURE: [&str; 9] = [
     "tokio",
     "tracing",

@@ -9,6 +9,7 @@ use clap::{
 
 use super::bench::args::BenchArgs;
 use super::parse;
+use super::traffic::DeregisterArgs;
 use crate::client::WatchKind;
 use crate::client::model::Member;
 
@@ -166,6 +167,8 @@ pub enum Verb {
     /// One service.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Take out registrations by hand: dead ones, those of a host, of a session, or by their metadata.
+    Deregister(DeregisterArgs),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.

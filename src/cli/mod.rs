@@ -27,6 +27,7 @@ mod service;
 mod session;
 mod shell;
 mod signal;
+mod traffic;
 mod watch;
 mod znode;
 
@@ -141,6 +142,7 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Session(command) => session::execute(context, &command).await,
         Verb::Services => service::list(context).await,
         Verb::Service(command) => service::execute(context, &command).await,
+        Verb::Deregister(args) => traffic::deregister(context, args).await,
         Verb::Init { member } => cluster::init(context, &member).await,
         Verb::Join(args) => cluster::join(context, &args).await,
         Verb::Leave { node } => cluster::leave(context, node).await,

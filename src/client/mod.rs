@@ -32,6 +32,7 @@ mod request;
 mod services;
 mod sessions;
 mod sse;
+mod traffic;
 mod watch;
 mod znodes;
 

@@ -209,6 +209,11 @@ fn valid_calls() -> Vec<Call> {
             "/v1/deregister",
             r#"{"providers":[{"service":"web","id":"p2"}]}"#,
         ),
+        call(
+            "post /v1/deregister",
+            "/v1/deregister",
+            r#"{"ip":"10.0.0.1","services":["web"],"pattern":"/dubbo/**","block_ms":1000,"reason":"r"}"#,
+        ),
         call("get /v1/watch", "/v1/watch?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/&watch=data:/none&since=0", ""),

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
-use super::{cluster, multi, operation, register, services, sessions, watch, znodes};
+use super::{cluster, deregister, multi, operation, register, services, sessions, watch, znodes};
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
 pub fn router(door: Door) -> Router {
@@ -40,7 +40,7 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(register::deregister_provider))
         .bounded(routes!(register::register_consumer))
         .bounded(routes!(register::register))
-        .bounded(routes!(register::deregister))
+        .bounded(routes!(deregister::deregister))
         .free(routes!(watch::subscribe_service))
         .free(routes!(watch::watch))
         .free(routes!(watch::poll))

@@ -30,12 +30,14 @@
 //! may not have permissions that do not exist.
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
-//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `change` the edits, `read` the
+//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `deregister` what is taken out and
+//! kept from coming back, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
 
 mod apply;
 mod change;
+mod deregister;
 mod digest;
 mod due;
 mod idempotency;

@@ -174,8 +174,10 @@ fn item(reply: Reply, with_stat: bool) -> OpResult {
         Reply::Created { path, .. } => OpResult::Created(path.to_string()),
         Reply::DataSet { stat } | Reply::AclSet { stat } => OpResult::DataSet(stat),
         Reply::Checked => OpResult::Checked,
-        Reply::Deleted | Reply::Multi(_) | Reply::Session { .. } | Reply::Removed { .. } => {
-            OpResult::Deleted
-        }
+        Reply::Deleted
+        | Reply::Multi(_)
+        | Reply::Session { .. }
+        | Reply::Removed { .. }
+        | Reply::Deregistered { .. } => OpResult::Deleted,
     }
 }

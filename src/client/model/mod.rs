@@ -3,6 +3,7 @@
 
 mod cluster;
 mod registry;
+mod traffic;
 mod watch;
 
 use base64::Engine;
@@ -14,6 +15,7 @@ pub use registry::{
     ClosedSession, Consumer, OpenedSession, Provider, Registered, Registration, RenewedSession,
     Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions, Unparsable,
 };
+pub use traffic::{Deregistered, Deregistration};
 pub use watch::{
     Change, ChangeKind, Reset, Snapshot, WatchEvent, WatchState, WatchedZnode, ZnodeChange,
 };

@@ -5,6 +5,7 @@ mod document;
 mod node;
 mod services;
 mod sessions;
+mod traffic;
 mod watch;
 mod znodes;
 
