@@ -63,6 +63,9 @@ pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 pub const READ_WAITERS_MAX: usize = 65_536;
 /// Renewals that wait for the leader's answer on one node. Beyond: 429.
 pub const RENEWALS_MAX: usize = 262_144;
+/// Connections that clients have ended and of which the leader is not told yet. Beyond: they are not told of, and their
+/// sessions have their full timeout.
+pub const LOST_CONNECTIONS_MAX: usize = 65_536;
 /// Sessions in one report to the leader; more go in several.
 pub const TOUCHES_PER_REPORT_MAX: usize = 100_000;
 /// Sessions that the leader closes in one tick; the rest follow at the next.

@@ -431,6 +431,10 @@ pub struct RunArgs {
     /// How long the registration outlives this command when it cannot deregister.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
     pub timeout_ms: u64,
+    /// How many renewals in a row must be missed for that: it renews so many times per timeout, less often if the cluster
+    /// asks for it.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=10))]
+    pub misses: u32,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<std::ffi::OsString>,

@@ -38,7 +38,8 @@ pub(super) async fn execute(args: RunArgs, global: &GlobalArgs) -> Result<u8, Fa
         }
     };
     let stop = CancellationToken::new();
-    let registrar = Registrar::new(client, args.service, registration, args.timeout_ms);
+    let registrar =
+        Registrar::new(client, args.service, registration, args.timeout_ms, args.misses);
     let keeping = tokio::spawn(registrar.keep(stop.clone()));
     let status = signals.forward_until_exit(&mut child).await;
     stop.cancel();
@@ -102,6 +103,8 @@ struct Registrar {
     service: String,
     registration: Registration,
     timeout_ms: u64,
+    /// Renewals per timeout.
+    misses: u32,
     token: Option<String>,
     is_registered: bool,
     failures: u32,
@@ -115,12 +118,14 @@ impl Registrar {
         service: String,
         registration: Registration,
         timeout_ms: u64,
+        misses: u32,
     ) -> Registrar {
         Registrar {
             client,
             service,
             registration,
             timeout_ms,
+            misses,
             token: None,
             is_registered: false,
             failures: 0,
@@ -128,9 +133,9 @@ impl Registrar {
         }
     }
 
-    /// A third of the session's timeout: two renewals may fail before it is lost.
+    /// An even share of the session's timeout: all renewals but one may fail before it is lost.
     fn interval(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms / 3)
+        Duration::from_millis(self.timeout_ms / u64::from(self.misses))
     }
 
     async fn keep(mut self, stop: CancellationToken) {
@@ -169,8 +174,10 @@ impl Registrar {
             self.token = Some(opened.token);
             return Ok(Duration::ZERO);
         };
+        let mut next = self.interval();
         if self.is_registered {
-            client.renew_session(&token).await?;
+            let renewed = client.renew_session_often(&token, self.misses).await?;
+            next = renewed.next_renewal(next);
         } else {
             let registered =
                 client.with_session(&token).register(&self.service, &self.registration).await?;
@@ -178,7 +185,7 @@ impl Registrar {
             eprintln!("roost: registered {}", registered.path);
         }
         self.told = None;
-        Ok(self.interval())
+        Ok(next)
     }
 
     fn note(&mut self, error: &Error) {
@@ -256,7 +263,7 @@ mod tests {
 
         let client = Client::new(vec![endpoint]).unwrap();
         let mut registrar =
-            Registrar::new(client, "web".to_owned(), Registration::default(), 5_000);
+            Registrar::new(client, "web".to_owned(), Registration::default(), 5_000, 3);
         for _ in 0..6 {
             registrar.step().await;
         }

@@ -187,6 +187,7 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/sessions", "/v1/sessions?limit=10", ""),
         call("get /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
         call("put /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
+        call("put /v1/sessions/{session}", "/v1/sessions/SESSION?misses=5", ""),
         call(
             "post /v1/services/{name}/providers",
             "/v1/services/web/providers",

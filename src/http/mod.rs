@@ -58,6 +58,7 @@ use std::sync::{Arc, OnceLock};
 use axum::body::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::HTTP_REQUESTS_MAX;
 use crate::node::Node;
 use metrics::Meters;
 
@@ -127,6 +128,12 @@ impl Door {
 
     fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    /// Returns how much there is to do, in thousandths of what can be at once.
+    fn pressure(&self) -> u32 {
+        let requests = self.meters().under_way().saturating_mul(1_000) / HTTP_REQUESTS_MAX;
+        self.node().pressure().max(u32::try_from(requests).unwrap_or(u32::MAX))
     }
 
     fn meters(&self) -> &Meters {

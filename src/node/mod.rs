@@ -33,6 +33,7 @@
 
 mod batcher;
 mod cluster;
+mod departure;
 mod ensemble;
 mod expirer;
 mod forward;

@@ -173,3 +173,40 @@ async fn a_batch_deregistration_that_says_too_little_or_too_much_is_refused() {
     assert_eq!(bed.node.local().ephemeral_count(), 2);
     assert!(bed.node.local().get("/roost").is_none());
 }
+
+#[tokio::test]
+async fn a_session_is_opened_by_its_interval_and_misses_and_is_told_when_to_renew() {
+    let bed = Bed::new().await;
+    let opened = bed.post("/v1/sessions", r#"{"interval_ms":5000,"misses":4}"#).await;
+    assert_eq!((opened.status, &opened.json()["timeout_ms"]), (201, &json!(20_000)));
+    assert_eq!(opened.json()["next_renew_ms"], 5_000);
+    let text = |name: &str| opened.json()[name].as_str().unwrap().to_owned();
+    let (session, token) = (text("session"), text("token"));
+    let auth = [("roost-session", token.as_str())];
+    for (query, next) in [("", 6_666), ("?misses=4", 5_000), ("?misses=10", 2_000)] {
+        let renewed = bed.send(&format!("PUT /v1/sessions/{session}{query}"), &auth, "").await;
+        assert_eq!(
+            (renewed.status, &renewed.json()["next_renew_ms"]),
+            (200, &json!(next)),
+            "{query}"
+        );
+    }
+    for query in ["?misses=1", "?misses=11", "?misses=x", "?mises=3"] {
+        let got = bed.send(&format!("PUT /v1/sessions/{session}{query}"), &auth, "").await;
+        assert_eq!(got.status, 400, "{query}");
+    }
+    for body in
+        [r#"{}"#, r#"{"timeout_ms":1000,"interval_ms":1000}"#, r#"{"timeout_ms":1000,"misses":1}"#]
+    {
+        assert_eq!(bed.post("/v1/sessions", body).await.status, 400, "{body}");
+    }
+    // Of a node that has as much to do as it can, the answer is to come later: up to half of the timeout.
+    let places: Vec<_> = (0..crate::limits::HTTP_REQUESTS_MAX - 1)
+        .map(|_| {
+            bed.door.meters().enter(crate::limits::HTTP_REQUESTS_MAX).expect("there is a place")
+        })
+        .collect();
+    let renewed = bed.send(&format!("PUT /v1/sessions/{session}"), &auth, "").await;
+    assert_eq!(renewed.json()["next_renew_ms"], 10_000);
+    drop(places);
+}
