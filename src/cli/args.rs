@@ -9,6 +9,7 @@ use clap::{
 
 use super::bench::args::BenchArgs;
 use super::parse;
+use super::policy::PolicyCommand;
 use crate::client::WatchKind;
 use crate::client::model::Member;
 
@@ -166,6 +167,9 @@ pub enum Verb {
     /// One service.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Policies: what is protected, and who may register what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.

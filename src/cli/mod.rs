@@ -22,6 +22,7 @@ mod dev;
 mod dump;
 mod output;
 mod parse;
+mod policy;
 mod run;
 mod service;
 mod session;
@@ -141,6 +142,7 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Session(command) => session::execute(context, &command).await,
         Verb::Services => service::list(context).await,
         Verb::Service(command) => service::execute(context, &command).await,
+        Verb::Policy(command) => policy::execute(context, &command).await,
         Verb::Init { member } => cluster::init(context, &member).await,
         Verb::Join(args) => cluster::join(context, &args).await,
         Verb::Leave { node } => cluster::leave(context, node).await,
