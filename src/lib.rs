@@ -1,6 +1,7 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `traffic`, `tree`, `watch`, `session`,
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `policy`, `traffic`, `tree`, `watch`,
+//! `session`,
 //! `zkcli`, `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
 pub mod batch;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod identity;
 pub mod jute;
 pub mod limits;
+pub mod policy;
 #[cfg(feature = "client")]
 pub mod registry;
 pub mod session;

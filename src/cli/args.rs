@@ -9,7 +9,8 @@ use clap::{
 
 use super::bench::args::BenchArgs;
 use super::parse;
-use super::traffic::DeregisterArgs;
+use super::policy::PolicyCommand;
+use super::traffic::{DeregisterArgs, OverrideCommand};
 use crate::client::WatchKind;
 use crate::client::model::Member;
 
@@ -169,6 +170,12 @@ pub enum Verb {
     Service(ServiceCommand),
     /// Take out registrations by hand: dead ones, those of a host, of a session, or by their metadata.
     Deregister(DeregisterArgs),
+    /// Policies: what is protected, and who may register what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Overrides: how instances stand, whatever they say themselves.
+    #[command(subcommand)]
+    Override(OverrideCommand),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use clap::ArgGroup;
+use clap::{ArgGroup, Subcommand};
+use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::output::Failure;
 use super::parse;
+use super::policy::{self, PolicyCommand};
 use crate::client::model::Deregistration;
 
 /// See [`Verb::Deregister`](super::args::Verb::Deregister).
@@ -68,4 +70,106 @@ pub(super) async fn deregister(context: &Context, args: DeregisterArgs) -> Resul
         }
         text.into_bytes()
     })
+}
+
+/// See [`Verb::Override`](super::args::Verb::Override).
+#[derive(Debug, Subcommand)]
+pub enum OverrideCommand {
+    /// Set an override; it survives that its instances register again.
+    Set(Box<OverrideArgs>),
+    /// List the overrides.
+    Ls,
+    /// Remove an override, and what it did.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// See [`OverrideCommand::Set`].
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("where").required(true).args(["service", "dubbo", "pattern"]))]
+#[command(group = ArgGroup::new("which").args(["instance", "ip", "selector"]))]
+pub struct OverrideArgs {
+    /// Its name; a second one of the same name takes its place.
+    pub name: String,
+    /// Providers of this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Providers of this interface of Dubbo.
+    #[arg(long, value_name = "INTERFACE")]
+    pub dubbo: Option<String>,
+    /// Instances whose znodes match this: `*` is one element, `**` at the end any rest.
+    #[arg(long)]
+    pub pattern: Option<String>,
+    /// Only the one of this id or `host:port`.
+    #[arg(long)]
+    pub instance: Option<String>,
+    /// Only those at this address.
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub ip: Option<String>,
+    /// Only those whose metadata have this value; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    pub selector: Vec<(String, String)>,
+    /// up, starting, draining or out_of_service.
+    #[arg(long)]
+    pub status: Option<String>,
+    /// Their share of traffic; 0 for none.
+    #[arg(long)]
+    pub weight: Option<u32>,
+    /// Added to their metadata; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    pub label: Vec<(String, String)>,
+    /// Why, for whoever reads it later.
+    #[arg(long)]
+    pub reason: String,
+    /// It goes by itself after so long, e.g. 30m.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub ttl: Option<Duration>,
+}
+
+impl OverrideArgs {
+    fn policy(&self) -> Value {
+        let pattern = match (&self.service, &self.dubbo, &self.pattern) {
+            (Some(service), ..) => format!("/services/{service}/providers/*"),
+            (_, Some(interface), _) => format!("/dubbo/{interface}/providers/*"),
+            (.., pattern) => pattern.clone().unwrap_or_default(),
+        };
+        let texts = |pairs: &[(String, String)]| {
+            let text = |(key, value): &(String, String)| (key.clone(), json!(value));
+            (!pairs.is_empty()).then(|| Value::Object(pairs.iter().map(text).collect()))
+        };
+        let fields = [
+            ("pattern", Some(json!(pattern))),
+            ("reason", Some(json!(self.reason))),
+            ("instance", self.instance.as_ref().map(|id| json!(id))),
+            ("ip", self.ip.as_ref().map(|ip| json!(ip))),
+            ("selector", texts(&self.selector)),
+            ("status", self.status.as_ref().map(|status| json!(status))),
+            ("weight", self.weight.map(|weight| json!(weight))),
+            ("labels", texts(&self.label)),
+            ("ttl_s", self.ttl.map(|ttl| json!(ttl.as_secs().max(1)))),
+        ];
+        let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
+        Value::Object(fields.into_iter().filter_map(field).collect::<Map<_, _>>())
+    }
+}
+
+/// The kind of the policies that overrides are.
+const OVERRIDES: &str = "overrides";
+
+pub(super) async fn overrides(context: &Context, command: OverrideCommand) -> Result<(), Failure> {
+    match command {
+        OverrideCommand::Set(args) => {
+            let done = context.client.set_policy(OVERRIDES, &args.name, &args.policy()).await?;
+            context.output.result(&done, Vec::new)
+        }
+        OverrideCommand::Ls => {
+            policy::execute(context, &PolicyCommand::Ls { kind: Some(OVERRIDES.to_owned()) }).await
+        }
+        OverrideCommand::Rm { name } => {
+            let done = context.client.remove_policy(OVERRIDES, &name).await?;
+            context.output.result(&done, Vec::new)
+        }
+    }
 }

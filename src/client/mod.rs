@@ -28,6 +28,7 @@ mod call;
 mod cluster;
 mod error;
 pub mod model;
+mod policies;
 mod request;
 mod services;
 mod sessions;

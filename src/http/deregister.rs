@@ -17,10 +17,13 @@ use super::write;
 use super::znodes::NoParams;
 use crate::limits::{BLOCK_MS_MAX, DEREGISTER_ZNODES_MAX, MULTI_OPS_MAX, REASON_BYTES_MAX};
 use crate::node::Consistency;
+use crate::policy::Pattern;
 use crate::registry::providers_path;
-use crate::traffic::{Claim, Pattern, TOMBSTONES, Tombstone, claim, parse_address};
+use crate::traffic::{Claim, TOMBSTONES, Tombstone, claim};
 use crate::tree::{Tree, Znode};
-use crate::types::{Code, CreateMode, Data, Error, Op, Reply, SessionId, ZnodePath, Zxid};
+use crate::types::{
+    Code, CreateMode, Data, Error, Op, Reply, SessionId, ZnodePath, Zxid, parse_address,
+};
 
 /// How often it is looked again for what came while the tombstones were set, or for rivals at the same tombstones.
 const ROUNDS_MAX: usize = 6;
@@ -248,7 +251,7 @@ impl Wish {
         }
         let paths = match &self.target {
             Target::Address(host, port) => {
-                let everywhere = [Pattern::parse("/**")?];
+                let everywhere = [Pattern::parse("/**").map_err(Failed::bad_arguments)?];
                 let scope = if self.scope.is_empty() { &everywhere[..] } else { &self.scope };
                 let (host, port) = (host.clone(), *port);
                 let one = |scope: &Pattern| {
@@ -304,10 +307,10 @@ fn scope(services: Option<Vec<String>>, pattern: Option<String>) -> Result<Vec<P
     let mut scope = Vec::new();
     for service in services.into_iter().flatten() {
         let providers = providers_path(&service)?;
-        scope.push(Pattern::parse(&format!("{providers}/*"))?);
+        scope.push(Pattern::parse(&format!("{providers}/*")).map_err(Failed::bad_arguments)?);
     }
     if let Some(pattern) = pattern {
-        scope.push(Pattern::parse(&pattern)?);
+        scope.push(Pattern::parse(&pattern).map_err(Failed::bad_arguments)?);
     }
     Ok(scope)
 }

@@ -2,11 +2,10 @@
 
 use super::Node;
 use super::liveness::Lost;
+use crate::limits::EPHEMERALS_SEEN_MAX;
+use crate::policy::{Kind, Mode, Terms};
 use crate::tree::Tree;
-use crate::types::{Owner, SessionId};
-
-/// Ephemeral znodes of one session that are looked at for a policy.
-const EPHEMERALS_SEEN_MAX: usize = 1_000;
+use crate::types::{Owner, SessionId, ZnodePath};
 
 impl Node {
     /// Notes that the client's side has ended the connection which a session belongs to. If a policy speaks of what the
@@ -34,5 +33,18 @@ impl Node {
 
 /// Returns the shortest grace that a policy has for what a session owns, if any has.
 fn grace_ms(tree: &Tree, session: SessionId) -> Option<u32> {
-    None
+    let policies = tree.policies();
+    if policies.has_none(Kind::Disconnect) {
+        return None;
+    }
+    let of_path = |path: &ZnodePath| {
+        let (_, policy) = policies.prevailing(Kind::Disconnect, path.as_str())?;
+        match policy.terms {
+            Terms::Disconnect(disconnect) if policy.mode == Mode::Enforce => {
+                Some(disconnect.grace_ms)
+            }
+            _ => None,
+        }
+    };
+    tree.ephemerals(session).take(EPHEMERALS_SEEN_MAX).filter_map(of_path).min()
 }

@@ -143,6 +143,9 @@ impl Line {
         if let Err(error) = self.node.admit_writes() {
             return Err((error, op));
         }
+        if let Err(error) = self.node.admit(&self.authority, &op) {
+            return Err((error, op));
+        }
         let mut request = Request {
             session: self.session,
             owner: (!self.session.is_none()).then_some(self.owner),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use crate::types::{normal_host, parse_address};
+
 /// Schemes of URLs that are no instances: who subscribes, and what governs.
 const NO_INSTANCE: [&str; 8] =
     ["consumer", "override", "route", "router", "condition", "script", "tag", "absent"];
@@ -77,27 +79,6 @@ fn of_json(json: &Map<String, Value>) -> Option<Claim> {
     let metadata = [json.get("metadata"), inner].into_iter().flatten().filter_map(Value::as_object);
     let label = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
     Some(Claim { addresses, labels: metadata.flatten().filter_map(label).collect() })
-}
-
-/// Returns the host and the port of `host`, `host:port`, `[v6]:port` or a bare IPv6 address; `None` for what has no host.
-pub fn parse_address(text: &str) -> Option<(String, Option<u16>)> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some((ip.to_canonical().to_string(), None));
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port.parse().ok()?)),
-        None => (text, None),
-    };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (!bare.is_empty() && !bare.contains('/')).then(|| (normal_host(bare), port))
-}
-
-/// Returns a host as it is compared: an address in its canonical form, a name in lower case.
-pub fn normal_host(host: &str) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(ip) => ip.to_canonical().to_string(),
-        Err(_) => host.to_ascii_lowercase(),
-    }
 }
 
 impl Claim {
@@ -178,25 +159,6 @@ mod tests {
             ("host:80", None),
         ] {
             assert_eq!(claim(name, data), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn an_address_has_one_form() {
-        for (text, expected) in [
-            ("10.0.0.1", Some(("10.0.0.1", None))),
-            ("10.0.0.1:80", Some(("10.0.0.1", Some(80)))),
-            ("::ffff:10.0.0.1", Some(("10.0.0.1", None))),
-            ("2001:DB8::1", Some(("2001:db8::1", None))),
-            ("[2001:DB8::1]:80", Some(("2001:db8::1", Some(80)))),
-            ("Web:80", Some(("web", Some(80)))),
-            ("web:99999", None),
-            (":80", None),
-            ("", None),
-        ] {
-            let expected =
-                expected.map(|(host, port): (&str, Option<u16>)| (host.to_owned(), port));
-            assert_eq!(parse_address(text), expected, "{text}");
         }
     }
 }

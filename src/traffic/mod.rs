@@ -8,6 +8,9 @@
 //! address below a pattern. It is a TTL znode below [`TOMBSTONES`] whose *name* says all that decides, so that the tree
 //! looks one up by its name and parses nothing; its data is a note for people: who set it, and why.
 //!
+//! An *override* is a policy that says how an instance stands, whatever it says itself: [`overlaid`] lays those that hold over
+//! what it says. Nothing of it is written into the instance's znode here, so it survives that the instance registers again.
+//!
 //! What it keeps to:
 //!
 //! - Pure: the tree asks these functions while it applies a transaction, so the same bytes give the same answer on every
@@ -20,9 +23,9 @@
 //! business), and who may set one (the access control list of [`TOMBSTONES`] says so, as for any znode).
 
 mod claim;
-mod pattern;
+mod overlay;
 mod tombstone;
 
-pub use claim::{Claim, claim, normal_host, parse_address};
-pub use pattern::Pattern;
+pub use claim::{Claim, claim};
+pub use overlay::{Standing, means, overlaid};
 pub use tombstone::{TOMBSTONES, Tombstone, address_prefix, scope_of};

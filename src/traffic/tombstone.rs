@@ -1,6 +1,6 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::Pattern;
+use crate::policy::Pattern;
 use crate::types::{PathError, ZnodePath};
 
 /// The znode below which the tombstones are.

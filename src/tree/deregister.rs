@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn what_a_tombstone_names_is_not_created_and_all_else_is() {
         let (mut tree, session) = tree();
-        let scope = |text: &str| crate::traffic::Pattern::parse(text).unwrap();
+        let scope = |text: &str| crate::policy::Pattern::parse(text).unwrap();
         bury(&mut tree, &Tombstone::Path(path("/services/web/a")));
         let host = "10.0.0.5".to_owned();
         bury(&mut tree, &Tombstone::Address { host, port: Some(80), scope: scope("/services/**") });

@@ -23,7 +23,7 @@ fn instance(at: usize) -> Op {
 }
 
 fn tombstone() -> ZnodePath {
-    let scope = roost::traffic::Pattern::parse("/**").unwrap();
+    let scope = roost::policy::Pattern::parse("/**").unwrap();
     Tombstone::Address { host: "10.0.0.5".to_owned(), port: None, scope }.path().unwrap()
 }
 

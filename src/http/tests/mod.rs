@@ -3,6 +3,7 @@
 mod access;
 mod document;
 mod node;
+mod policies;
 mod services;
 mod sessions;
 mod traffic;
