@@ -25,19 +25,20 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Opens the trees of this store, and drops those without a key: their first one was lost in a crash, or all were
-    /// removed. So the next key is above the names of all.
+    /// Opens the trees of this store. The last ones are dropped if they have no key, because it was lost in a crash or
+    /// removed: so whatever is above all keys is above the names of all trees too. Reads the last tree.
     pub(super) fn open(db: &sled::Db) -> sled::Result<Series> {
         let mut trees = BTreeMap::new();
-        let mut last = None;
         for name in db.tree_names().into_iter().filter(|name| name.first() == Some(&SERIES)) {
-            let tree = db.open_tree(&name)?;
-            match tree.last()? {
-                Some((key, _)) => {
-                    last = last.max(Some(key.to_vec()));
-                    trees.insert(name.to_vec(), tree);
-                }
-                None => drop(db.drop_tree(&name)?),
+            trees.insert(name.to_vec(), db.open_tree(&name)?);
+        }
+        let mut last = None;
+        while let Some(newest) = trees.last_entry()
+            && last.is_none()
+        {
+            last = newest.get().last()?.map(|(key, _)| key.to_vec());
+            if last.is_none() {
+                db.drop_tree(newest.remove_entry().0)?;
             }
         }
         Ok(Series { trees, last, taken: (usize::MAX, usize::MAX), opened: 0 })
