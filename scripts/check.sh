@@ -27,7 +27,7 @@ step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 step cargo test --workspace --no-fail-fast
 # The chaos suite in its short form, with the programs that the tests have built: about a minute.
 programs="${CARGO_TARGET_DIR:-target}/debug"
-step "$programs/roost-jepsen" compare --seed 7 --duration 12s --timeout 2s --out "${ROOST_JEPSEN_OUT:-target/jepsen}"
+step "$programs/roost-jepsen" compare --target roost,ap-described,ap-careful --seed 7 --duration 12s --timeout 2s --out "${ROOST_JEPSEN_OUT:-target/jepsen}"
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then

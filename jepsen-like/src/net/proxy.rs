@@ -44,7 +44,18 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy on a free port in front of a node's port on this machine.
     pub async fn start(links: &Links, source: Source, to: u8, port: u16) -> io::Result<Proxy> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Proxy::start_at("127.0.0.1:0", links, source, to, port).await
+    }
+
+    /// As [`start`](Proxy::start), on an address that is chosen by the caller.
+    pub async fn start_at(
+        listen: &str,
+        links: &Links,
+        source: Source,
+        to: u8,
+        port: u16,
+    ) -> io::Result<Proxy> {
+        let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
         let links = links.clone();
         let task = tokio::spawn(async move {

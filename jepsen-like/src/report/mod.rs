@@ -16,7 +16,7 @@ mod words;
 use std::fmt::Write;
 
 use crate::check::Verdict;
-use crate::run::{RunResult, workload_name};
+use crate::run::RunResult;
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#1c2530;background:#fff}\
@@ -95,7 +95,7 @@ fn verdicts(results: &[RunResult]) -> String {
                 out,
                 "<tr><td>{} · {}</td><td>{}</td><td class=\"{class}\">{}</td><td>{answered} / {failed} / {unknown}</td></tr>",
                 escape(&result.target),
-                workload_name(result.workload),
+                result.workload.name(),
                 escape(name),
                 escape(&text),
             );

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use super::html;
 use crate::check::Verdict;
 use crate::check::registry::{Distribution, Frame, Measures};
-use crate::run::{Band, RunResult, Workload};
+use crate::run::{Band, RunResult};
+use crate::workload::Workload;
 
 fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
     let strip = |answers| BTreeMap::from([(1, vec![answers; 10]), (2, vec![(2, 2); 10])]);
@@ -38,6 +39,8 @@ fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
         measures: Some(measures),
         requests: (500, 10, 3),
         verdicts: BTreeMap::from([("enough happened".into(), Verdict::Ok)]),
+        unpromised: Default::default(),
+        figures: BTreeMap::new(),
         timer_lag_ms: Distribution::of(vec![1.0, 2.0]),
     }
 }

@@ -3,7 +3,8 @@
 use super::table::share;
 use crate::check::Verdict;
 use crate::check::registry::Measures;
-use crate::run::{RunResult, Workload};
+use crate::run::RunResult;
+use crate::workload::Workload;
 
 /// Systems whose numbers of failed calls are within this share of each other are called equal.
 const EQUAL_SHARE: f64 = 0.1;

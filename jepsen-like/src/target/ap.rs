@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use futures::FutureExt;
@@ -9,6 +10,8 @@ use futures::future::BoxFuture;
 
 use super::{Place, System, until_ready};
 use crate::ap::Form;
+use crate::door::{Door, HttpDoor};
+use crate::workload::{REQUEST_TIMEOUT, Workload};
 
 /// Runs `roost-jepsen ap-serve`.
 #[derive(Clone, Debug)]
@@ -34,8 +37,12 @@ impl System for ApRegistry {
         true
     }
 
-    fn is_linearizable(&self) -> bool {
-        false
+    fn runs(&self, workload: Workload) -> bool {
+        workload == Workload::Registry
+    }
+
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String> {
+        Ok(Arc::new(HttpDoor::new(node, addr, REQUEST_TIMEOUT)?))
     }
 
     fn survives_wipe(&self) -> bool {
@@ -56,7 +63,7 @@ impl System for ApRegistry {
     fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>> {
         async move {
             for place in places {
-                until_ready(place).await?;
+                until_ready(place.node, place.http).await?;
             }
             Ok(())
         }

@@ -7,12 +7,16 @@
 //! What it deliberately lacks: knowledge of what a registry promises, and of schedules.
 
 mod ap;
+mod etcd;
 mod process;
 mod roost;
+mod zookeeper;
 
 pub use ap::ApRegistry;
+pub use etcd::Etcd;
 pub use process::Process;
 pub use roost::Roost;
+pub use zookeeper::ZooKeeper;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,15 +25,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::roost::client::Client;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
+use crate::door::Door;
 use crate::net::{Links, Ports, Proxy, Source};
+use crate::workload::Workload;
 
 /// How long a cluster may take to begin to serve, ms: a debug build on a busy machine is slow.
 const BEGIN_MS_MAX: u64 = 60_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Where the proxies of nodes are that know each other by name: there they can have the nodes' own ports.
+const NAMED_PROXIES: &str = "127.0.0.2";
+/// Ports of a node.
+const PORTS: u8 = 4;
 
 /// One kind of registry.
 pub trait System: Send + Sync {
@@ -39,8 +50,21 @@ pub trait System: Send + Sync {
     /// Returns whether nodes reach each other at the port for clients.
     fn has_one_port(&self) -> bool;
 
-    /// Returns whether it promises linearizable reads and writes of znodes.
-    fn is_linearizable(&self) -> bool;
+    /// Returns whether nodes know each other by names, which are in [`Place::named`].
+    fn is_reached_by_name(&self) -> bool {
+        false
+    }
+
+    /// Returns whether it has what a workload needs.
+    fn runs(&self, workload: Workload) -> bool;
+
+    /// Returns the names of verdicts that it does not promise, see [`judge`](crate::judge).
+    fn unpromised(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns a client of the node at an address of it.
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String>;
 
     /// Returns whether a node whose disk was emptied comes back by being started.
     fn survives_wipe(&self) -> bool;
@@ -53,6 +77,11 @@ pub trait System: Send + Sync {
 
     /// Returns who leads, from 1; a system without leader says 1.
     fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>>;
+
+    /// Returns the zxid and the digest of the state of each node that answers; `None` if it has no such thing.
+    fn digests<'a>(&'a self, _: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
+        async { None }.boxed()
+    }
 }
 
 /// Where a node is.
@@ -66,23 +95,27 @@ pub struct Place {
     pub http: u16,
     /// Its port for other nodes; a system that needs one only uses `http`.
     pub peer: u16,
+    /// A port for the suite alone, for a system whose port for clients does not speak HTTP.
+    pub control: u16,
     /// Where the other nodes reach it: a proxy.
     pub peer_addr: String,
     /// Where the other nodes are reached from here, by number: proxies.
     pub others: BTreeMap<u8, String>,
+    /// Of nodes that know each other by name: all of them, with the two ports on which each listens.
+    pub named: Vec<(u8, u16, u16)>,
 }
 
-impl Place {
-    /// Returns a client that reaches the node past all faults of the network, and does not wait for it.
-    pub fn observer(&self) -> Result<Client, String> {
-        client(&format!("127.0.0.1:{}", self.http), Duration::from_millis(500))
-    }
+/// Returns a client of a port of this machine that reaches it past all faults of the network, and does not wait for it.
+fn observer(port: u16) -> Result<Client, String> {
+    let client = Client::new(vec![format!("127.0.0.1:{port}")]).map_err(|err| err.to_string())?;
+    Ok(client.with_timeout(Duration::from_millis(500)).impatient())
 }
 
-/// Returns a client of one endpoint which tries everything once, so that each call is one request.
-pub fn client(endpoint: &str, timeout: Duration) -> Result<Client, String> {
-    let client = Client::new(vec![endpoint.to_owned()]).map_err(|err| err.to_string())?;
-    Ok(client.with_timeout(timeout).impatient())
+/// Writes a file of a node, with the directory that it is in.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+    std::fs::write(path, text).map_err(failed)
 }
 
 /// A running cluster.
@@ -107,9 +140,20 @@ impl Cluster {
         let pids: Arc<Mutex<BTreeMap<u8, u32>>> = Arc::default();
         let failed = |err: std::io::Error| format!("cannot start a proxy: {err}");
         let (mut between, mut doors, mut places) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut named = Vec::new();
         for node in 1..=nodes {
-            let (http, peer) = (ports.get(2 * node - 2), ports.get(2 * node - 1));
+            let first = PORTS * (node - 1);
+            let [http, peer, election, control] =
+                [0, 1, 2, 3].map(|offset| ports.get(first + offset));
             let source = Source::Nodes(Arc::clone(&pids));
+            if system.is_reached_by_name() {
+                for port in [peer, election] {
+                    let at = format!("{NAMED_PROXIES}:{port}");
+                    let proxy = Proxy::start_at(&at, &links, source.clone(), node, port);
+                    between.push(proxy.await.map_err(failed)?);
+                }
+                named.push((node, peer, election));
+            }
             let port = if system.has_one_port() { http } else { peer };
             let proxy = Proxy::start(&links, source, node, port).await.map_err(failed)?;
             let peer_addr = proxy.addr().to_string();
@@ -120,13 +164,15 @@ impl Cluster {
             }
             let dir = dir.join(format!("n{node}"));
             std::fs::create_dir_all(&dir).map_err(|err| format!("{}: {err}", dir.display()))?;
-            places.push(Place { node, dir, http, peer, peer_addr, others: BTreeMap::new() });
+            let (others, named) = (BTreeMap::new(), Vec::new());
+            places.push(Place { node, dir, http, peer, control, peer_addr, others, named });
         }
         let addrs: BTreeMap<u8, String> =
             places.iter().map(|place| (place.node, place.peer_addr.clone())).collect();
         for place in &mut places {
             place.others = addrs.clone();
             place.others.remove(&place.node);
+            place.named.clone_from(&named);
         }
         let processes = BTreeMap::new();
         let (_between, _ports) = (between, ports);
@@ -163,6 +209,13 @@ impl Cluster {
     /// When there is no such site or node.
     pub fn door(&self, site: u8, node: u8) -> String {
         self.doors[&(site, node)].addr().to_string()
+    }
+
+    /// Returns clients that reach the nodes past all faults of the network.
+    pub fn observers(&self) -> Result<Vec<Arc<dyn Door>>, String> {
+        let addr = |place: &Place| format!("127.0.0.1:{}", place.http);
+        let doors = self.places.iter().map(|place| self.system.door(place.node, &addr(place)));
+        doors.collect()
     }
 
     /// Returns who leads, 1 if nobody says so.
@@ -231,12 +284,12 @@ async fn eventually<F: Future<Output = bool>>(
     Ok(())
 }
 
-/// Waits until a node serves.
-async fn until_ready(place: &Place) -> Result<(), String> {
-    let client = place.observer()?;
+/// Waits until a node serves that answers HTTP at this port.
+async fn until_ready(node: u8, port: u16) -> Result<(), String> {
+    let client = observer(port)?;
     let probe = || {
         let client = client.clone();
         async move { client.ready().await.is_ok() }
     };
-    eventually(&format!("node {} is ready", place.node), probe).await
+    eventually(&format!("node {node} is ready"), probe).await
 }

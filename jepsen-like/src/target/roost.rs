@@ -1,32 +1,51 @@
-//! roost, over HTTP.
+//! roost, over HTTP or over ZooKeeper's protocol.
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Place, System, eventually, until_ready};
+use super::{Place, System, eventually, observer, until_ready};
+use crate::door::{Door, HttpDoor, ZkDoor};
+use crate::workload::{REQUEST_TIMEOUT, Workload};
 
 /// Runs `roost serve`.
 #[derive(Clone, Debug)]
 pub struct Roost {
     /// The program.
     pub program: PathBuf,
+    /// Whether clients speak ZooKeeper's protocol.
+    pub is_zk: bool,
+}
+
+impl Roost {
+    /// Returns the port of a node's HTTP door.
+    fn http(&self, place: &Place) -> u16 {
+        if self.is_zk { place.control } else { place.http }
+    }
 }
 
 impl System for Roost {
     fn name(&self) -> String {
-        "roost".into()
+        if self.is_zk { "roost-zk" } else { "roost" }.into()
     }
 
     fn has_one_port(&self) -> bool {
         false
     }
 
-    fn is_linearizable(&self) -> bool {
+    fn runs(&self, _: Workload) -> bool {
         true
+    }
+
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String> {
+        Ok(match self.is_zk {
+            true => Arc::new(ZkDoor::new(node, addr, REQUEST_TIMEOUT)),
+            false => Arc::new(HttpDoor::new(node, addr, REQUEST_TIMEOUT)?),
+        })
     }
 
     fn survives_wipe(&self) -> bool {
@@ -34,10 +53,15 @@ impl System for Roost {
     }
 
     fn command(&self, place: &Place) -> Result<Command, String> {
-        let Place { node, dir, http, peer, .. } = place;
+        let Place { node, dir, peer, .. } = place;
+        let http = self.http(place);
+        let zk = match self.is_zk {
+            true => format!("[zk]\nlisten = \"127.0.0.1:{}\"\n", place.http),
+            false => String::new(),
+        };
         let config = format!(
             "[node]\nid = {node}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n",
+             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n{zk}",
             dir.join("data")
         );
         let file = dir.join("node.toml");
@@ -50,7 +74,7 @@ impl System for Roost {
     fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>> {
         async move {
             for place in places {
-                let client = place.observer()?;
+                let client = observer(self.http(place))?;
                 let probe = || {
                     let client = client.clone();
                     async move { client.digest().await.is_ok() }
@@ -62,11 +86,12 @@ impl System for Roost {
                 .map(|place| Member {
                     node: u64::from(place.node),
                     peer_addr: place.peer_addr.clone(),
-                    http_addr: format!("127.0.0.1:{}", place.http),
-                    zk_addr: None,
+                    http_addr: format!("127.0.0.1:{}", self.http(place)),
+                    zk_addr: self.is_zk.then(|| format!("127.0.0.1:{}", place.http)),
                 })
                 .collect();
-            let first = places.first().ok_or("a cluster has a node")?.observer()?;
+            let first = places.first().ok_or("a cluster has a node")?;
+            let first = observer(self.http(first))?;
             let first = first.with_timeout(std::time::Duration::from_secs(30));
             // A member that was too slow to answer an invitation refuses the whole; asking again does no harm, and is
             // refused itself when an earlier attempt went through after all.
@@ -79,7 +104,7 @@ impl System for Roost {
             };
             eventually("the cluster begins", init).await?;
             for place in places {
-                until_ready(place).await?;
+                until_ready(place.node, self.http(place)).await?;
             }
             Ok(())
         }
@@ -90,13 +115,27 @@ impl System for Roost {
         async move {
             let mut newest: Option<(u64, u8)> = None;
             for place in places {
-                let Ok(cluster) = place.observer().ok()?.cluster().await else { continue };
+                let Ok(cluster) = observer(self.http(place)).ok()?.cluster().await else {
+                    continue;
+                };
                 if cluster.leader == Some(u64::from(place.node)) {
                     // Of two that both say so, the one of the later term does lead.
                     newest = newest.max(Some((cluster.term, place.node)));
                 }
             }
             newest.map(|(_, node)| node)
+        }
+        .boxed()
+    }
+
+    fn digests<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
+        async move {
+            let mut digests = Vec::new();
+            for place in places {
+                let answer = observer(self.http(place)).ok()?.digest().await;
+                digests.extend(answer.ok().map(|answer| (answer.zxid, answer.digest)));
+            }
+            Some(digests)
         }
         .boxed()
     }
