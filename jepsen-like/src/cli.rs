@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,15 +9,19 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ap::{self, Form};
+use crate::fault::Kit;
 use crate::history::load;
 use crate::history::registry::Noted;
 use crate::report;
 use crate::run::{RunResult, Workload, run, workload_name};
-use crate::schedule::{Schedule, parse_ms};
+use crate::schedule::{Family, Schedule, parse_ms};
 use crate::target::{ApRegistry, Roost, System};
 
 /// What every comparison is made of unless other targets are named.
 const TARGETS: &str = "roost,ap-described,ap-careful";
+
+/// What schedules are drawn from unless other families are named.
+const FAMILIES: &str = "network,process";
 
 /// Chaos for service registries: the same faults against CP and AP, checked histories, one report.
 #[derive(Parser)]
@@ -40,6 +45,8 @@ enum Verb {
         nodes: u8,
         #[arg(long, default_value = "60s", value_parser = parse_ms)]
         duration: u64,
+        #[arg(long, default_value = FAMILIES)]
+        faults: String,
     },
     /// Draw the report of earlier runs again.
     Report {
@@ -83,6 +90,10 @@ struct RunArgs {
     /// Timeout of sessions.
     #[arg(long, default_value = "3s", value_parser = parse_ms)]
     timeout: u64,
+    /// Families of faults that the schedule is drawn from, separated by commas: network, process, clock, rate, fsync,
+    /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
+    #[arg(long, default_value = FAMILIES)]
+    faults: String,
     /// A file with a schedule, instead of the one of the seed.
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -119,8 +130,8 @@ async fn obey(command: Command) -> Result<bool, String> {
             run_all(&args, &[workload]).await
         }
         Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
-        Verb::Schedule { seed, nodes, duration } => {
-            print!("{}", Schedule::generate(seed, nodes, duration));
+        Verb::Schedule { seed, nodes, duration, faults } => {
+            print!("{}", Schedule::generate(seed, nodes, duration, &families(&faults, seed)?));
             Ok(true)
         }
         Verb::Report { dir } => {
@@ -134,12 +145,30 @@ async fn obey(command: Command) -> Result<bool, String> {
     }
 }
 
+/// Returns the families that were named and can be made here, and says which cannot.
+fn families(named: &str, seed: u64) -> Result<BTreeSet<Family>, String> {
+    let mut families: BTreeSet<Family> = match named {
+        "all" => Family::ALL.into(),
+        named => named.split(',').map(str::parse).collect::<Result<_, _>>()?,
+    };
+    // A run has one or the other: the seed decides.
+    if families.contains(&Family::Clock) && families.contains(&Family::Rate) {
+        families.remove(if seed % 2 == 0 { &Family::Rate } else { &Family::Clock });
+    }
+    for (family, why) in Kit::find(&families).lacking() {
+        eprintln!("SKIPPED: no faults of the family {family}: {why}");
+        families.remove(family);
+    }
+    Ok(families)
+}
+
 fn schedule(args: &RunArgs) -> Result<Schedule, String> {
     let Some(path) = &args.schedule else {
         if !(1..=9).contains(&args.nodes) {
             return Err("--nodes: expected 1 to 9".into());
         }
-        return Ok(Schedule::generate(args.seed, args.nodes, args.duration));
+        let families = families(&args.faults, args.seed)?;
+        return Ok(Schedule::generate(args.seed, args.nodes, args.duration, &families));
     };
     let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
     text.parse().map_err(|why| format!("{}: {why}", path.display()))

@@ -11,17 +11,18 @@ use tokio::time::sleep;
 use crate::check::registry::{Distribution, Frame, Measures, measure};
 use crate::check::{Verdict, enough, monotonic, multi, wgl, witness};
 use crate::clock::Clock;
+use crate::fault::{Rig, Tormented, torment};
 use crate::history::{Outcome, save};
-use crate::schedule::{Fault, Network, Schedule, Who, resolve};
+use crate::schedule::Schedule;
 use crate::target::{Cluster, System};
 use crate::workload::{World, register, registry};
+
+pub use crate::fault::Band;
 
 /// Fewer answered requests than this per second of a run say nothing.
 const ANSWERED_PER_SECOND_MIN: usize = 3;
 /// How long nodes may take to agree after a run.
 const AGREE_ATTEMPTS: u32 = 200;
-/// So long before a fault of a role it is looked for who has it, so that the fault is in time.
-const LOOK_FOR_LEADER_MS: u64 = 500;
 /// How often timers are checked, ms.
 const LAG_INTERVAL_MS: u64 = 50;
 const AGREE_INTERVAL: Duration = Duration::from_millis(50);
@@ -34,17 +35,6 @@ pub enum Workload {
     Registry,
     /// Linearizable registers; on what promises them.
     Register,
-}
-
-/// A fault as it happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Band {
-    /// From the start of the workload, ms.
-    pub from_ms: u64,
-    /// Likewise.
-    pub until_ms: u64,
-    /// The fault, with numbers in the place of roles.
-    pub fault: String,
 }
 
 /// What came of a run.
@@ -86,15 +76,11 @@ pub async fn run(
     timeout_ms: u64,
     dir: &Path,
 ) -> Result<RunResult, String> {
-    let wipes = schedule.steps.iter().any(|step| matches!(step.fault, Fault::Wipe(_)));
-    if wipes && !system.survives_wipe() {
-        return Err(format!(
-            "a node of {} does not come back from a wipe by itself",
-            system.name()
-        ));
-    }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
-    let mut cluster = Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path()).await?;
+    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path())?;
+    let starting =
+        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.environment());
+    let mut cluster = starting.await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);
     let places = cluster.places().to_vec();
@@ -121,22 +107,19 @@ pub async fn run(
         timer_lag_ms: Distribution::default(),
     };
     let lag = tokio::spawn(timer_lag(clock, schedule.duration_ms));
+    let tormenting = torment(&mut cluster, &mut rig, schedule, clock);
     match workload {
         Workload::Registry => {
-            let (events, tormented) = tokio::join!(
-                registry::run(&world, &places),
-                torment(&mut cluster, schedule, clock)
-            );
+            let (events, tormented) = tokio::join!(registry::run(&world, &places), tormenting);
             let events = events?;
-            result.bands = tormented?;
+            judge_faults(tormented?, &mut result);
             saved(save(&history, &events))?;
             judge_registry(&events, &mut result);
         }
         Workload::Register => {
-            let (recorded, tormented) =
-                tokio::join!(register::run(&world), torment(&mut cluster, schedule, clock));
+            let (recorded, tormented) = tokio::join!(register::run(&world), tormenting);
             let recorded = recorded?;
-            result.bands = tormented?;
+            judge_faults(tormented?, &mut result);
             saved(save(&history, &recorded.history))?;
             judge_register(&recorded, schedule, &mut result);
         }
@@ -169,6 +152,17 @@ pub fn workload_name(workload: Workload) -> &'static str {
         Workload::Registry => "registry",
         Workload::Register => "register",
     }
+}
+
+fn judge_faults(tormented: Tormented, result: &mut RunResult) {
+    let Tormented { bands, breaches, unseen } = tormented;
+    result.bands = bands;
+    result.verdicts.insert("nodes come through their faults".into(), Verdict::of(breaches));
+    let acted = match unseen.is_empty() {
+        true => Verdict::Ok,
+        false => Verdict::Unknown(format!("not seen to act: {}", unseen.join(", "))),
+    };
+    result.verdicts.insert("faults acted".into(), acted);
 }
 
 fn judge_registry(events: &[crate::history::registry::Noted], result: &mut RunResult) {
@@ -232,74 +226,4 @@ async fn agree(cluster: &Cluster) -> Result<Verdict, String> {
         sleep(AGREE_INTERVAL).await;
     }
     Ok(Verdict::Unknown("the nodes did not come to one zxid in time".into()))
-}
-
-/// Which nodes a resolved fault wants down, and which paused.
-fn wanted(fault: &Fault, nodes: u8) -> (BTreeSet<u8>, BTreeSet<u8>) {
-    let numbers = |all: &[Who]| {
-        let number = |who: &Who| match who {
-            Who::Number(node) => Some(*node),
-            Who::Leader | Who::Follower => None,
-        };
-        all.iter().filter_map(number).collect::<BTreeSet<u8>>()
-    };
-    match fault {
-        Fault::Kill(all) => (numbers(all), BTreeSet::new()),
-        Fault::Wipe(one) => (numbers(&[*one]), BTreeSet::new()),
-        Fault::KillAll => ((1..=nodes).collect(), BTreeSet::new()),
-        Fault::Pause(all) => (BTreeSet::new(), numbers(all)),
-        _ => Default::default(),
-    }
-}
-
-/// Makes the faults of a schedule happen, and returns them as they did. All are over when it returns.
-async fn torment(
-    cluster: &mut Cluster,
-    schedule: &Schedule,
-    clock: Clock,
-) -> Result<Vec<Band>, String> {
-    let nodes = schedule.nodes;
-    let begins = schedule.steps.iter().enumerate().map(|(at, step)| (step.at_ms, true, at));
-    let ends = schedule.steps.iter().enumerate().map(|(at, step)| (step.until_ms(), false, at));
-    let mut changes: Vec<(u64, bool, usize)> = begins.chain(ends).collect();
-    // What ends at a moment makes room for what begins then.
-    changes.sort_unstable();
-    let mut active: BTreeMap<usize, (Fault, u64)> = BTreeMap::new();
-    let (mut down, mut paused) = (BTreeSet::new(), BTreeSet::new());
-    let mut bands = Vec::new();
-    for (at_ms, is_begin, at) in changes {
-        let fault = &schedule.steps[at].fault;
-        let has_role = *fault != resolve(fault, 0, nodes);
-        let leader = if is_begin && has_role {
-            clock.sleep_until_ms(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await;
-            cluster.leader().await
-        } else {
-            1
-        };
-        clock.sleep_until_ms(at_ms).await;
-        if is_begin {
-            active.insert(at, (resolve(fault, leader, nodes), clock.now_ms()));
-        } else if let Some((fault, from_ms)) = active.remove(&at) {
-            if let Fault::Wipe(Who::Number(node)) = fault {
-                cluster.wipe(node)?;
-            }
-            let until_ms = clock.now_ms();
-            bands.push(Band { from_ms, until_ms, fault: fault.to_string() });
-        }
-        cluster.links().set(Network::under(active.values().map(|(fault, _)| fault), nodes));
-        let wants = active.values().map(|(fault, _)| wanted(fault, nodes));
-        let (want_down, want_paused): (Vec<_>, Vec<_>) = wants.unzip();
-        let want_down: BTreeSet<u8> = want_down.into_iter().flatten().collect();
-        let want_paused: BTreeSet<u8> = want_paused.into_iter().flatten().collect();
-        want_down.difference(&down).for_each(|node| cluster.kill(*node));
-        for node in down.difference(&want_down) {
-            cluster.start_node(*node)?;
-            cluster.pause(*node, want_paused.contains(node));
-        }
-        want_paused.difference(&paused).for_each(|node| cluster.pause(*node, true));
-        paused.difference(&want_paused).for_each(|node| cluster.pause(*node, false));
-        (down, paused) = (want_down, want_paused);
-    }
-    bands.sort_by_key(|band| band.from_ms);
-    Ok(bands)
 }

@@ -34,11 +34,13 @@ impl System for Roost {
     }
 
     fn command(&self, place: &Place) -> Result<Command, String> {
-        let Place { node, dir, http, peer, .. } = place;
+        let Place { id, dir, http, peer, .. } = place;
+        // Snapshots are taken as often as it goes, so that a run has some.
         let config = format!(
-            "[node]\nid = {node}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n",
-            dir.join("data")
+            "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n\
+             [raft]\nsnapshot_log_bytes = 1048576\nlog_entries_kept = 50\n",
+            self.data_dir(place)
         );
         let file = dir.join("node.toml");
         std::fs::write(&file, config).map_err(|err| format!("{}: {err}", file.display()))?;
@@ -57,15 +59,7 @@ impl System for Roost {
                 };
                 eventually(&format!("node {} answers", place.node), probe).await?;
             }
-            let members: Vec<Member> = places
-                .iter()
-                .map(|place| Member {
-                    node: u64::from(place.node),
-                    peer_addr: place.peer_addr.clone(),
-                    http_addr: format!("127.0.0.1:{}", place.http),
-                    zk_addr: None,
-                })
-                .collect();
+            let members: Vec<Member> = places.iter().map(Place::member).collect();
             let first = places.first().ok_or("a cluster has a node")?.observer()?;
             let first = first.with_timeout(std::time::Duration::from_secs(30));
             // A member that was too slow to answer an invitation refuses the whole; asking again does no harm, and is
@@ -91,7 +85,7 @@ impl System for Roost {
             let mut newest: Option<(u64, u8)> = None;
             for place in places {
                 let Ok(cluster) = place.observer().ok()?.cluster().await else { continue };
-                if cluster.leader == Some(u64::from(place.node)) {
+                if cluster.leader == Some(place.id) {
                     // Of two that both say so, the one of the later term does lead.
                     newest = newest.max(Some((cluster.term, place.node)));
                 }
@@ -99,5 +93,13 @@ impl System for Roost {
             newest.map(|(_, node)| node)
         }
         .boxed()
+    }
+
+    fn store_file(&self, place: &Place) -> Option<PathBuf> {
+        Some(self.data_dir(place).join("raft").join("db"))
+    }
+
+    fn has_members(&self) -> bool {
+        true
     }
 }
