@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,11 +9,12 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ap::{self, Form};
+use crate::fault::Kit;
 use crate::history::load;
 use crate::history::registry::Noted;
 use crate::report;
 use crate::run::{RunResult, run};
-use crate::schedule::{Schedule, parse_ms};
+use crate::schedule::{Family, Schedule, parse_ms};
 use crate::target::{ApRegistry, Etcd, Roost, System, ZooKeeper};
 use crate::workload::Workload;
 
@@ -20,6 +22,9 @@ use crate::workload::Workload;
 const TARGETS: [&str; 5] = ["roost", "ap-described", "ap-careful", "zookeeper", "etcd"];
 /// All that there are.
 const ALL_TARGETS: &str = "roost, roost-zk, ap-described, ap-careful, zookeeper, etcd";
+
+/// What schedules are drawn from unless other families are named.
+const FAMILIES: &str = "network,process";
 
 /// Chaos for service registries: the same faults against CP and AP, checked histories, one report.
 #[derive(Parser)]
@@ -43,6 +48,8 @@ enum Verb {
         nodes: u8,
         #[arg(long, default_value = "60s", value_parser = parse_ms)]
         duration: u64,
+        #[arg(long, default_value = FAMILIES)]
+        faults: String,
     },
     /// Draw the report of earlier runs again.
     Report {
@@ -90,6 +97,10 @@ struct RunArgs {
     /// ZooKeeper's tickTime; its servers give each other up after four ticks.
     #[arg(long, default_value = "500ms", value_parser = parse_ms)]
     zk_tick: u64,
+    /// Families of faults that the schedule is drawn from, separated by commas: network, process, clock, rate, fsync,
+    /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
+    #[arg(long, default_value = FAMILIES)]
+    faults: String,
     /// A file with a schedule, instead of the one of the seed.
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -126,8 +137,8 @@ async fn obey(command: Command) -> Result<bool, String> {
             run_all(&args, &[workload]).await
         }
         Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
-        Verb::Schedule { seed, nodes, duration } => {
-            print!("{}", Schedule::generate(seed, nodes, duration));
+        Verb::Schedule { seed, nodes, duration, faults } => {
+            print!("{}", Schedule::generate(seed, nodes, duration, &families(&faults, seed)?));
             Ok(true)
         }
         Verb::Report { dir } => {
@@ -141,12 +152,30 @@ async fn obey(command: Command) -> Result<bool, String> {
     }
 }
 
+/// Returns the families that were named and can be made here, and says which cannot.
+fn families(named: &str, seed: u64) -> Result<BTreeSet<Family>, String> {
+    let mut families: BTreeSet<Family> = match named {
+        "all" => Family::ALL.into(),
+        named => named.split(',').map(str::parse).collect::<Result<_, _>>()?,
+    };
+    // A run has one or the other: the seed decides.
+    if families.contains(&Family::Clock) && families.contains(&Family::Rate) {
+        families.remove(if seed.is_multiple_of(2) { &Family::Rate } else { &Family::Clock });
+    }
+    for (family, why) in Kit::find(&families).lacking() {
+        eprintln!("SKIPPED: no faults of the family {family}: {why}");
+        families.remove(family);
+    }
+    Ok(families)
+}
+
 fn schedule(args: &RunArgs) -> Result<Schedule, String> {
     let Some(path) = &args.schedule else {
         if !(1..=9).contains(&args.nodes) {
             return Err("--nodes: expected 1 to 9".into());
         }
-        return Ok(Schedule::generate(args.seed, args.nodes, args.duration));
+        let families = families(&args.faults, args.seed)?;
+        return Ok(Schedule::generate(args.seed, args.nodes, args.duration, &families));
     };
     let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
     text.parse().map_err(|why| format!("{}: {why}", path.display()))

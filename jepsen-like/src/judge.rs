@@ -9,6 +9,7 @@ use crate::check::registry::measure;
 use crate::check::session::{SessionLife, ghost_us, gone_in_time};
 use crate::check::watch::{Told, Written};
 use crate::check::{Verdict, enough, lock, monotonic, multi, session, set, watch, wgl, witness};
+use crate::fault::Tormented;
 use crate::history::kv::{KvAnswer, KvCall, KvOp};
 use crate::history::registry::{Answered, Event, Noted};
 use crate::history::{Op, Outcome};
@@ -67,6 +68,18 @@ impl RunResult {
         self.requests.1 += count(|outcome| matches!(outcome, Outcome::Failed(_)));
         self.requests.2 += count(|outcome| matches!(outcome, Outcome::Unknown(_)));
     }
+}
+
+/// Says what happened, and whether the faults were seen to act and were come through.
+pub fn faults(tormented: Tormented, result: &mut RunResult) {
+    let Tormented { bands, breaches, unseen } = tormented;
+    result.bands = bands;
+    result.say("nodes come through their faults", Verdict::of(breaches));
+    let acted = match unseen.is_empty() {
+        true => Verdict::Ok,
+        false => Verdict::Unknown(format!("not seen to act: {}", unseen.join(", "))),
+    };
+    result.say("faults acted", acted);
 }
 
 /// Measures a run of the registry workload.

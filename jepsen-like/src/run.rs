@@ -12,30 +12,20 @@ use crate::check::Verdict;
 use crate::check::registry::{Distribution, Frame, Measures};
 use crate::clock::Clock;
 use crate::door::Door;
+use crate::fault::{Rig, Tormented, torment};
 use crate::history::save;
 use crate::judge;
-use crate::schedule::{Fault, Network, Schedule, Who, resolve};
+use crate::schedule::Schedule;
 use crate::target::{Cluster, System};
 use crate::workload::{Workload, World, lock, register, registry, session, set, watch};
 
+pub use crate::fault::Band;
+
 /// How long nodes may take to agree after a run.
 const AGREE_ATTEMPTS: u32 = 200;
-/// So long before a fault of a role it is looked for who has it, so that the fault is in time.
-const LOOK_FOR_LEADER_MS: u64 = 500;
 /// How often timers are checked, ms.
 const LAG_INTERVAL_MS: u64 = 50;
 const AGREE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// A fault as it happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Band {
-    /// From the start of the workload, ms.
-    pub from_ms: u64,
-    /// Likewise.
-    pub until_ms: u64,
-    /// The fault, with numbers in the place of roles.
-    pub fault: String,
-}
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,15 +77,11 @@ pub async fn run(
     if !system.runs(workload) {
         return Err(format!("{} has not what {} needs", system.name(), workload.name()));
     }
-    let wipes = schedule.steps.iter().any(|step| matches!(step.fault, Fault::Wipe(_)));
-    if wipes && !system.survives_wipe() {
-        return Err(format!(
-            "a node of {} does not come back from a wipe by itself",
-            system.name()
-        ));
-    }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
-    let mut cluster = Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path()).await?;
+    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path())?;
+    let starting =
+        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.environment());
+    let mut cluster = starting.await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);
     let history = dir.join(format!("{}-{}.jsonl", system.name(), workload.name()));
@@ -121,7 +107,7 @@ pub async fn run(
     };
     let lag = tokio::spawn(timer_lag(clock, schedule.duration_ms));
     let observers = cluster.observers()?;
-    let faults = torment(&mut cluster, schedule, clock);
+    let faults = torment(&mut cluster, &mut rig, schedule, clock);
     work(&world, observers, faults, &history, &mut result).await?;
     result.timer_lag_ms = lag.await.map_err(|err| format!("a task failed: {err}"))?;
     let ended = cluster.ended();
@@ -149,7 +135,7 @@ async fn timer_lag(clock: Clock, end_ms: u64) -> Distribution {
 async fn work(
     world: &World,
     observers: Vec<Arc<dyn Door>>,
-    faults: impl Future<Output = Result<Vec<Band>, String>>,
+    faults: impl Future<Output = Result<Tormented, String>>,
     history: &Path,
     result: &mut RunResult,
 ) -> Result<(), String> {
@@ -158,7 +144,7 @@ async fn work(
         Workload::Registry => {
             let (events, tormented) = tokio::join!(registry::run(world, observers), faults);
             let events = events?;
-            result.bands = tormented?;
+            judge::faults(tormented?, result);
             save(history, &events).map_err(failed)?;
             judge::registry(&events, result);
         }
@@ -170,35 +156,35 @@ async fn work(
             };
             let (recorded, tormented) = tokio::join!(register::run(world, mix), faults);
             let recorded = recorded?;
-            result.bands = tormented?;
+            judge::faults(tormented?, result);
             save(history, &recorded.history).map_err(failed)?;
             judge::register(&recorded, result);
         }
         Workload::Set => {
             let (recorded, tormented) = tokio::join!(set::run(world), faults);
             let recorded = recorded?;
-            result.bands = tormented?;
+            judge::faults(tormented?, result);
             save(history, std::slice::from_ref(&recorded)).map_err(failed)?;
             judge::set(&recorded, result);
         }
         Workload::Lock => {
             let (recorded, tormented) = tokio::join!(lock::run(world), faults);
             let recorded = recorded?;
-            result.bands = tormented?;
+            judge::faults(tormented?, result);
             save(history, &recorded.held).map_err(failed)?;
             judge::lock(&recorded, result);
         }
         Workload::Session => {
             let (recorded, tormented) = tokio::join!(session::run(world), faults);
             let recorded = recorded?;
-            result.bands = tormented?;
+            judge::faults(tormented?, result);
             save(history, &recorded.lives).map_err(failed)?;
             judge::session(&recorded, result);
         }
         Workload::Watch => {
             let (recorded, tormented) = tokio::join!(watch::run(world), faults);
             let recorded = recorded?;
-            result.bands = tormented?;
+            judge::faults(tormented?, result);
             save(history, std::slice::from_ref(&recorded)).map_err(failed)?;
             judge::watch(&recorded, result);
         }
@@ -221,74 +207,4 @@ async fn agree(cluster: &Cluster) -> Option<Verdict> {
         sleep(AGREE_INTERVAL).await;
     }
     Some(Verdict::Unknown("the nodes did not come to one zxid in time".into()))
-}
-
-/// Which nodes a resolved fault wants down, and which paused.
-fn wanted(fault: &Fault, nodes: u8) -> (BTreeSet<u8>, BTreeSet<u8>) {
-    let numbers = |all: &[Who]| {
-        let number = |who: &Who| match who {
-            Who::Number(node) => Some(*node),
-            Who::Leader | Who::Follower => None,
-        };
-        all.iter().filter_map(number).collect::<BTreeSet<u8>>()
-    };
-    match fault {
-        Fault::Kill(all) => (numbers(all), BTreeSet::new()),
-        Fault::Wipe(one) => (numbers(&[*one]), BTreeSet::new()),
-        Fault::KillAll => ((1..=nodes).collect(), BTreeSet::new()),
-        Fault::Pause(all) => (BTreeSet::new(), numbers(all)),
-        _ => Default::default(),
-    }
-}
-
-/// Makes the faults of a schedule happen, and returns them as they did. All are over when it returns.
-async fn torment(
-    cluster: &mut Cluster,
-    schedule: &Schedule,
-    clock: Clock,
-) -> Result<Vec<Band>, String> {
-    let nodes = schedule.nodes;
-    let begins = schedule.steps.iter().enumerate().map(|(at, step)| (step.at_ms, true, at));
-    let ends = schedule.steps.iter().enumerate().map(|(at, step)| (step.until_ms(), false, at));
-    let mut changes: Vec<(u64, bool, usize)> = begins.chain(ends).collect();
-    // What ends at a moment makes room for what begins then.
-    changes.sort_unstable();
-    let mut active: BTreeMap<usize, (Fault, u64)> = BTreeMap::new();
-    let (mut down, mut paused) = (BTreeSet::new(), BTreeSet::new());
-    let mut bands = Vec::new();
-    for (at_ms, is_begin, at) in changes {
-        let fault = &schedule.steps[at].fault;
-        let has_role = *fault != resolve(fault, 0, nodes);
-        let leader = if is_begin && has_role {
-            clock.sleep_until_ms(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await;
-            cluster.leader().await
-        } else {
-            1
-        };
-        clock.sleep_until_ms(at_ms).await;
-        if is_begin {
-            active.insert(at, (resolve(fault, leader, nodes), clock.now_ms()));
-        } else if let Some((fault, from_ms)) = active.remove(&at) {
-            if let Fault::Wipe(Who::Number(node)) = fault {
-                cluster.wipe(node)?;
-            }
-            let until_ms = clock.now_ms();
-            bands.push(Band { from_ms, until_ms, fault: fault.to_string() });
-        }
-        cluster.links().set(Network::under(active.values().map(|(fault, _)| fault), nodes));
-        let wants = active.values().map(|(fault, _)| wanted(fault, nodes));
-        let (want_down, want_paused): (Vec<_>, Vec<_>) = wants.unzip();
-        let want_down: BTreeSet<u8> = want_down.into_iter().flatten().collect();
-        let want_paused: BTreeSet<u8> = want_paused.into_iter().flatten().collect();
-        want_down.difference(&down).for_each(|node| cluster.kill(*node));
-        for node in down.difference(&want_down) {
-            cluster.start_node(*node)?;
-            cluster.pause(*node, want_paused.contains(node));
-        }
-        want_paused.difference(&paused).for_each(|node| cluster.pause(*node, true));
-        paused.difference(&want_paused).for_each(|node| cluster.pause(*node, false));
-        (down, paused) = (want_down, want_paused);
-    }
-    bands.sort_by_key(|band| band.from_ms);
-    Ok(bands)
 }

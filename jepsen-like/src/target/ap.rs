@@ -53,7 +53,7 @@ impl System for ApRegistry {
         let mut command = Command::new(&self.program);
         command.args(["ap-serve", "--node", &place.node.to_string()]);
         command.args(["--form", &self.form_name()]);
-        command.args(["--listen", &format!("127.0.0.1:{}", place.http)]);
+        command.args(["--listen", &format!("127.0.0.1:{}", place.client)]);
         for peer in place.others.values() {
             command.args(["--peer", peer]);
         }
@@ -63,7 +63,7 @@ impl System for ApRegistry {
     fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>> {
         async move {
             for place in places {
-                until_ready(place.node, place.http).await?;
+                until_ready(place).await?;
             }
             Ok(())
         }

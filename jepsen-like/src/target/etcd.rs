@@ -32,7 +32,7 @@ impl Etcd {
 /// Returns a server's answer about itself.
 async fn ask(place: &Place, what: &str) -> Option<Value> {
     let http = reqwest::Client::builder().timeout(STATUS_PATIENCE).no_proxy().build().ok()?;
-    let url = format!("http://127.0.0.1:{}/v3/maintenance/{what}", place.http);
+    let url = format!("http://127.0.0.1:{}/v3/maintenance/{what}", place.client);
     http.post(url).json(&json!({})).send().await.ok()?.json().await.ok()
 }
 
@@ -68,7 +68,7 @@ impl System for Etcd {
         let others = place.others.iter().map(|(node, addr)| (*node, addr));
         let members = others.chain([own]).map(|(node, addr)| format!("n{node}=http://{addr}"));
         let members: Vec<String> = members.collect();
-        let client = format!("http://127.0.0.1:{}", place.http);
+        let client = format!("http://127.0.0.1:{}", place.client);
         let mut command = Command::new(PROGRAM);
         command
             .args(["--name", &format!("n{}", place.node)])

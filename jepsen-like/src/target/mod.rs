@@ -19,12 +19,14 @@ pub use roost::Roost;
 pub use zookeeper::ZooKeeper;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::roost::client::Client;
+use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::sleep;
@@ -55,6 +57,11 @@ pub trait System: Send + Sync {
         false
     }
 
+    /// Returns whether roost's HTTP API has another port than clients use.
+    fn has_api_apart(&self) -> bool {
+        false
+    }
+
     /// Returns whether it has what a workload needs.
     fn runs(&self, workload: Workload) -> bool;
 
@@ -82,6 +89,21 @@ pub trait System: Send + Sync {
     fn digests<'a>(&'a self, _: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
         async { None }.boxed()
     }
+
+    /// Returns the directory, below the node's own, that holds all that a node must not forget.
+    fn data_dir(&self, place: &Place) -> PathBuf {
+        place.dir.join("data")
+    }
+
+    /// Returns the file that a node appends its writes to, if damage to it must be noticed.
+    fn store_file(&self, _place: &Place) -> Option<PathBuf> {
+        None
+    }
+
+    /// Returns whether members can be removed and added while it runs, with the calls of roost's HTTP API.
+    fn has_members(&self) -> bool {
+        false
+    }
 }
 
 /// Where a node is.
@@ -89,14 +111,16 @@ pub trait System: Send + Sync {
 pub struct Place {
     /// From 1.
     pub node: u8,
+    /// Who it is in its cluster: its number, until it comes back as a new member.
+    pub id: u64,
     /// What it may write to.
     pub dir: PathBuf,
     /// Its port for clients.
+    pub client: u16,
+    /// Its port for roost's HTTP API: that for clients, unless these speak something else.
     pub http: u16,
-    /// Its port for other nodes; a system that needs one only uses `http`.
+    /// Its port for other nodes; a system that needs one only uses that for clients.
     pub peer: u16,
-    /// A port for the suite alone, for a system whose port for clients does not speak HTTP.
-    pub control: u16,
     /// Where the other nodes reach it: a proxy.
     pub peer_addr: String,
     /// Where the other nodes are reached from here, by number: proxies.
@@ -105,10 +129,38 @@ pub struct Place {
     pub named: Vec<(u8, u16, u16)>,
 }
 
-/// Returns a client of a port of this machine that reaches it past all faults of the network, and does not wait for it.
-fn observer(port: u16) -> Result<Client, String> {
-    let client = Client::new(vec![format!("127.0.0.1:{port}")]).map_err(|err| err.to_string())?;
-    Ok(client.with_timeout(Duration::from_millis(500)).impatient())
+impl Place {
+    /// Returns the place of a node below a directory of nodes, as far as that decides it.
+    pub fn below(dir: &Path, node: u8) -> Place {
+        Place {
+            node,
+            id: u64::from(node),
+            dir: dir.join(format!("n{node}")),
+            client: 0,
+            http: 0,
+            peer: 0,
+            peer_addr: String::new(),
+            others: BTreeMap::new(),
+            named: Vec::new(),
+        }
+    }
+
+    /// Returns what it is to its cluster, in the words of roost's HTTP API.
+    pub fn member(&self) -> Member {
+        Member {
+            node: self.id,
+            peer_addr: self.peer_addr.clone(),
+            http_addr: format!("127.0.0.1:{}", self.http),
+            zk_addr: None,
+        }
+    }
+
+    /// Returns a client that reaches the node past all faults of the network, and does not wait for it.
+    pub fn observer(&self) -> Result<Client, String> {
+        let addr = format!("127.0.0.1:{}", self.http);
+        let client = Client::new(vec![addr]).map_err(|err| err.to_string())?;
+        Ok(client.with_timeout(Duration::from_millis(500)).impatient())
+    }
 }
 
 /// Writes a file of a node, with the directory that it is in.
@@ -118,12 +170,17 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(failed)
 }
 
+/// Variables of a process's environment, names and values.
+pub type Environment = Vec<(String, String)>;
+
 /// A running cluster.
 pub struct Cluster {
     system: Arc<dyn System>,
     places: Vec<Place>,
     processes: BTreeMap<u8, Process>,
     pids: Arc<Mutex<BTreeMap<u8, u32>>>,
+    /// What each node's processes are started with.
+    environment: BTreeMap<u8, Environment>,
     links: Links,
     /// In front of each node, for the other nodes.
     _between: Vec<Proxy>,
@@ -133,8 +190,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a new cluster below a directory and returns when all of its nodes serve.
-    pub async fn start(system: Arc<dyn System>, nodes: u8, dir: &Path) -> Result<Cluster, String> {
+    /// Starts a new cluster below a directory and returns when all of its nodes serve. Each node's processes get these
+    /// variables of the environment.
+    pub async fn start(
+        system: Arc<dyn System>,
+        nodes: u8,
+        dir: &Path,
+        environment: BTreeMap<u8, Environment>,
+    ) -> Result<Cluster, String> {
         let ports = Ports::reserve()?;
         let links = Links::default();
         let pids: Arc<Mutex<BTreeMap<u8, u32>>> = Arc::default();
@@ -143,29 +206,31 @@ impl Cluster {
         let mut named = Vec::new();
         for node in 1..=nodes {
             let first = PORTS * (node - 1);
-            let [http, peer, election, control] =
+            let [client, peer, election, apart] =
                 [0, 1, 2, 3].map(|offset| ports.get(first + offset));
+            let api = if system.has_api_apart() { apart } else { client };
             let source = Source::Nodes(Arc::clone(&pids));
             if system.is_reached_by_name() {
                 for port in [peer, election] {
                     let at = format!("{NAMED_PROXIES}:{port}");
-                    let proxy = Proxy::start_at(&at, &links, source.clone(), node, port);
+                    let proxy = Proxy::start_at(&at, &links, source.clone(), node, local(port));
                     between.push(proxy.await.map_err(failed)?);
                 }
                 named.push((node, peer, election));
             }
-            let port = if system.has_one_port() { http } else { peer };
-            let proxy = Proxy::start(&links, source, node, port).await.map_err(failed)?;
+            let port = if system.has_one_port() { client } else { peer };
+            let proxy = Proxy::start(&links, source, node, local(port)).await.map_err(failed)?;
             let peer_addr = proxy.addr().to_string();
             between.push(proxy);
             for site in 1..=nodes {
-                let proxy = Proxy::start(&links, Source::Site(site), node, http);
+                let proxy = Proxy::start(&links, Source::Site(site), node, local(client));
                 doors.insert((site, node), proxy.await.map_err(failed)?);
             }
-            let dir = dir.join(format!("n{node}"));
-            std::fs::create_dir_all(&dir).map_err(|err| format!("{}: {err}", dir.display()))?;
-            let (others, named) = (BTreeMap::new(), Vec::new());
-            places.push(Place { node, dir, http, peer, control, peer_addr, others, named });
+            let below = Place::below(dir, node);
+            let place = Place { client, http: api, peer, peer_addr, ..below };
+            let failed = |err| format!("{}: {err}", place.dir.display());
+            std::fs::create_dir_all(&place.dir).map_err(failed)?;
+            places.push(place);
         }
         let addrs: BTreeMap<u8, String> =
             places.iter().map(|place| (place.node, place.peer_addr.clone())).collect();
@@ -176,8 +241,17 @@ impl Cluster {
         }
         let processes = BTreeMap::new();
         let (_between, _ports) = (between, ports);
-        let mut cluster =
-            Cluster { system, places, processes, pids, links, _between, doors, _ports };
+        let mut cluster = Cluster {
+            system,
+            places,
+            processes,
+            pids,
+            environment,
+            links,
+            _between,
+            doors,
+            _ports,
+        };
         (1..=nodes).try_for_each(|node| cluster.start_node(node))?;
         cluster.system.begin(&cluster.places).await?;
         Ok(cluster)
@@ -213,7 +287,7 @@ impl Cluster {
 
     /// Returns clients that reach the nodes past all faults of the network.
     pub fn observers(&self) -> Result<Vec<Arc<dyn Door>>, String> {
-        let addr = |place: &Place| format!("127.0.0.1:{}", place.http);
+        let addr = |place: &Place| format!("127.0.0.1:{}", place.client);
         let doors = self.places.iter().map(|place| self.system.door(place.node, &addr(place)));
         doors.collect()
     }
@@ -223,7 +297,8 @@ impl Cluster {
         self.system.leader(&self.places).await.unwrap_or(1)
     }
 
-    fn place(&self, node: u8) -> Result<&Place, String> {
+    /// Returns where a node is. Error: there is no such node.
+    pub fn place(&self, node: u8) -> Result<&Place, String> {
         let place = self.places.iter().find(|place| place.node == node);
         place.ok_or_else(|| format!("there is no node {node}"))
     }
@@ -231,7 +306,11 @@ impl Cluster {
     /// Starts a node that does not run, with whatever is in its directory.
     pub fn start_node(&mut self, node: u8) -> Result<(), String> {
         let place = self.place(node)?;
-        let process = Process::spawn(self.system.command(place)?, &place.dir.join("log"))?;
+        let mut command = self.system.command(place)?;
+        command.envs(
+            self.environment.get(&node).into_iter().flatten().map(|(name, value)| (name, value)),
+        );
+        let process = Process::spawn(command, &place.dir.join("log"))?;
         self.pids.lock().unwrap_or_else(PoisonError::into_inner).insert(node, process.pid());
         self.processes.insert(node, process);
         Ok(())
@@ -242,16 +321,39 @@ impl Cluster {
         self.processes.remove(&node);
     }
 
+    /// Returns the process of a node that was started and not killed; it may have ended by itself.
+    pub fn pid(&self, node: u8) -> Option<u32> {
+        self.processes.get(&node).map(Process::pid)
+    }
+
     /// Empties the directory of a node that does not run, but for its log.
     pub fn wipe(&mut self, node: u8) -> Result<(), String> {
         let dir = self.place(node)?.dir.clone();
         let failed = |err: std::io::Error| format!("{}: {err}", dir.display());
         for entry in std::fs::read_dir(&dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(path).map_err(failed)?;
+            if !path.is_dir() {
+                continue;
+            }
+            // The directory itself may be a file system of its own.
+            for entry in std::fs::read_dir(&path).map_err(failed)? {
+                let path = entry.map_err(failed)?.path();
+                let removed = match path.is_dir() {
+                    true => std::fs::remove_dir_all(path),
+                    false => std::fs::remove_file(path),
+                };
+                removed.map_err(failed)?;
             }
         }
+        Ok(())
+    }
+
+    /// Makes a node that does not run a stranger: its directory is empty, and it has an id that nobody had before.
+    pub fn renew(&mut self, node: u8) -> Result<(), String> {
+        self.wipe(node)?;
+        let id = self.places.iter().map(|place| place.id).max().unwrap_or(0) + 1;
+        let place = self.places.iter_mut().find(|place| place.node == node);
+        place.ok_or_else(|| format!("there is no node {node}"))?.id = id;
         Ok(())
     }
 
@@ -269,6 +371,10 @@ impl Cluster {
     }
 }
 
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
 /// Asks until the answer is yes.
 async fn eventually<F: Future<Output = bool>>(
     what: &str,
@@ -284,12 +390,12 @@ async fn eventually<F: Future<Output = bool>>(
     Ok(())
 }
 
-/// Waits until a node serves that answers HTTP at this port.
-async fn until_ready(node: u8, port: u16) -> Result<(), String> {
-    let client = observer(port)?;
+/// Waits until a node serves that speaks roost's HTTP API.
+async fn until_ready(place: &Place) -> Result<(), String> {
+    let client = place.observer()?;
     let probe = || {
         let client = client.clone();
         async move { client.ready().await.is_ok() }
     };
-    eventually(&format!("node {node} is ready"), probe).await
+    eventually(&format!("node {} is ready", place.node), probe).await
 }

@@ -8,7 +8,7 @@ use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Place, System, eventually, observer, until_ready};
+use super::{Place, System, eventually, until_ready};
 use crate::door::{Door, HttpDoor, ZkDoor};
 use crate::workload::{REQUEST_TIMEOUT, Workload};
 
@@ -21,13 +21,6 @@ pub struct Roost {
     pub is_zk: bool,
 }
 
-impl Roost {
-    /// Returns the port of a node's HTTP door.
-    fn http(&self, place: &Place) -> u16 {
-        if self.is_zk { place.control } else { place.http }
-    }
-}
-
 impl System for Roost {
     fn name(&self) -> String {
         if self.is_zk { "roost-zk" } else { "roost" }.into()
@@ -35,6 +28,10 @@ impl System for Roost {
 
     fn has_one_port(&self) -> bool {
         false
+    }
+
+    fn has_api_apart(&self) -> bool {
+        self.is_zk
     }
 
     fn runs(&self, _: Workload) -> bool {
@@ -53,16 +50,17 @@ impl System for Roost {
     }
 
     fn command(&self, place: &Place) -> Result<Command, String> {
-        let Place { node, dir, peer, .. } = place;
-        let http = self.http(place);
+        let Place { id, dir, client, http, peer, .. } = place;
         let zk = match self.is_zk {
-            true => format!("[zk]\nlisten = \"127.0.0.1:{}\"\n", place.http),
+            true => format!("[zk]\nlisten = \"127.0.0.1:{client}\"\n"),
             false => String::new(),
         };
+        // Snapshots are taken as often as it goes, so that a run has some.
         let config = format!(
-            "[node]\nid = {node}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n{zk}",
-            dir.join("data")
+            "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n\
+             [raft]\nsnapshot_log_bytes = 1048576\nlog_entries_kept = 50\n{zk}",
+            self.data_dir(place)
         );
         let file = dir.join("node.toml");
         std::fs::write(&file, config).map_err(|err| format!("{}: {err}", file.display()))?;
@@ -74,24 +72,15 @@ impl System for Roost {
     fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>> {
         async move {
             for place in places {
-                let client = observer(self.http(place))?;
+                let client = place.observer()?;
                 let probe = || {
                     let client = client.clone();
                     async move { client.digest().await.is_ok() }
                 };
                 eventually(&format!("node {} answers", place.node), probe).await?;
             }
-            let members: Vec<Member> = places
-                .iter()
-                .map(|place| Member {
-                    node: u64::from(place.node),
-                    peer_addr: place.peer_addr.clone(),
-                    http_addr: format!("127.0.0.1:{}", self.http(place)),
-                    zk_addr: self.is_zk.then(|| format!("127.0.0.1:{}", place.http)),
-                })
-                .collect();
-            let first = places.first().ok_or("a cluster has a node")?;
-            let first = observer(self.http(first))?;
+            let members: Vec<Member> = places.iter().map(Place::member).collect();
+            let first = places.first().ok_or("a cluster has a node")?.observer()?;
             let first = first.with_timeout(std::time::Duration::from_secs(30));
             // A member that was too slow to answer an invitation refuses the whole; asking again does no harm, and is
             // refused itself when an earlier attempt went through after all.
@@ -104,7 +93,7 @@ impl System for Roost {
             };
             eventually("the cluster begins", init).await?;
             for place in places {
-                until_ready(place.node, self.http(place)).await?;
+                until_ready(place).await?;
             }
             Ok(())
         }
@@ -115,10 +104,8 @@ impl System for Roost {
         async move {
             let mut newest: Option<(u64, u8)> = None;
             for place in places {
-                let Ok(cluster) = observer(self.http(place)).ok()?.cluster().await else {
-                    continue;
-                };
-                if cluster.leader == Some(u64::from(place.node)) {
+                let Ok(cluster) = place.observer().ok()?.cluster().await else { continue };
+                if cluster.leader == Some(place.id) {
                     // Of two that both say so, the one of the later term does lead.
                     newest = newest.max(Some((cluster.term, place.node)));
                 }
@@ -132,11 +119,19 @@ impl System for Roost {
         async move {
             let mut digests = Vec::new();
             for place in places {
-                let answer = observer(self.http(place)).ok()?.digest().await;
+                let answer = place.observer().ok()?.digest().await;
                 digests.extend(answer.ok().map(|answer| (answer.zxid, answer.digest)));
             }
             Some(digests)
         }
         .boxed()
+    }
+
+    fn store_file(&self, place: &Place) -> Option<PathBuf> {
+        Some(self.data_dir(place).join("raft").join("db"))
+    }
+
+    fn has_members(&self) -> bool {
+        true
     }
 }

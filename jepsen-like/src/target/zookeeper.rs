@@ -45,7 +45,7 @@ impl ZooKeeper {
 /// Returns what a server answers to `srvr`.
 async fn srvr(place: &Place) -> Option<String> {
     let asking = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", place.http)).await.ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", place.client)).await.ok()?;
         stream.write_all(b"srvr").await.ok()?;
         let mut said = String::new();
         stream.read_to_string(&mut said).await.ok()?;
@@ -102,7 +102,7 @@ impl System for ZooKeeper {
              clientPortAddress=127.0.0.1\n{members}",
             self.tick_ms,
             data.display(),
-            place.http,
+            place.client,
         );
         let file = place.dir.join("zoo.cfg");
         write(&file, &config)?;

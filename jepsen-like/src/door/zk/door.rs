@@ -1,6 +1,19 @@
 //! The words of a door in ZooKeeper's protocol.
 
-use super::*;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use roost::client::model::Registration;
+use roost::jute::{PathVersion, PathWatch, Request, Response, WriteOp};
+
+use super::connection::Connection;
+use super::{SEQUENTIAL, ZkDoor, create, follow, look, text, unexpected};
+use crate::check::set::Added;
+use crate::door::{
+    Door, Providers, Reply, Session, State, Subscription, Trouble, address, name, providers_path,
+};
+use crate::history::kv::{KvAnswer, KvCall, Refusal};
 
 impl Door for ZkDoor {
     fn node(&self) -> u8 {

@@ -16,9 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use roost::client::model::Registration;
 use roost::jute::{
     AddWatch, Create, DataStat, OpResult, Ops, PathVersion, PathWatch, ReadOp, Request, Response,
     SetData, WriteOp,
@@ -27,11 +24,7 @@ use roost::types::{Acl, AclId, Data, Perms, Stat};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::{
-    Door, News, Providers, Reply, Session, State, Subscription, Trouble, address, name, number,
-    providers_path,
-};
-use crate::check::set::Added;
+use super::{News, Reply, Session, State, Trouble, number};
 use crate::history::kv::{KvAnswer, KvCall, Refusal, Seen};
 use connection::{Answer, Connection, refusal};
 
