@@ -79,9 +79,9 @@ struct RunArgs {
     /// roost-zk that are installed and have what the workload needs.
     #[arg(long, value_delimiter = ',')]
     target: Vec<String>,
-    /// What the clients do.
-    #[arg(long, value_enum, default_value = "registry")]
-    workload: Workload,
+    /// What the clients do; several, separated by commas, one after another.
+    #[arg(long, value_enum, default_value = "registry", value_delimiter = ',')]
+    workload: Vec<Workload>,
     /// What schedule and workload are made from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -132,10 +132,7 @@ pub fn main() -> ExitCode {
 
 async fn obey(command: Command) -> Result<bool, String> {
     match command.verb {
-        Verb::Run(args) => {
-            let workload = args.workload;
-            run_all(&args, &[workload]).await
-        }
+        Verb::Run(args) => run_all(&args, &args.workload).await,
         Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
         Verb::Schedule { seed, nodes, duration, faults } => {
             print!("{}", Schedule::generate(seed, nodes, duration, &families(&faults, seed)?));
