@@ -217,6 +217,7 @@ fn valid_calls() -> Vec<Call> {
             "/v1/deregister",
             r#"{"ip":"10.0.0.1","services":["web"],"pattern":"/dubbo/**","block_ms":1000,"reason":"r"}"#,
         ),
+        call("get /v1/overrides", "/v1/overrides?below=/services&limit=5", ""),
         call("get /v1/watch", "/v1/watch?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/&watch=data:/none&since=0", ""),

@@ -9,7 +9,8 @@ use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
-    cluster, deregister, multi, operation, policies, register, services, sessions, watch, znodes,
+    cluster, deregister, multi, operation, overrides, policies, register, services, sessions,
+    watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -43,6 +44,7 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(register::register_consumer))
         .bounded(routes!(register::register))
         .bounded(routes!(deregister::deregister))
+        .bounded(routes!(overrides::list_effects))
         .bounded(routes!(policies::list_policies))
         .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))
         .bounded(routes!(policies::test_policy))

@@ -1,45 +1,41 @@
-//! What overrides do for consumers who read the tree of their own framework and know nothing of overrides.
+//! What overrides do to the tree, so that whoever reads it sees them: the leader writes it, and takes it back.
 //!
-//! The leader looks once a second, while there are overrides or what they did, and proposes what is missing or left over; so it
-//! does not matter who led when an override was set or when it went, and whatever was lost is done at the next look:
+//! The leader looks twice a second, if anything changed while there are overrides or what they did, and proposes what is missing
+//! or left over. So it does not matter who led when an override was set or when it went, and whatever was lost, or undone by a
+//! provider that registers again, is done at the next look:
 //!
-//! - For a Dubbo provider (`/<group>/<interface>/providers/<url>`) a znode `override://…` beside it, below `configurators`,
-//!   which its consumers watch.
-//! - For a Spring Cloud instance `instance_status` in its payload, set with the version that was seen; its owner stays.
+//! - The data of an instance of roost or Spring Cloud show what the override says, set with the version that was seen; its
+//!   owner stays its owner. Every reader, stream and framework sees that, and none has to know of overrides.
+//! - A Dubbo provider (`/<group>/<interface>/providers/<url>`) is a name, which cannot change. It gets a znode `override://…`
+//!   beside it, below `configurators`, which its consumers watch. It stays while the provider is away, for when it is back.
 //!
-//! Each effect is noted below [`EFFECTS`] in the same transaction: whose it is, and what was there before. An effect whose
-//! provider is away stays for as long as its override: the provider comes back to it.
+//! Each effect is noted in the same transaction, with what was there before ([`Effect`]).
 //!
 //! [`plan`] is a function of the tree. What it lacks on purpose: a memory of its own.
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{
-    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode,
-};
-use serde_json::{Value, json};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::{Map, Value, json};
 
 use crate::limits::{EFFECTS_PER_LOOK_MAX, OVERRIDDEN_SEEN_MAX};
 use crate::policy::{Kind, Mode, Overrides, Terms, path_of};
-use crate::traffic::{Claim, claim, means};
+use crate::traffic::{Claim, EFFECTS, Effect, claim, means};
 use crate::tree::{Tree, Znode};
 use crate::types::{CreateMode, Data, Op, ZnodePath};
 
-/// The znode below which the effects of overrides are noted.
-pub(super) const EFFECTS: &str = "/roost/effects";
-
 /// As Java's `URLEncoder` has it.
 const IN_URL: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_');
-/// What would end an element of a path, or be taken for an escape.
-const IN_NAME: AsciiSet = CONTROLS.add(b'/').add(b'%');
 
-/// What an override wants of one znode.
+/// Values by JSON pointer.
+type Patch = BTreeMap<String, Value>;
+
+/// What overrides want of a tree.
+#[derive(Default)]
 struct Wanted {
-    policy: String,
-    /// When the override was set last: one that was set anew is another.
-    set_at: u64,
-    /// For an instance of Spring Cloud, the status that its znode shall show; the others shall only exist.
-    status: Option<&'static str>,
+    patches: BTreeMap<ZnodePath, Patch>,
+    /// Which znodes shall exist, by which override, and when that was set.
+    made: BTreeMap<ZnodePath, (String, u64)>,
 }
 
 /// Returns whether there is anything to look for.
@@ -52,40 +48,47 @@ pub(super) fn is_needed(tree: &Tree) -> bool {
 /// fit into one look is left for the next. Cost: O(znodes below the patterns of overrides), bounded.
 pub(super) fn plan(tree: &Tree) -> Vec<Op> {
     let wanted = wanted(tree);
-    let mut ops: Vec<Op> =
-        wanted.iter().filter_map(|(path, wanted)| bring_about(tree, path, wanted)).collect();
+    let patches = wanted.patches.iter().filter_map(|(path, patch)| patch_op(tree, path, patch));
+    let made = wanted.made.iter().filter_map(|(path, by)| make_op(tree, path, by));
     // Only after that what was there before goes: nobody sees a moment without either.
-    ops.extend(noted(tree).filter_map(|note| undo(tree, &wanted, &note)));
-    ops.truncate(EFFECTS_PER_LOOK_MAX);
-    ops
+    let left = notes(tree).filter_map(|(path, target, effect)| match effect {
+        Effect::Patched { .. } if wanted.patches.contains_key(&target) => None,
+        Effect::Patched { .. } => patch_op(tree, &target, &Patch::new()),
+        Effect::Made { .. } if wanted.made.contains_key(&target) => None,
+        Effect::Made { policy, set_at } => unmake_op(tree, path, &target, &policy, set_at),
+    });
+    patches.chain(made).chain(left).take(EFFECTS_PER_LOOK_MAX).collect()
 }
 
-fn wanted(tree: &Tree) -> BTreeMap<ZnodePath, Wanted> {
-    let mut all = BTreeMap::new();
-    for (kind, (name, policy)) in tree.policies().iter() {
-        let Terms::Overrides(overrides) = &policy.terms else { continue };
-        if policy.mode != Mode::Enforce {
-            continue;
+fn wanted(tree: &Tree) -> Wanted {
+    let mut wanted = Wanted::default();
+    let overrides = tree.policies().iter().filter_map(|(_, (name, policy))| match &policy.terms {
+        Terms::Overrides(overrides) if policy.mode == Mode::Enforce => {
+            Some((name, policy, overrides))
         }
-        let set_at = tree.get(&path_of(kind, name)).map_or(0, |znode| znode.stat().mzxid.0);
+        _ => None,
+    });
+    let mut overrides: Vec<_> = overrides.collect();
+    // The more special one has the last word, of equal ones the later by name.
+    overrides.sort_by_key(|(name, policy, _)| (policy.pattern.specificity(), (*name).clone()));
+    for (name, policy, overrides) in overrides {
+        let set_at = tree.get(&path_of(Kind::Overrides, name)).map_or(0, |it| it.stat().mzxid.0);
         let below = tree.descendants(policy.pattern.prefix()).take(OVERRIDDEN_SEEN_MAX);
         for (path, znode) in below.filter(|(path, _)| policy.pattern.matches(path.as_str())) {
-            let Some(claimed) = claim(path.name(), znode.data().map(|data| &data[..])) else {
+            let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
+            let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim))
+            else {
                 continue;
             };
-            if !means(overrides, path.as_str(), &claimed) {
-                continue;
-            }
-            let wanted = |status| Wanted { policy: name.to_string(), set_at, status };
             for configurator in configurators(path, &claimed, overrides, name) {
-                all.insert(configurator, wanted(None));
+                wanted.made.insert(configurator, (name.to_string(), set_at));
             }
-            if let (Some(_), Some(status)) = (spring_status(znode), status_word(overrides)) {
-                all.insert(path.clone(), wanted(Some(status)));
+            if let Some(patch) = patch_of(znode, overrides) {
+                wanted.patches.entry(path.clone()).or_default().extend(patch);
             }
         }
     }
-    all
+    wanted
 }
 
 /// Returns the znodes that tell the consumers of a Dubbo provider; none for any other instance.
@@ -102,9 +105,8 @@ fn configurators(
     }
     let mut query = String::from("category=configurators&dynamic=false&enabled=true");
     let is_out = matches!(overrides.status.as_deref(), Some("out_of_service"));
-    let weight =
-        overrides.weight.or((overrides.status.as_deref() == Some("draining")).then_some(0));
-    let weight = weight.map(|weight| ("weight", weight.to_string()));
+    let drains = overrides.status.as_deref() == Some("draining");
+    let weight = overrides.weight.or(drains.then_some(0)).map(|it| ("weight", it.to_string()));
     let disabled = is_out.then(|| ("disabled", "true".to_owned()));
     // A consumer only hears of what has the group and the version that it wants.
     let of_provider = ["group", "version"].map(|key| Some((key, claimed.labels.get(key)?.clone())));
@@ -118,75 +120,156 @@ fn configurators(
     }
     let name = utf8_percent_encode(name, &IN_URL);
     let of_address = |(host, port): &(String, Option<u16>)| {
-        let (host, port) =
-            (if host.contains(':') { format!("[{host}]") } else { host.clone() }, (*port)?);
-        let interface = percent_decode_str(interface).decode_utf8_lossy();
-        let url = format!("override://{host}:{port}/{interface}?{query}&roost={name}");
+        let (is_v6, port) = (host.contains(':'), (*port)?);
+        let host = if is_v6 { format!("[{host}]") } else { host.clone() };
+        let service = percent_decode_str(interface).decode_utf8_lossy();
+        let url = format!("override://{host}:{port}/{service}?{query}&roost={name}");
         let url = utf8_percent_encode(&url, &IN_URL);
         ZnodePath::parse(&format!("/{group}/{interface}/configurators/{url}")).ok()
     };
     claimed.addresses.iter().filter_map(of_address).collect()
 }
 
-fn status_word(overrides: &Overrides) -> Option<&'static str> {
-    match overrides.status.as_deref()? {
-        "up" => Some("UP"),
-        _ => Some("OUT_OF_SERVICE"),
-    }
-}
-
 fn json_of(znode: &Znode) -> Option<Value> {
     serde_json::from_slice(znode.data()?).ok()
 }
 
-/// Returns the status that an instance of Spring Cloud shows, null if none; `None` for any other znode.
-fn spring_status(znode: &Znode) -> Option<Value> {
+/// Returns what the data of an instance shall show; `None` for one of which nothing is known that could be shown.
+fn patch_of(znode: &Znode, overrides: &Overrides) -> Option<Patch> {
     let json = json_of(znode)?;
-    let payload = json.get("payload")?;
-    let is_spring = payload
-        .get("@class")
-        .and_then(Value::as_str)
-        .is_some_and(|it| it.contains("springframework"));
-    let metadata = payload.get("metadata")?.as_object()?;
-    is_spring.then(|| metadata.get("instance_status").cloned().unwrap_or(Value::Null))
-}
-
-/// Returns the op that makes an instance show a status, null for none.
-fn show(path: &ZnodePath, znode: &Znode, status: &Value) -> Option<Op> {
-    let mut json = json_of(znode)?;
-    let metadata = json.get_mut("payload")?.get_mut("metadata")?.as_object_mut()?;
-    match status {
-        Value::Null => drop(metadata.remove("instance_status")),
-        status => drop(metadata.insert("instance_status".to_owned(), status.clone())),
+    let mut patch = Patch::new();
+    let class = json.pointer("/payload/@class").and_then(Value::as_str);
+    let labels = match class {
+        Some(class) if class.contains("springframework") => {
+            let word =
+                if overrides.status.as_deref() == Some("up") { "UP" } else { "OUT_OF_SERVICE" };
+            let status = overrides.status.as_ref().map(|_| json!(word));
+            patch.extend(status.map(|it| ("/payload/metadata/instance_status".to_owned(), it)));
+            "/payload/metadata"
+        }
+        _ if json.get("host").is_some_and(Value::is_string) && json.get("port").is_some() => {
+            patch.extend(overrides.status.as_ref().map(|it| ("/status".to_owned(), json!(it))));
+            patch.extend(overrides.weight.map(|it| ("/weight".to_owned(), json!(it))));
+            "/metadata"
+        }
+        _ => return None,
+    };
+    for (key, value) in &overrides.labels {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        patch.insert(format!("{labels}/{key}"), json!(value));
     }
-    let data = Some(Data::new(json.to_string().as_bytes()));
-    Some(Op::SetData { path: path.clone(), data, version: Some(znode.stat().version) })
+    (!patch.is_empty()).then_some(patch)
 }
 
-/// What is noted of an effect.
-struct Note<'a> {
-    path: &'a ZnodePath,
-    target: ZnodePath,
-    policy: String,
+/// Returns the place that a pointer of a patch speaks of: the object, made if it is missing, and the key in it.
+fn place<'a>(json: &'a mut Value, pointer: &str) -> Option<(&'a mut Map<String, Value>, String)> {
+    let (parent, key) = pointer.rsplit_once('/')?;
+    let mut at = json;
+    for element in parent.split('/').skip(1) {
+        at = at.as_object_mut()?.entry(element).or_insert_with(|| json!({}));
+    }
+    Some((at.as_object_mut()?, key.replace("~1", "/").replace("~0", "~")))
+}
+
+/// Returns what makes the data of a znode show just this patch, and notes it; `None` if they do.
+fn patch_op(tree: &Tree, target: &ZnodePath, wanted: &Patch) -> Option<Op> {
+    let note = Effect::note_of(target).ok()?;
+    let noted = tree.get(note.as_str());
+    let known = match noted.and_then(|it| Effect::read(it.data()?)) {
+        Some(Effect::Patched { shown, before }) => Some((shown, before)),
+        _ => None,
+    };
+    let Some(present) = tree.get(target.as_str()) else {
+        return noted.map(|_| Op::Delete { path: note, version: None });
+    };
+    let mut json = json_of(present)?;
+    let unchanged = json.clone();
+    let (shown, mut before) = known.unwrap_or_default();
+    let now = |pointer: &str| unchanged.pointer(pointer).cloned().unwrap_or(Value::Null);
+    // Where the instance has said something else meanwhile, that is its word.
+    before.retain(|pointer, _| shown.get(pointer).is_some_and(|it| *it == now(pointer)));
+    for (pointer, value) in std::mem::take(&mut before) {
+        if wanted.contains_key(&pointer) {
+            before.insert(pointer, value);
+            continue;
+        }
+        let (object, key) = place(&mut json, &pointer)?;
+        match value {
+            Value::Null => drop(object.remove(&key)),
+            value => drop(object.insert(key, value)),
+        }
+    }
+    for (pointer, value) in wanted {
+        before.entry(pointer.clone()).or_insert_with(|| now(pointer));
+        let (object, key) = place(&mut json, pointer)?;
+        object.insert(key, value.clone());
+    }
+    let mut ops = Vec::new();
+    let effect = Effect::Patched { shown: wanted.clone(), before };
+    match (noted.is_some(), wanted.is_empty()) {
+        (true, true) => ops.push(Op::Delete { path: note, version: None }),
+        (false, true) => {}
+        (_, false) if noted.and_then(|it| Effect::read(it.data()?)).as_ref() == Some(&effect) => {}
+        (true, false) => ops.push(set(&note, &effect.to_data(), None)),
+        (false, false) => {
+            ops.extend(missing(tree, &note));
+            ops.push(create(&note, Some(Data::new(&effect.to_data())))?);
+        }
+    }
+    if json != unchanged {
+        let version = present.stat().version;
+        ops.push(set(target, json.to_string().as_bytes(), Some(version)));
+    }
+    (!ops.is_empty()).then_some(Op::Multi(ops))
+}
+
+/// Returns what makes a znode exist, and notes it; `None` if it does.
+fn make_op(tree: &Tree, target: &ZnodePath, by: &(String, u64)) -> Option<Op> {
+    if tree.get(target.as_str()).is_some() {
+        return None;
+    }
+    let note = Effect::note_of(target).ok()?;
+    let data = Effect::Made { policy: by.0.clone(), set_at: by.1 }.to_data();
+    let mut ops = missing(tree, &note);
+    ops.push(match tree.get(note.as_str()) {
+        Some(_) => set(&note, &data, None),
+        None => create(&note, Some(Data::new(&data)))?,
+    });
+    ops.extend(missing(tree, target));
+    ops.push(create(target, None)?);
+    Some(Op::Multi(ops))
+}
+
+/// Returns what takes back a znode that no override wants any more; `None` if its override still holds, whose provider is away.
+fn unmake_op(
+    tree: &Tree,
+    note: &ZnodePath,
+    target: &ZnodePath,
+    policy: &str,
     set_at: u64,
-    shown: Option<String>,
-    before: Value,
+) -> Option<Op> {
+    let holds =
+        tree.policies().get(Kind::Overrides, policy).is_some_and(|it| it.mode == Mode::Enforce);
+    let znode = tree.get(&path_of(Kind::Overrides, policy));
+    if holds && znode.is_some_and(|znode| znode.stat().mzxid.0 == set_at) {
+        return None;
+    }
+    let gone = |path: &ZnodePath| Op::Delete { path: path.clone(), version: None };
+    let target = tree.get(target.as_str()).map(|_| gone(target));
+    Some(Op::Multi([gone(note)].into_iter().chain(target).collect()))
 }
 
-fn noted(tree: &Tree) -> impl Iterator<Item = Note<'_>> {
+/// Yields the notes: their path, the znode that each speaks of, and what they say of it.
+fn notes(tree: &Tree) -> impl Iterator<Item = (&ZnodePath, ZnodePath, Effect)> {
     let all = tree.get(EFFECTS).into_iter().flat_map(|all| all.children());
     all.filter_map(|path| {
-        let note = json_of(tree.get(path.as_str())?)?;
-        let target = percent_decode_str(path.name()).decode_utf8().ok()?;
-        Some(Note {
-            path,
-            target: ZnodePath::parse(&target).ok()?,
-            policy: note.get("policy")?.as_str()?.to_owned(),
-            set_at: note.get("set_at")?.as_u64()?,
-            shown: note.get("shown").and_then(Value::as_str).map(str::to_owned),
-            before: note.get("before").cloned().unwrap_or(Value::Null),
-        })
+        let effect = Effect::read(tree.get(path.as_str())?.data()?)?;
+        Some((path, Effect::target_of(path)?, effect))
     })
+}
+
+fn set(path: &ZnodePath, data: &[u8], version: Option<i32>) -> Op {
+    Op::SetData { path: path.clone(), data: Some(Data::new(data)), version }
 }
 
 fn create(path: &ZnodePath, data: Option<Data>) -> Option<Op> {
@@ -194,77 +277,13 @@ fn create(path: &ZnodePath, data: Option<Data>) -> Option<Op> {
     Some(Op::Create { parent, name, data, acl: Vec::new(), mode: CreateMode::Persistent })
 }
 
-/// Returns the ops that create what is missing of a path's ancestors.
+/// Returns the ops that create what is missing of a path's ancestors, the highest first.
 fn missing(tree: &Tree, path: &ZnodePath) -> Vec<Op> {
     let absent = path.self_and_ancestors().skip(1).take_while(|path| tree.get(path).is_none());
-    let mut ops: Vec<Op> =
-        absent.filter_map(|path| create(&ZnodePath::parse(path).ok()?, None)).collect();
+    let ops = absent.filter_map(|path| create(&ZnodePath::parse(path).ok()?, None));
+    let mut ops: Vec<Op> = ops.collect();
     ops.reverse();
     ops
-}
-
-/// Returns what brings an effect about; `None` if it is there.
-fn bring_about(tree: &Tree, target: &ZnodePath, wanted: &Wanted) -> Option<Op> {
-    let name = utf8_percent_encode(target.as_str(), &IN_NAME);
-    let note = ZnodePath::parse(&format!("{EFFECTS}/{name}")).ok()?;
-    let is_noted = tree.get(note.as_str()).is_some();
-    let present = tree.get(target.as_str());
-    let before = match wanted.status {
-        None => Value::Null,
-        Some(status) => {
-            let shown = spring_status(present?)?;
-            if shown == status {
-                return None;
-            }
-            shown
-        }
-    };
-    if wanted.status.is_none() && present.is_some() {
-        return None;
-    }
-    let text = json!({
-        "policy": wanted.policy, "set_at": wanted.set_at, "shown": wanted.status, "before": before,
-    });
-    let data = Some(Data::new(text.to_string().as_bytes()));
-    let mut ops = missing(tree, &note);
-    ops.push(match is_noted {
-        true => Op::SetData { path: note, data, version: None },
-        false => create(&note, data)?,
-    });
-    match wanted.status {
-        Some(status) => ops.push(show(target, present?, &json!(status))?),
-        None => {
-            ops.extend(missing(tree, target));
-            ops.push(create(target, None)?);
-        }
-    }
-    Some(Op::Multi(ops))
-}
-
-/// Returns what undoes an effect that no override has any more; `None` if one has.
-fn undo(tree: &Tree, wanted: &BTreeMap<ZnodePath, Wanted>, note: &Note<'_>) -> Option<Op> {
-    if wanted.contains_key(&note.target) {
-        return None;
-    }
-    let policy = tree.policies().get(Kind::Overrides, &note.policy);
-    let set_at =
-        tree.get(&path_of(Kind::Overrides, &note.policy)).map(|znode| znode.stat().mzxid.0);
-    // Its provider is away, and the override holds for whoever comes back.
-    if set_at == Some(note.set_at) && policy.is_some_and(|policy| policy.mode == Mode::Enforce) {
-        return None;
-    }
-    let mut ops = vec![Op::Delete { path: note.path.clone(), version: None }];
-    if let Some(present) = tree.get(note.target.as_str()) {
-        match &note.shown {
-            None => ops.push(Op::Delete { path: note.target.clone(), version: None }),
-            // Whoever has set another one meanwhile meant it.
-            Some(shown) if spring_status(present) == Some(json!(shown)) => {
-                ops.extend(show(&note.target, present, &note.before));
-            }
-            Some(_) => {}
-        }
-    }
-    Some(Op::Multi(ops))
 }
 
 #[cfg(test)]

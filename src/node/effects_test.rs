@@ -128,6 +128,10 @@ fn what_people_wrote_among_the_configurators_is_left_alone() {
     assert_eq!(configured(&tree), ["override://0.0.0.0/com.a.Demo?timeout=5"]);
 }
 
+fn value(tree: &Tree, at: &str, pointer: &str) -> Value {
+    json_of(tree.get(at).unwrap()).unwrap().pointer(pointer).cloned().unwrap_or(Value::Null)
+}
+
 #[test]
 fn an_instance_of_spring_cloud_shows_the_status_and_then_its_own_again_and_keeps_its_owner() {
     let (mut tree, session) = with_session();
@@ -135,19 +139,51 @@ fn an_instance_of_spring_cloud_shows_the_status_and_then_its_own_again_and_keeps
     put(&mut tree, session, at, SPRING);
     set_override(&mut tree, "o", "/services/app/*", r#""instance":"i","status":"out_of_service""#);
     settle(&mut tree);
-    let status = |tree: &Tree| spring_status(tree.get(at).unwrap()).unwrap();
-    assert_eq!(status(&tree), "OUT_OF_SERVICE");
+    let status = "/payload/metadata/instance_status";
+    assert_eq!(value(&tree, at, status), "OUT_OF_SERVICE");
     assert_eq!(tree.get(at).unwrap().ephemeral_owner(), Some(session));
-    assert_eq!(json_of(tree.get(at).unwrap()).unwrap()["payload"]["metadata"]["zone"], "a");
+    assert_eq!(value(&tree, at, "/payload/metadata/zone"), "a");
 
     // It registers again, and says itself that it is up.
     delete(&mut tree, at);
     settle(&mut tree);
     put(&mut tree, session, at, &SPRING.replace(r#""zone":"a""#, r#""instance_status":"UP""#));
     settle(&mut tree);
-    assert_eq!(status(&tree), "OUT_OF_SERVICE");
+    assert_eq!(value(&tree, at, status), "OUT_OF_SERVICE");
     delete(&mut tree, &path_of(Kind::Overrides, "o"));
     settle(&mut tree);
-    assert_eq!(status(&tree), "UP", "what it said itself");
-    assert!(tree.get(EFFECTS).unwrap().num_children() == 0);
+    assert_eq!(value(&tree, at, status), "UP", "what it said itself");
+    assert_eq!(tree.get(EFFECTS).unwrap().num_children(), 0);
+}
+
+#[test]
+fn a_provider_of_roost_stands_as_the_most_special_override_says_and_then_as_it_says_itself() {
+    let (mut tree, session) = with_session();
+    let at = "/services/web/providers/a";
+    put(&mut tree, session, at, r#"{"host":"10.0.0.5","port":80,"weight":70}"#);
+    set_override(&mut tree, "all", "/services/**", r#""weight":0,"labels":{"a/b":"c"}"#);
+    set_override(
+        &mut tree,
+        "web",
+        "/services/web/providers/*",
+        r#""weight":30,"status":"draining""#,
+    );
+    settle(&mut tree);
+    let shown =
+        |tree: &Tree| ["/weight", "/status", "/metadata/a~1b"].map(|it| value(tree, at, it));
+    assert_eq!(shown(&tree), [json!(30), json!("draining"), json!("c")]);
+    assert_eq!(tree.get(at).unwrap().ephemeral_owner(), Some(session));
+
+    delete(&mut tree, &path_of(Kind::Overrides, "web"));
+    settle(&mut tree);
+    assert_eq!(shown(&tree), [json!(0), Value::Null, json!("c")]);
+    // It replaces its data, as a registration that is repeated does.
+    let again = Data::new(br#"{"host":"10.0.0.5","port":80,"weight":55}"#);
+    apply(&mut tree, session, Op::SetOwn { path: path(at), data: Some(again) });
+    settle(&mut tree);
+    assert_eq!(value(&tree, at, "/weight"), 0);
+    delete(&mut tree, &path_of(Kind::Overrides, "all"));
+    settle(&mut tree);
+    assert_eq!(shown(&tree), [json!(55), Value::Null, Value::Null]);
+    assert_eq!(tree.get(EFFECTS).unwrap().num_children(), 0);
 }

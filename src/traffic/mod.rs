@@ -8,8 +8,8 @@
 //! address below a pattern. It is a TTL znode below [`TOMBSTONES`] whose *name* says all that decides, so that the tree
 //! looks one up by its name and parses nothing; its data is a note for people: who set it, and why.
 //!
-//! An *override* is a policy that says how an instance stands, whatever it says itself: [`overlaid`] lays those that hold over
-//! what it says. Nothing of it is written into the instance's znode here, so it survives that the instance registers again.
+//! An *override* is a policy that says how an instance stands, whatever it says itself ([`means`] says of whom). What it has
+//! changed in the tree, and what was there before, is an [`Effect`], noted in a znode below [`EFFECTS`].
 //!
 //! What it keeps to:
 //!
@@ -23,9 +23,11 @@
 //! business), and who may set one (the access control list of [`TOMBSTONES`] says so, as for any znode).
 
 mod claim;
+mod effect;
 mod overlay;
 mod tombstone;
 
 pub use claim::{Claim, claim};
-pub use overlay::{Standing, means, overlaid};
+pub use effect::{EFFECTS, Effect};
+pub use overlay::means;
 pub use tombstone::{TOMBSTONES, Tombstone, address_prefix, scope_of};

@@ -7,7 +7,7 @@ use crate::types::{PathError, ZnodePath};
 pub const TOMBSTONES: &str = "/roost/tombstones";
 
 /// What would end an element of a path, or be taken for an escape.
-const IN_NAME: AsciiSet = CONTROLS.add(b'/').add(b'%');
+pub(super) const IN_NAME: AsciiSet = CONTROLS.add(b'/').add(b'%');
 
 /// What may not be created while it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
