@@ -31,6 +31,7 @@ mod api_tests;
 mod authority;
 mod cluster;
 mod deregister;
+mod discovery;
 mod dto;
 mod error;
 mod extract;

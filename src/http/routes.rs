@@ -9,8 +9,8 @@ use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
-    cluster, deregister, multi, operation, overrides, policies, register, services, sessions,
-    watch, znodes,
+    cluster, deregister, discovery, multi, operation, overrides, policies, register, services,
+    sessions, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -39,6 +39,8 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(sessions::renew_session, sessions::close_session, sessions::get_session))
         .bounded(routes!(services::list_services))
         .bounded(routes!(services::get_service))
+        .bounded(routes!(discovery::prometheus_targets))
+        .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
         .bounded(routes!(register::deregister_provider))
         .bounded(routes!(register::register_consumer))

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::{Cluster, DigestAnswer, Member, MemberStatus};
 pub use registry::{
-    ClosedSession, Consumer, OpenedSession, Provider, Registered, Registration, RenewedSession,
-    Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions, Unparsable,
+    ClosedSession, Consumer, Drain, Drained, OpenedSession, Provider, Registered, Registration,
+    RenewedSession, Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions,
+    Unparsable,
 };
 pub use traffic::{Deregistered, Deregistration};
 pub use watch::{
