@@ -1,7 +1,7 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
 //! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`,
-//! `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
+//! `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node and the command line.
 
 pub mod batch;
 #[cfg(feature = "server")]
@@ -18,6 +18,8 @@ pub mod jute;
 pub mod limits;
 #[cfg(feature = "client")]
 pub mod registry;
+#[cfg(feature = "client")]
+pub mod sdk;
 pub mod session;
 pub mod tree;
 pub mod types;

@@ -177,6 +177,14 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// up with an error.
 pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// Instances that left a service without a word and that a subscriber of the SDK remembers in case all do. Beyond: the
+/// later ones are forgotten.
+pub const DEPARTED_INSTANCES_MAX: usize = 10_000;
+/// Instances of one service that the SDK probes at the same time. Beyond: they wait for each other.
+pub const PROBES_AT_ONCE_MAX: usize = 16;
+/// Services that one request for another program's service discovery may name. Beyond: 400.
+pub const DISCOVERY_SERVICES_MAX: usize = 1_000;
+
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// What sled may keep of the log in memory, bytes; not a hard bound.

@@ -7,6 +7,7 @@ use clap::{
     Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
+use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
 use crate::client::WatchKind;
@@ -109,6 +110,12 @@ pub enum Command {
     /// deregistered at once. When the registry is away the command goes on running. When roost itself is
     /// killed (-9) the command goes on running too, and the registration goes at the session's timeout.
     Run(RunArgs),
+    /// Write a file from a template and the present providers, again whenever these change.
+    ///
+    /// The template is in the language of Jinja; `service("web")` in it is the list of those providers that take
+    /// traffic, each with id, host, port, addr, weight, status and metadata, and `instances("web")` of all. The file
+    /// is replaced whole. Changes that come together are gathered before the command is executed.
+    Render(RenderArgs),
     /// An interactive shell with history and completion of paths.
     Shell,
     /// Put load on a running cluster and measure it.
@@ -450,23 +457,6 @@ pub struct JoinArgs {
     /// Leave it a learner.
     #[arg(long)]
     pub learner: bool,
-}
-
-/// See [`Command::Run`].
-#[derive(Debug, clap::Args)]
-pub struct RunArgs {
-    /// The service.
-    #[arg(long)]
-    pub service: String,
-    /// What to say of the provider.
-    #[command(flatten)]
-    pub instance: InstanceArgs,
-    /// How long the registration outlives this command when it cannot deregister.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
-    pub timeout_ms: u64,
-    /// The command and its arguments.
-    #[arg(last = true, required = true)]
-    pub command: Vec<std::ffi::OsString>,
 }
 
 /// See [`Command::Dev`].

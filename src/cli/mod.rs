@@ -15,6 +15,7 @@
 //! All verbs reach a cluster as any user does, over HTTP, and know nothing of where the leader is. Two commands
 //! work on a node itself: `serve` runs one, and `dump` reads what a stopped one has on its disk.
 
+pub mod agent;
 pub mod args;
 pub mod bench;
 mod cluster;
@@ -22,7 +23,6 @@ mod dev;
 mod dump;
 mod output;
 mod parse;
-mod run;
 mod service;
 mod session;
 mod shell;
@@ -112,7 +112,8 @@ pub async fn execute(args: Args) -> ExitCode {
     let Args { global, command } = args;
     let result = match command {
         Command::Verb(verb) => execute_single(verb, &global).await.map(|()| 0),
-        Command::Run(args) => run::execute(args, &global).await,
+        Command::Run(args) => agent::run::execute(args, &global).await,
+        Command::Render(args) => agent::render::execute(args, &global).await.map(|()| 0),
         Command::Shell => shell::execute(&global).await.map(|()| 0),
         Command::Bench(args) => bench::execute(args, &global).await.map(|()| 0),
         Command::Dev(args) => dev::execute(args, &global).await.map(|()| 0),

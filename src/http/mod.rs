@@ -30,6 +30,7 @@ mod answer;
 mod api_tests;
 mod authority;
 mod cluster;
+mod discovery;
 mod dto;
 mod error;
 mod extract;

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
-use super::{cluster, multi, operation, register, services, sessions, watch, znodes};
+use super::{cluster, discovery, multi, operation, register, services, sessions, watch, znodes};
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
 pub fn router(door: Door) -> Router {
@@ -36,6 +36,8 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(sessions::renew_session, sessions::close_session, sessions::get_session))
         .bounded(routes!(services::list_services))
         .bounded(routes!(services::get_service))
+        .bounded(routes!(discovery::prometheus_targets))
+        .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
         .bounded(routes!(register::deregister_provider))
         .bounded(routes!(register::register_consumer))

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::{Cluster, DigestAnswer, Member, MemberStatus};
 pub use registry::{
-    ClosedSession, Consumer, OpenedSession, Provider, Registered, Registration, RenewedSession,
-    Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions, Unparsable,
+    ClosedSession, Consumer, Drain, Drained, OpenedSession, Provider, Registered, Registration,
+    RenewedSession, Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions,
+    Unparsable,
 };
 pub use watch::{
     Change, ChangeKind, Reset, Snapshot, WatchEvent, WatchState, WatchedZnode, ZnodeChange,

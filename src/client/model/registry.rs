@@ -22,6 +22,9 @@ pub struct RenewedSession {
     pub session: String,
     /// It lives at least this long from the moment the request was sent, ms.
     pub timeout_ms: u64,
+    /// When the registry wishes to hear of it next, ms from now; a third of the timeout when it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_renew_ms: Option<u64>,
 }
 
 /// Answer of [`close_session`](crate::client::Client::close_session).
@@ -123,6 +126,26 @@ pub struct Registered {
     /// Its znode.
     pub path: String,
     /// The write's place in the order.
+    pub zxid: u64,
+}
+
+/// How to leave in good order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When the provider is removed at the latest, ms from now.
+    pub deadline_ms: u64,
+    /// `all_subscribers` to be answered when all have been told, or `none`.
+    pub wait: String,
+}
+
+/// Answer of [`drain`](crate::client::Client::drain).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// How many subscribers have been told.
+    pub notified: u64,
+    /// How many have not.
+    pub lagging: u64,
+    /// The change's place in the order.
     pub zxid: u64,
 }
 

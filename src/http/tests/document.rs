@@ -112,6 +112,7 @@ async fn answers_are_what_the_document_promises() {
         (&format!("PUT /v1/sessions/{id}"), "/v1/sessions/{session}"),
         ("GET /v1/services", "/v1/services"),
         ("GET /v1/services/web", "/v1/services/{name}"),
+        ("GET /v1/sd/prometheus?service=web,none", "/v1/sd/prometheus"),
         ("GET /v1/poll?watch=subtree:/", "/v1/poll"),
         ("GET /v1/poll?watch=subtree:/&since=0", "/v1/poll"),
         ("GET /v1/cluster", "/v1/cluster"),
