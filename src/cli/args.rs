@@ -10,6 +10,8 @@ use clap::{
 use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
+use super::policy::PolicyCommand;
+use super::traffic::{DeregisterArgs, OverrideCommand};
 use crate::client::WatchKind;
 use crate::client::model::{AclRule, Member};
 
@@ -193,6 +195,14 @@ pub enum Verb {
     /// One service.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Take out registrations by hand: dead ones, those of a host, of a session, or by their metadata.
+    Deregister(DeregisterArgs),
+    /// Policies: what is protected, and who may register what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Overrides: how instances stand, whatever they say themselves.
+    #[command(subcommand)]
+    Override(OverrideCommand),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.

@@ -57,15 +57,18 @@ impl HeldSession {
     }
 }
 
-/// Renews a session three times per timeout until the cluster says that it has expired.
+/// Renews a session three times per timeout, or as the cluster asks, until the cluster says that it has expired.
 async fn renew(client: Client, token: String, timeout_ms: u64) {
     let interval = Duration::from_millis(timeout_ms / 3);
     let client = client.with_timeout(interval.max(Duration::from_secs(1)));
-    let mut failures = 0;
+    let (mut failures, mut next) = (0, interval);
     loop {
-        sleep(if failures == 0 { interval } else { jittered(failures).min(interval) }).await;
+        sleep(if failures == 0 { next } else { jittered(failures).min(interval) }).await;
         match client.renew_session(&token).await {
-            Ok(_) => failures = 0,
+            Ok(renewed) => {
+                failures = 0;
+                next = renewed.next_renewal(interval);
+            }
             Err(error) if error.is("session_expired") => return,
             Err(_) => failures += 1,
         }

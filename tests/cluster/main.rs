@@ -5,6 +5,7 @@
 //! for the scenario, only what must *not* have happened before is checked, so a slow machine makes no test fail.
 
 mod backpressure;
+mod deregister;
 mod exactly_once;
 mod harness;
 mod leader_restore;
