@@ -1,8 +1,8 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
 //! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `policy`, `traffic`, `tree`, `watch`,
-//! `session`, `zkcli`, `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node
-//! and the command line.
+//! `session`, `zkcli`, `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node and
+//! the command line.
 
 pub mod batch;
 #[cfg(feature = "server")]

@@ -20,7 +20,7 @@ use roost::codec;
 use roost::tree::{Lifetime, Loader, Session, SnapshotWriter, Tree};
 use roost::types::{
     Acl, AclId, CreateMode, Data, Op, Origin, Outcome, Owner, Password, Perms, Reply, SessionId,
-    Stat, Txn, TxnTime, ZnodePath,
+    Stat, Txn, TxnTime, ZnodePath, Zxid,
 };
 
 /// Everything that can be seen of one znode.
