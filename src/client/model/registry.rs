@@ -23,11 +23,7 @@ pub struct RenewedSession {
     pub session: String,
     /// It lives at least this long from the moment the request was sent, ms.
     pub timeout_ms: u64,
-<<<<<<< HEAD
-    /// When the registry wishes to hear of it next, ms from now; a third of the timeout when it does not say.
-=======
     /// When the registry wishes to hear of it next, ms after the request was sent. `None` from a node that does not say.
->>>>>>> main
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_renew_ms: Option<u64>,
 }
