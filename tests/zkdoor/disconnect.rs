@@ -32,18 +32,18 @@ async fn a_session_whose_client_has_left_ends_after_its_grace_where_a_policy_say
     // A node that stood still for a second does not count what its clients do for a while: then it is tried again.
     for round in 0.. {
         assert!(round < 15, "the node never was well for as long as a session's timeout");
-        let mut connect = async |door: usize, path: &str| {
+        let connect = async |door: usize, path: &str| {
             let mut client = Client::connect(doors[door], fresh(TIMEOUT_MS)).await.unwrap();
-            client.ask(create(&format!("{path}/{round}-{door}"), 1)).await.unwrap();
+            client.ask(create(&format!("{path}-{round}-{door}"), 1)).await.unwrap();
             client
         };
-        let mut slow = connect(0, "/slow").await;
+        let mut slow = connect(0, "/slow/one").await;
         let mut quick = Vec::new();
         for door in 0..3 {
-            quick.push(connect(door, "/quick").await);
+            quick.push(connect(door, "/quick/one").await);
         }
         // One comes back through another node before its grace is over, and one stays.
-        let mut back = connect(1, "/quick-back").await;
+        let back = connect(1, "/quick/back").await;
         let sessions: Vec<_> = quick.iter().map(|client| client.session).collect();
         let lasting = slow.session;
         let again = back.again(0);
