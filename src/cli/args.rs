@@ -11,6 +11,7 @@ use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
 use super::policy::PolicyCommand;
+use super::session::SessionCommand;
 use super::traffic::{DeregisterArgs, OverrideCommand};
 use crate::client::WatchKind;
 use crate::client::model::{AclRule, Member};
@@ -364,34 +365,6 @@ impl From<KindArg> for WatchKind {
             KindArg::ChildrenData => WatchKind::ChildrenData,
         }
     }
-}
-
-/// See [`Verb::Session`].
-#[derive(Debug, Subcommand)]
-pub enum SessionCommand {
-    /// Open a session and print its token.
-    Open {
-        /// How long it lives without being renewed.
-        #[arg(long, default_value_t = 30_000)]
-        timeout_ms: u64,
-    },
-    /// Renew a session.
-    Renew {
-        /// Its token.
-        token: String,
-    },
-    /// Close a session; its ephemerals go.
-    Close {
-        /// Its token.
-        token: String,
-    },
-    /// List the sessions.
-    Ls,
-    /// Print a session and the paths of its ephemerals.
-    Show {
-        /// Its id, 0x….
-        session: String,
-    },
 }
 
 /// See [`Verb::Service`].

@@ -2,13 +2,41 @@
 
 use std::time::Duration;
 
+use clap::Subcommand;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Context;
-use super::args::SessionCommand;
 use super::output::{Failure, table};
 use crate::client::{Client, jittered};
+
+/// See [`Verb::Session`](super::args::Verb::Session).
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Open a session and print its token.
+    Open {
+        /// How long it lives without being renewed.
+        #[arg(long, default_value_t = 30_000)]
+        timeout_ms: u64,
+    },
+    /// Renew a session.
+    Renew {
+        /// Its token.
+        token: String,
+    },
+    /// Close a session; its ephemerals go.
+    Close {
+        /// Its token.
+        token: String,
+    },
+    /// List the sessions.
+    Ls,
+    /// Print a session and the paths of its ephemerals.
+    Show {
+        /// Its id, 0x….
+        session: String,
+    },
+}
 
 /// Timeout of a session that a command holds for itself, ms: short, so that a killed command is soon
 /// forgotten.

@@ -30,17 +30,6 @@ impl Client {
         self.with_session(token).send(&Call::write(Method::PUT, token_path(token)?)).await
     }
 
-    /// As [`renew_session`](Client::renew_session), for a client that renews so many times per timeout (2 to 10) instead of
-    /// 3: the answer says when next.
-    pub async fn renew_session_often(
-        &self,
-        token: &str,
-        misses: u32,
-    ) -> Result<RenewedSession, Error> {
-        let call = Call::write(Method::PUT, token_path(token)?).param("misses", Some(misses));
-        self.with_session(token).send(&call).await
-    }
-
     /// Closes the session of a token: its ephemerals are gone when this returns. Error: `session_expired`.
     pub async fn close_session(&self, token: &str) -> Result<ClosedSession, Error> {
         self.with_session(token).send(&Call::write(Method::DELETE, token_path(token)?)).await

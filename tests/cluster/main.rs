@@ -12,6 +12,7 @@ mod leader_restore;
 mod load;
 mod membership;
 mod ops;
+mod overrides;
 mod reads;
 mod sessions;
 mod snapshots;
