@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ap::{self, Form};
-use crate::fault::Kit;
+use crate::fault::{Kit, Net};
 use crate::history::load;
 use crate::history::registry::Noted;
 use crate::report;
@@ -94,6 +94,9 @@ struct RunArgs {
     /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
     #[arg(long, default_value = FAMILIES)]
     faults: String,
+    /// What is between the nodes.
+    #[arg(long, value_enum, default_value = "proxies")]
+    net: Net,
     /// A file with a schedule, instead of the one of the seed.
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -153,7 +156,7 @@ fn families(named: &str, seed: u64) -> Result<BTreeSet<Family>, String> {
     };
     // A run has one or the other: the seed decides.
     if families.contains(&Family::Clock) && families.contains(&Family::Rate) {
-        families.remove(if seed % 2 == 0 { &Family::Rate } else { &Family::Clock });
+        families.remove(if seed.is_multiple_of(2) { &Family::Rate } else { &Family::Clock });
     }
     for (family, why) in Kit::find(&families).lacking() {
         eprintln!("SKIPPED: no faults of the family {family}: {why}");
@@ -210,7 +213,8 @@ async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String>
             }
             println!("{} with the workload {} …", system.name(), workload_name(*workload));
             let result =
-                run(Arc::clone(system), &schedule, *workload, args.timeout, &args.out).await?;
+                run(Arc::clone(system), &schedule, *workload, args.timeout, args.net, &args.out)
+                    .await?;
             say(&result);
             results.push(result);
         }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::check::registry::{Distribution, Frame, Measures, measure};
 use crate::check::{Verdict, enough, monotonic, multi, wgl, witness};
 use crate::clock::Clock;
-use crate::fault::{Rig, Tormented, torment};
+use crate::fault::{Net, Rig, Tormented, torment};
 use crate::history::{Outcome, save};
 use crate::schedule::Schedule;
 use crate::target::{Cluster, System};
@@ -74,12 +74,13 @@ pub async fn run(
     schedule: &Schedule,
     workload: Workload,
     timeout_ms: u64,
+    net: Net,
     dir: &Path,
 ) -> Result<RunResult, String> {
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
-    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path())?;
+    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net)?;
     let starting =
-        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.environment());
+        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.surroundings());
     let mut cluster = starting.await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);

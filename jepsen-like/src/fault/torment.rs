@@ -84,11 +84,11 @@ pub async fn torment(
             torment.tend_until(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await?;
             let leader = torment.cluster.leader().await;
             torment.tend_until(at_ms).await?;
-            torment.begin(at, resolve(&step.fault, leader, schedule.nodes)).await?;
+            torment.begin(at, resolve(&step.fault, leader, schedule.nodes))?;
         } else {
             torment.tend_until(at_ms).await?;
             match is_begin {
-                true => torment.begin(at, step.fault.clone()).await?,
+                true => torment.begin(at, step.fault.clone())?,
                 false => torment.end(at).await?,
             }
         }
@@ -217,7 +217,7 @@ impl Torment<'_> {
         None
     }
 
-    async fn begin(&mut self, at: usize, fault: Fault) -> Result<(), String> {
+    fn begin(&mut self, at: usize, fault: Fault) -> Result<(), String> {
         let from_ms = self.clock.now_ms();
         if let Some(why) = self.objection(&fault) {
             let fault = format!("{fault} (passed over: {why})");
@@ -226,23 +226,12 @@ impl Torment<'_> {
         }
         let is_alone = self.active.is_empty();
         self.active.values_mut().for_each(|active| active.is_alone = false);
-        let before = match fault {
-            Fault::Clock { .. } | Fault::Rate { .. } => {
-                Some(Evidence::of_clock(one(&fault), self.cluster).await)
-            }
-            _ => None,
-        };
         self.cut_power(&fault)?;
         let evidence = Evidence::Known(false);
         self.active.insert(at, Active { fault: fault.clone(), from_ms, is_alone, evidence });
+        self.set_clocks(&fault)?;
         self.reconcile()?;
-        let evidence = match before {
-            Some(evidence) => {
-                self.set_clocks()?;
-                evidence
-            }
-            None => self.act(&fault).await?,
-        };
+        let evidence = self.act(&fault)?;
         if let Some(active) = self.active.get_mut(&at) {
             active.evidence = evidence;
         }
@@ -250,7 +239,7 @@ impl Torment<'_> {
     }
 
     /// Does what a fault is, beyond what [`Torment::reconcile`] does, and begins to observe it.
-    async fn act(&mut self, fault: &Fault) -> Result<Evidence, String> {
+    fn act(&mut self, fault: &Fault) -> Result<Evidence, String> {
         let node = one(fault);
         Ok(match fault {
             Fault::Kill(_) | Fault::KillAll => Evidence::Known(true),
@@ -286,8 +275,9 @@ impl Torment<'_> {
             | Fault::Bridge(_)
             | Fault::Ring
             | Fault::Delay { .. }
-            | Fault::Loss { .. } => Evidence::of_links(fault, self.cluster),
-            // Seen at their ends; those of clocks are observed from before their beginning on.
+            | Fault::Loss { .. } => Evidence::of_links(fault, self.cluster, self.rig),
+            Fault::Clock { .. } | Fault::Rate { .. } => Evidence::Clock(node),
+            // Seen at their ends.
             _ => Evidence::Known(false),
         })
     }
@@ -326,8 +316,7 @@ impl Torment<'_> {
         let Some(Active { fault, from_ms, is_alone, evidence }) = self.active.remove(&at) else {
             return Ok(());
         };
-        let lasted = Duration::from_millis(self.clock.now_ms() - from_ms);
-        let mut finding = evidence.judge(&fault, lasted, self.cluster, self.rig).await;
+        let mut finding = evidence.judge(&fault, self.cluster, self.rig).await;
         if self.undo(&fault)? {
             finding = Finding::Seen;
         }
@@ -341,7 +330,7 @@ impl Torment<'_> {
         }
         let until_ms = self.clock.now_ms();
         self.result.bands.push(Band { from_ms, until_ms, fault: fault.to_string() });
-        self.set_clocks()?;
+        self.set_clocks(&fault)?;
         self.reconcile()
     }
 
@@ -396,30 +385,35 @@ impl Torment<'_> {
         Ok(true)
     }
 
-    /// Makes each node's clock what the faults that are in force want.
-    fn set_clocks(&mut self) -> Result<(), String> {
-        let mut clocks: BTreeMap<u8, (i64, u16)> = BTreeMap::new();
-        for step in &self.schedule.steps {
-            if matches!(step.fault, Fault::Clock { .. } | Fault::Rate { .. }) {
-                clocks = (1..=self.schedule.nodes).map(|node| (node, (0, 100))).collect();
-            }
+    /// When a fault of clocks begins or ends, makes its node's clocks what the faults that are in force want.
+    fn set_clocks(&mut self, fault: &Fault) -> Result<(), String> {
+        let is_rate = matches!(fault, Fault::Rate { .. });
+        if !is_rate && !matches!(fault, Fault::Clock { .. }) {
+            return Ok(());
         }
-        for active in self.active.values() {
-            let Some(clock) = clocks.get_mut(&one(&active.fault)) else { continue };
+        let node = one(fault);
+        if is_rate {
+            // A monotonic clock never jumps, so a process has one rate from its start on.
+            self.cluster.kill(node);
+        }
+        let (mut ahead_ms, mut rate) = (0, 100);
+        for active in self.active.values().filter(|active| one(&active.fault) == node) {
             match active.fault {
-                Fault::Clock { ms, .. } => clock.0 += ms,
-                Fault::Rate { percent, .. } => clock.1 = percent,
+                Fault::Clock { ms, .. } => ahead_ms += ms,
+                Fault::Rate { percent, .. } => rate = percent,
                 _ => {}
             }
         }
-        clocks.into_iter().try_for_each(|(node, (ms, rate))| self.rig.set_clock(node, ms, rate))
+        self.rig.set_clock(node, ahead_ms, rate)
     }
 
     /// Makes links and processes what the faults that are in force want.
     fn reconcile(&mut self) -> Result<(), String> {
         let nodes = self.schedule.nodes;
         let faults = || self.active.values().map(|active| &active.fault);
-        self.cluster.links().set(Network::under(faults(), nodes));
+        let network = Network::under(faults(), nodes);
+        self.rig.set_links(&network)?;
+        self.cluster.links().set(network);
         let wanted = |is_so: fn(&Fault) -> bool| {
             faults().filter(|fault| is_so(fault)).flat_map(|fault| fault.nodes(nodes)).collect()
         };

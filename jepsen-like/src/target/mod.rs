@@ -15,7 +15,7 @@ pub use process::Process;
 pub use roost::Roost;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +66,11 @@ pub trait System: Send + Sync {
         None
     }
 
+    /// Returns whether its nodes listen at [`Place::host`], wherever that is.
+    fn can_live_elsewhere(&self) -> bool {
+        false
+    }
+
     /// Returns whether members can be removed and added while it runs, with the calls of roost's HTTP API.
     fn has_members(&self) -> bool {
         false
@@ -81,6 +86,8 @@ pub struct Place {
     pub id: u64,
     /// What it may write to.
     pub dir: PathBuf,
+    /// The address that it listens on.
+    pub host: Ipv4Addr,
     /// Its port for clients.
     pub http: u16,
     /// Its port for other nodes; a system that needs one only uses `http`.
@@ -98,6 +105,7 @@ impl Place {
             node,
             id: u64::from(node),
             dir: dir.join(format!("n{node}")),
+            host: Ipv4Addr::LOCALHOST,
             http: 0,
             peer: 0,
             peer_addr: String::new(),
@@ -110,14 +118,19 @@ impl Place {
         Member {
             node: self.id,
             peer_addr: self.peer_addr.clone(),
-            http_addr: format!("127.0.0.1:{}", self.http),
+            http_addr: self.addr(),
             zk_addr: None,
         }
     }
 
     /// Returns a client that reaches the node past all faults of the network, and does not wait for it.
     pub fn observer(&self) -> Result<Client, String> {
-        client(&format!("127.0.0.1:{}", self.http), Duration::from_millis(500))
+        client(&self.addr(), Duration::from_millis(500))
+    }
+
+    /// Returns where clients reach it past all faults of the network.
+    pub fn addr(&self) -> String {
+        format!("{}:{}", self.host, self.http)
     }
 }
 
@@ -127,8 +140,38 @@ pub fn client(endpoint: &str, timeout: Duration) -> Result<Client, String> {
     Ok(client.with_timeout(timeout).impatient())
 }
 
-/// Variables of a process's environment, names and values.
-pub type Environment = Vec<(String, String)>;
+/// What the processes of a node are started in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Variables of the environment.
+    pub variables: Vec<(String, String)>,
+    /// A command that runs the one behind it in its own place.
+    pub prefix: Vec<String>,
+    /// The address where the node is reached, by the others directly; without it, it is on this machine, behind proxies.
+    pub host: Option<Ipv4Addr>,
+}
+
+impl Surroundings {
+    /// Returns a command that does the same in here.
+    fn around(&self, command: Command) -> Command {
+        let mut whole = match &self.prefix[..] {
+            [] => command,
+            [program, arguments @ ..] => {
+                let mut whole = Command::new(program);
+                whole.args(arguments).arg(command.get_program()).args(command.get_args());
+                for (name, value) in command.get_envs() {
+                    match value {
+                        Some(value) => whole.env(name, value),
+                        None => whole.env_remove(name),
+                    };
+                }
+                whole
+            }
+        };
+        whole.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        whole
+    }
+}
 
 /// A running cluster.
 pub struct Cluster {
@@ -136,8 +179,7 @@ pub struct Cluster {
     places: Vec<Place>,
     processes: BTreeMap<u8, Process>,
     pids: Arc<Mutex<BTreeMap<u8, u32>>>,
-    /// What each node's processes are started with.
-    environment: BTreeMap<u8, Environment>,
+    surroundings: BTreeMap<u8, Surroundings>,
     links: Links,
     /// In front of each node, for the other nodes.
     _between: Vec<Proxy>,
@@ -147,13 +189,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a new cluster below a directory and returns when all of its nodes serve. Each node's processes get these
-    /// variables of the environment.
+    /// Starts a new cluster below a directory and returns when all of its nodes serve, each in these surroundings.
     pub async fn start(
         system: Arc<dyn System>,
         nodes: u8,
         dir: &Path,
-        environment: BTreeMap<u8, Environment>,
+        surroundings: BTreeMap<u8, Surroundings>,
     ) -> Result<Cluster, String> {
         let ports = Ports::reserve()?;
         let links = Links::default();
@@ -162,16 +203,22 @@ impl Cluster {
         let (mut between, mut doors, mut places) = (Vec::new(), BTreeMap::new(), Vec::new());
         for node in 1..=nodes {
             let (http, peer) = (ports.get(2 * node - 2), ports.get(2 * node - 1));
-            let source = Source::Nodes(Arc::clone(&pids));
-            let port = if system.has_one_port() { http } else { peer };
-            let proxy = Proxy::start(&links, source, node, local(port)).await.map_err(failed)?;
-            let peer_addr = proxy.addr().to_string();
-            between.push(proxy);
+            let elsewhere = surroundings.get(&node).and_then(|around| around.host);
+            let host = elsewhere.unwrap_or(Ipv4Addr::LOCALHOST);
+            let peer_port = if system.has_one_port() { http } else { peer };
+            let direct = SocketAddr::from((host, peer_port));
+            let mut peer_addr = direct.to_string();
+            if elsewhere.is_none() {
+                let source = Source::Nodes(Arc::clone(&pids));
+                let proxy = Proxy::start(&links, source, node, direct).await.map_err(failed)?;
+                peer_addr = proxy.addr().to_string();
+                between.push(proxy);
+            }
             for site in 1..=nodes {
-                let proxy = Proxy::start(&links, Source::Site(site), node, local(http));
+                let proxy = Proxy::start(&links, Source::Site(site), node, (host, http).into());
                 doors.insert((site, node), proxy.await.map_err(failed)?);
             }
-            let place = Place { http, peer, peer_addr, ..Place::below(dir, node) };
+            let place = Place { host, http, peer, peer_addr, ..Place::below(dir, node) };
             let failed = |err| format!("{}: {err}", place.dir.display());
             std::fs::create_dir_all(&place.dir).map_err(failed)?;
             places.push(place);
@@ -189,7 +236,7 @@ impl Cluster {
             places,
             processes,
             pids,
-            environment,
+            surroundings,
             links,
             _between,
             doors,
@@ -242,10 +289,11 @@ impl Cluster {
     /// Starts a node that does not run, with whatever is in its directory.
     pub fn start_node(&mut self, node: u8) -> Result<(), String> {
         let place = self.place(node)?;
-        let mut command = self.system.command(place)?;
-        command.envs(
-            self.environment.get(&node).into_iter().flatten().map(|(name, value)| (name, value)),
-        );
+        let command = self.system.command(place)?;
+        let command = match self.surroundings.get(&node) {
+            Some(surroundings) => surroundings.around(command),
+            None => command,
+        };
         let process = Process::spawn(command, &place.dir.join("log"))?;
         self.pids.lock().unwrap_or_else(PoisonError::into_inner).insert(node, process.pid());
         self.processes.insert(node, process);
@@ -305,10 +353,6 @@ impl Cluster {
         let processes = self.processes.iter_mut();
         processes.filter_map(|(node, process)| Some((*node, process.ended()?))).collect()
     }
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Asks until the answer is yes.
