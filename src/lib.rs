@@ -5,6 +5,8 @@
 
 pub mod batch;
 #[cfg(feature = "server")]
+pub mod blocking;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
@@ -26,6 +28,8 @@ pub mod zkcli;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod latest;
 #[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]

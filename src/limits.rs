@@ -189,10 +189,6 @@ pub const WAL_QUEUE_JOBS_MAX: usize = 4096;
 pub const WAL_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes that one commit of the log gathers from the queue; a single larger job is committed alone.
 pub const WAL_COMMIT_BYTES_MAX: usize = 4 << 20;
-/// Purged chunks of the log that a commit removes along the way, beyond as many as it adds.
-pub const SWEEP_CHUNKS_PER_COMMIT: usize = 2;
-/// Purged chunks of the log that are removed at once when nothing else is to be written.
-pub const SWEEP_CHUNKS_AT_REST: usize = 8;
 /// Bytes of a snapshot that are handed to the store at once.
 pub const SNAPSHOT_BATCH_BYTES_MAX: usize = 1 << 20;
 

@@ -13,12 +13,15 @@ use crate::fault::{Kit, Net};
 use crate::history::load;
 use crate::history::registry::Noted;
 use crate::report;
-use crate::run::{RunResult, Workload, run, workload_name};
+use crate::run::{RunResult, run};
 use crate::schedule::{Family, Schedule, parse_ms};
-use crate::target::{ApRegistry, Roost, System};
+use crate::target::{ApRegistry, Etcd, Roost, System, ZooKeeper};
+use crate::workload::Workload;
 
 /// What every comparison is made of unless other targets are named.
-const TARGETS: &str = "roost,ap-described,ap-careful";
+const TARGETS: [&str; 5] = ["roost", "ap-described", "ap-careful", "zookeeper", "etcd"];
+/// All that there are.
+const ALL_TARGETS: &str = "roost, roost-zk, ap-described, ap-careful, zookeeper, etcd";
 
 /// What schedules are drawn from unless other families are named.
 const FAMILIES: &str = "network,process";
@@ -72,12 +75,13 @@ enum Verb {
 
 #[derive(Args)]
 struct RunArgs {
-    /// Names, separated by commas: roost, ap-described, ap-careful.
-    #[arg(long, default_value = TARGETS, value_delimiter = ',')]
+    /// Names, separated by commas: roost, roost-zk, ap-described, ap-careful, zookeeper, etcd. By default all but
+    /// roost-zk that are installed and have what the workload needs.
+    #[arg(long, value_delimiter = ',')]
     target: Vec<String>,
-    /// What the clients do.
-    #[arg(long, value_enum, default_value = "registry")]
-    workload: Workload,
+    /// What the clients do; several, separated by commas, one after another.
+    #[arg(long, value_enum, default_value = "registry", value_delimiter = ',')]
+    workload: Vec<Workload>,
     /// What schedule and workload are made from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -90,6 +94,9 @@ struct RunArgs {
     /// Timeout of sessions.
     #[arg(long, default_value = "3s", value_parser = parse_ms)]
     timeout: u64,
+    /// ZooKeeper's tickTime; its servers give each other up after four ticks.
+    #[arg(long, default_value = "500ms", value_parser = parse_ms)]
+    zk_tick: u64,
     /// Families of faults that the schedule is drawn from, separated by commas: network, process, clock, rate, fsync,
     /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
     #[arg(long, default_value = FAMILIES)]
@@ -128,10 +135,7 @@ pub fn main() -> ExitCode {
 
 async fn obey(command: Command) -> Result<bool, String> {
     match command.verb {
-        Verb::Run(args) => {
-            let workload = args.workload;
-            run_all(&args, &[workload]).await
-        }
+        Verb::Run(args) => run_all(&args, &args.workload).await,
         Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
         Verb::Schedule { seed, nodes, duration, faults } => {
             print!("{}", Schedule::generate(seed, nodes, duration, &families(&faults, seed)?));
@@ -183,7 +187,7 @@ fn system(name: &str, args: &RunArgs) -> Result<Arc<dyn System>, String> {
     match name {
         "ap-described" => ap(Form::Described),
         "ap-careful" => ap(Form::Careful),
-        "roost" => {
+        "roost" | "roost-zk" => {
             let program = args.roost.clone().unwrap_or_else(|| own.with_file_name("roost"));
             if !program.is_file() {
                 let path = program.display();
@@ -191,16 +195,40 @@ fn system(name: &str, args: &RunArgs) -> Result<Arc<dyn System>, String> {
                     "{path} is not there: build it with `cargo build`, or say --roost"
                 ));
             }
-            Ok(Arc::new(Roost { program }))
+            Ok(Arc::new(Roost { program, is_zk: name == "roost-zk" }))
         }
-        _ => Err(format!("{name:?} is no target: expected some of {TARGETS}")),
+        "zookeeper" => match ZooKeeper::missing() {
+            Some(why) => Err(why),
+            None => Ok(Arc::new(ZooKeeper { tick_ms: args.zk_tick })),
+        },
+        "etcd" => match Etcd::missing() {
+            Some(why) => Err(why),
+            None => Ok(Arc::new(Etcd)),
+        },
+        _ => Err(format!("{name:?} is no target: expected some of {ALL_TARGETS}")),
     }
+}
+
+/// Returns the targets that were named, or else those that are installed.
+fn systems(args: &RunArgs) -> Result<Vec<Arc<dyn System>>, String> {
+    if !args.target.is_empty() {
+        return args.target.iter().map(|name| system(name, args)).collect();
+    }
+    let is_rival = |name: &str| matches!(name, "zookeeper" | "etcd");
+    let mut systems = Vec::new();
+    for name in TARGETS {
+        match system(name, args) {
+            Ok(system) => systems.push(system),
+            Err(why) if is_rival(name) => println!("{name} is left out: {why}"),
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(systems)
 }
 
 async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String> {
     let schedule = schedule(args)?;
-    let systems: Vec<Arc<dyn System>> =
-        args.target.iter().map(|name| system(name, args)).collect::<Result<_, _>>()?;
+    let systems = systems(args)?;
     let failed = |err: std::io::Error| format!("{}: {err}", args.out.display());
     std::fs::create_dir_all(&args.out).map_err(failed)?;
     std::fs::write(args.out.join("schedule.txt"), schedule.to_string()).map_err(failed)?;
@@ -208,10 +236,10 @@ async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String>
     let mut results = Vec::new();
     for workload in workloads {
         for system in &systems {
-            if *workload == Workload::Register && !system.is_linearizable() {
+            if (workloads.len() > 1 || args.target.is_empty()) && !system.runs(*workload) {
                 continue;
             }
-            println!("{} with the workload {} …", system.name(), workload_name(*workload));
+            println!("{} with the workload {} …", system.name(), workload.name());
             let result =
                 run(Arc::clone(system), &schedule, *workload, args.timeout, args.net, &args.out)
                     .await?;
@@ -234,8 +262,12 @@ fn say(result: &RunResult) {
             measures.calls, measures.failed_first, measures.failed_all, measures.lost
         );
     }
+    for (name, figure) in &result.figures {
+        println!("  {name}: {figure}");
+    }
     for (name, verdict) in &result.verdicts {
-        println!("  {name}: {verdict:?}");
+        let remark = if result.unpromised.contains(name) { " (not promised)" } else { "" };
+        println!("  {name}{remark}: {verdict:?}");
     }
 }
 

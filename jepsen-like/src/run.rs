@@ -8,34 +8,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::check::registry::{Distribution, Frame, Measures, measure};
-use crate::check::{Verdict, enough, monotonic, multi, wgl, witness};
+use crate::check::Verdict;
+use crate::check::registry::{Distribution, Frame, Measures};
 use crate::clock::Clock;
+use crate::door::Door;
 use crate::fault::{Net, Rig, Tormented, torment};
-use crate::history::{Outcome, save};
+use crate::history::save;
+use crate::judge;
 use crate::schedule::Schedule;
 use crate::target::{Cluster, System};
-use crate::workload::{World, register, registry};
+use crate::workload::{Workload, World, lock, register, registry, session, set, watch};
 
 pub use crate::fault::Band;
 
-/// Fewer answered requests than this per second of a run say nothing.
-const ANSWERED_PER_SECOND_MIN: usize = 3;
 /// How long nodes may take to agree after a run.
 const AGREE_ATTEMPTS: u32 = 200;
 /// How often timers are checked, ms.
 const LAG_INTERVAL_MS: u64 = 50;
 const AGREE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What the clients of a run do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Workload {
-    /// Providers and consumers; on every registry.
-    Registry,
-    /// Linearizable registers; on what promises them.
-    Register,
-}
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +46,12 @@ pub struct RunResult {
     pub requests: (usize, usize, usize),
     /// What the checkers say, by their names.
     pub verdicts: BTreeMap<String, Verdict>,
+    /// Those verdicts that the system does not promise: shown, and no failure.
+    #[serde(default)]
+    pub unpromised: BTreeSet<String>,
+    /// Other figures of the run, by their names.
+    #[serde(default)]
+    pub figures: BTreeMap<String, f64>,
     /// How late timers of this program were, ms: on a machine that is too busy, times measure the machine.
     pub timer_lag_ms: Distribution,
 }
@@ -63,7 +59,9 @@ pub struct RunResult {
 impl RunResult {
     /// Returns whether every promise of the system was kept, for certain.
     pub fn is_good(&self) -> bool {
-        self.verdicts.values().all(Verdict::is_ok)
+        let mut promised =
+            self.verdicts.iter().filter(|(name, _)| !self.unpromised.contains(*name));
+        promised.all(|(_, verdict)| verdict.is_ok())
     }
 }
 
@@ -77,6 +75,9 @@ pub async fn run(
     net: Net,
     dir: &Path,
 ) -> Result<RunResult, String> {
+    if !system.runs(workload) {
+        return Err(format!("{} has not what {} needs", system.name(), workload.name()));
+    }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
     let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net)?;
     let starting =
@@ -84,11 +85,7 @@ pub async fn run(
     let mut cluster = starting.await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);
-    let places = cluster.places().to_vec();
-    let name = format!("{}-{}", system.name(), workload_name(workload));
-    let history = dir.join(format!("{name}.jsonl"));
-    let saved =
-        |result: std::io::Result<()>| result.map_err(|err| format!("{}: {err}", history.display()));
+    let history = dir.join(format!("{}-{}.jsonl", system.name(), workload.name()));
     let mut result = RunResult {
         target: system.name(),
         workload,
@@ -105,32 +102,20 @@ pub async fn run(
         measures: None,
         requests: (0, 0, 0),
         verdicts: BTreeMap::new(),
+        unpromised: system.unpromised().iter().map(|name| (*name).to_owned()).collect(),
+        figures: BTreeMap::new(),
         timer_lag_ms: Distribution::default(),
     };
     let lag = tokio::spawn(timer_lag(clock, schedule.duration_ms));
-    let tormenting = torment(&mut cluster, &mut rig, schedule, clock);
-    match workload {
-        Workload::Registry => {
-            let (events, tormented) = tokio::join!(registry::run(&world, &places), tormenting);
-            let events = events?;
-            judge_faults(tormented?, &mut result);
-            saved(save(&history, &events))?;
-            judge_registry(&events, &mut result);
-        }
-        Workload::Register => {
-            let (recorded, tormented) = tokio::join!(register::run(&world), tormenting);
-            let recorded = recorded?;
-            judge_faults(tormented?, &mut result);
-            saved(save(&history, &recorded.history))?;
-            judge_register(&recorded, schedule, &mut result);
-        }
-    }
+    let observers = cluster.observers()?;
+    let faults = torment(&mut cluster, &mut rig, schedule, clock);
+    work(&world, observers, faults, &history, &mut result).await?;
     result.timer_lag_ms = lag.await.map_err(|err| format!("a task failed: {err}"))?;
     let ended = cluster.ended();
     let ended = ended.iter().map(|(node, why)| format!("node {node} ended by itself: {why}"));
     result.verdicts.insert("nodes keep running".into(), Verdict::of(ended.collect()));
-    if system.is_linearizable() {
-        result.verdicts.insert("nodes agree".into(), agree(&cluster).await?);
+    if let Some(verdict) = agree(&cluster).await {
+        result.verdicts.insert("nodes agree".into(), verdict);
     }
     Ok(result)
 }
@@ -147,84 +132,80 @@ async fn timer_lag(clock: Clock, end_ms: u64) -> Distribution {
     Distribution::of(lags)
 }
 
-/// Returns the name of a workload in file names and on the command line.
-pub fn workload_name(workload: Workload) -> &'static str {
-    match workload {
-        Workload::Registry => "registry",
-        Workload::Register => "register",
-    }
-}
-
-fn judge_faults(tormented: Tormented, result: &mut RunResult) {
-    let Tormented { bands, breaches, unseen } = tormented;
-    result.bands = bands;
-    result.verdicts.insert("nodes come through their faults".into(), Verdict::of(breaches));
-    let acted = match unseen.is_empty() {
-        true => Verdict::Ok,
-        false => Verdict::Unknown(format!("not seen to act: {}", unseen.join(", "))),
-    };
-    result.verdicts.insert("faults acted".into(), acted);
-}
-
-fn judge_registry(events: &[crate::history::registry::Noted], result: &mut RunResult) {
-    use crate::history::registry::{Answered, Event};
-    for noted in events {
-        if let Event::Asked { result: answer, .. } = noted.what {
-            match answer {
-                Answered::Ok | Answered::Refused => result.requests.0 += 1,
-                Answered::Failed => result.requests.1 += 1,
-                Answered::Unknown => result.requests.2 += 1,
-            }
+/// Runs the clients of a workload while the faults happen, keeps what they saw in a file, and judges it.
+async fn work(
+    world: &World,
+    observers: Vec<Arc<dyn Door>>,
+    faults: impl Future<Output = Result<Tormented, String>>,
+    history: &Path,
+    result: &mut RunResult,
+) -> Result<(), String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", history.display());
+    match result.workload {
+        Workload::Registry => {
+            let (events, tormented) = tokio::join!(registry::run(world, observers), faults);
+            let events = events?;
+            judge::faults(tormented?, result);
+            save(history, &events).map_err(failed)?;
+            judge::registry(&events, result);
+        }
+        Workload::Register | Workload::Multi | Workload::Monotonic => {
+            let mix = match result.workload {
+                Workload::Multi => register::Mix::Multi,
+                Workload::Monotonic => register::Mix::Monotonic,
+                _ => register::Mix::All,
+            };
+            let (recorded, tormented) = tokio::join!(register::run(world, mix), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, &recorded.history).map_err(failed)?;
+            judge::register(&recorded, result);
+        }
+        Workload::Set => {
+            let (recorded, tormented) = tokio::join!(set::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, std::slice::from_ref(&recorded)).map_err(failed)?;
+            judge::set(&recorded, result);
+        }
+        Workload::Lock => {
+            let (recorded, tormented) = tokio::join!(lock::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, &recorded.held).map_err(failed)?;
+            judge::lock(&recorded, result);
+        }
+        Workload::Session => {
+            let (recorded, tormented) = tokio::join!(session::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, &recorded.lives).map_err(failed)?;
+            judge::session(&recorded, result);
+        }
+        Workload::Watch => {
+            let (recorded, tormented) = tokio::join!(watch::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, std::slice::from_ref(&recorded)).map_err(failed)?;
+            judge::watch(&recorded, result);
         }
     }
-    let measures = measure(events, &result.frame);
-    let seconds = (result.frame.end_us / 1_000_000) as usize;
-    let too_little = result.requests.0 < seconds * ANSWERED_PER_SECOND_MIN || measures.calls == 0;
-    let verdict = match too_little {
-        true => Verdict::Unknown("too little happened to say anything".into()),
-        false => Verdict::Ok,
-    };
-    result.verdicts.insert("enough happened".into(), verdict);
-    result.measures = Some(measures);
+    Ok(())
 }
 
-fn judge_register(recorded: &register::Recorded, schedule: &Schedule, result: &mut RunResult) {
-    let register::Recorded { history, monotonic: processes } = recorded;
-    let count = |is: fn(&Outcome<_>) -> bool| history.iter().filter(|op| is(&op.outcome)).count();
-    result.requests = (
-        count(|outcome| matches!(outcome, Outcome::Ok(_))),
-        count(|outcome| matches!(outcome, Outcome::Failed(_))),
-        count(|outcome| matches!(outcome, Outcome::Unknown(_))),
-    );
-    let seconds = (schedule.duration_ms / 1_000) as usize;
-    let verdicts = [
-        ("enough happened", enough(history, seconds * ANSWERED_PER_SECOND_MIN)),
-        ("one history in zxid order (witness)", witness::check(history)),
-        ("each key is linearizable (search)", wgl::check(history)),
-        ("transactions are whole", multi::check(history)),
-        ("no client's view goes back", monotonic::check(history, processes)),
-    ];
-    for (name, verdict) in verdicts {
-        result.verdicts.insert(name.into(), verdict);
-    }
-}
-
-/// Compares the nodes' digests, as soon as all stand at one zxid.
-async fn agree(cluster: &Cluster) -> Result<Verdict, String> {
+/// Compares the nodes' states, as soon as all stand at one zxid; `None` when the system does not show them.
+async fn agree(cluster: &Cluster) -> Option<Verdict> {
     for _ in 0..AGREE_ATTEMPTS {
-        let mut answers = Vec::new();
-        for place in cluster.places() {
-            answers.extend(place.observer()?.digest().await.ok());
-        }
-        let zxids: BTreeSet<u64> = answers.iter().map(|answer| answer.zxid).collect();
-        if answers.len() == cluster.places().len() && zxids.len() == 1 {
-            let digests: BTreeSet<&String> = answers.iter().map(|answer| &answer.digest).collect();
-            return Ok(match digests.len() {
+        let digests = cluster.system().digests(cluster.places()).await?;
+        let zxids: BTreeSet<u64> = digests.iter().map(|(zxid, _)| *zxid).collect();
+        if digests.len() == cluster.places().len() && zxids.len() == 1 {
+            let different: BTreeSet<&String> = digests.iter().map(|(_, digest)| digest).collect();
+            return Some(match different.len() {
                 1 => Verdict::Ok,
-                _ => Verdict::of(vec![format!("the nodes' states differ: {answers:?}")]),
+                _ => Verdict::of(vec![format!("the nodes' states differ: {digests:?}")]),
             });
         }
         sleep(AGREE_INTERVAL).await;
     }
-    Ok(Verdict::Unknown("the nodes did not come to one zxid in time".into()))
+    Some(Verdict::Unknown("the nodes did not come to one zxid in time".into()))
 }

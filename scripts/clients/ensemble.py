@@ -12,6 +12,7 @@ SIGTERM or its stdin ends. The servers end with it, even if it is killed with -9
     ROOST_HTTP     addresses of the HTTP doors; empty for ZooKeeper, which has none
     ROOST_AGAINST  roost or zookeeper
     ROOST_SUPER    name and password, joined by a colon, of the super user
+    ROOST_SPARE    the line of server 4, which is configured but neither started nor a member
     ROOST_CONTROL  address of the control port
 
 Control: `POST /kill?server=N` (with -9; answers when the process is gone), `/spawn` (starts it), `/start` (starts it
@@ -33,6 +34,7 @@ import os
 import pathlib
 import random
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -43,6 +45,8 @@ import urllib.parse
 
 HOST = "127.0.0.1"
 SERVERS = (1, 2, 3)
+# Not a member until somebody asks for it.
+SPARE = 4
 SUPER = "super:sesame"
 # How long a server may take to serve. Not what it takes: that is a second or two.
 SERVE_S = 60
@@ -94,10 +98,11 @@ class Ensemble:
         self.defaults = defaults
         self.dir = pathlib.Path(directory).resolve()
         self.processes = {}
-        ports = free_ports(9)
-        self.client_ports = dict(zip(SERVERS, ports[:3]))
-        self.second_ports = dict(zip(SERVERS, ports[3:6]))
-        self.third_ports = dict(zip(SERVERS, ports[6:]))
+        numbers = (*SERVERS, SPARE)
+        ports = free_ports(3 * len(numbers))
+        self.client_ports = dict(zip(numbers, ports[0::3]))
+        self.second_ports = dict(zip(numbers, ports[1::3]))
+        self.third_ports = dict(zip(numbers, ports[2::3]))
 
     def home(self, server):
         return self.dir / str(server)
@@ -125,16 +130,17 @@ class Ensemble:
             time.sleep(0.05)
 
     def start_all(self):
-        for server in SERVERS:
+        for server in (*SERVERS, SPARE):
             self.home(server).mkdir(parents=True)
             self.configure(server)
+        for server in SERVERS:
             self.spawn(server)
         self.unite()
         for server in SERVERS:
             self.wait_until_serving(server)
 
     def respawn(self, server):
-        if self.processes[server].poll() is not None:
+        if server not in self.processes or self.processes[server].poll() is not None:
             self.spawn(server)
 
     def start(self, server):
@@ -180,10 +186,7 @@ class ZooKeeper(Ensemble):
         home = self.home(server)
         (home / "data").mkdir()
         (home / "data/myid").write_text(f"{server}\n")
-        members = [
-            f"server.{n}={HOST}:{self.second_ports[n]}:{self.third_ports[n]};{HOST}:{self.client_ports[n]}"
-            for n in SERVERS
-        ]
+        members = [self.line(n) for n in sorted({*SERVERS, server})]
         (home / "zoo.cfg.dynamic").write_text("\n".join(members) + "\n")
         lines = [
             # There is no default of these; the values are those of the example that ZooKeeper comes with.
@@ -199,6 +202,10 @@ class ZooKeeper(Ensemble):
             "",
         ]
         (home / "zoo.cfg").write_text("\n".join(lines))
+
+    def line(self, server):
+        second, third = self.second_ports[server], self.third_ports[server]
+        return f"server.{server}={HOST}:{second}:{third};{HOST}:{self.client_ports[server]}"
 
     def command(self, server):
         return [
@@ -261,6 +268,10 @@ class Roost(Ensemble):
             "",
         ]
         (home / "node.toml").write_text("\n".join(lines))
+
+    def line(self, server):
+        peer, http_port = self.third_ports[server], self.second_ports[server]
+        return f"server.{server}={HOST}:{peer}:{http_port};{HOST}:{self.client_ports[server]}"
 
     def command(self, server):
         return [str(self.binary), "serve", "--config", str(self.home(server) / "node.toml")]
@@ -363,11 +374,12 @@ def write_env(ensemble, port):
         "ROOST_HTTP": ensemble.http_addresses(),
         "ROOST_AGAINST": ensemble.kind,
         "ROOST_SUPER": SUPER,
+        "ROOST_SPARE": ensemble.line(SPARE),
         "ROOST_CONTROL": f"{HOST}:{port}",
     }
     pids = " ".join(str(process.pid) for process in ensemble.processes.values())
     (ensemble.dir / "pids").write_text(pids + "\n")
-    text = "".join(f"export {name}={value}\n" for name, value in variables.items())
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     part = ensemble.dir / "env.part"
     part.write_text(text)
     part.rename(ensemble.dir / "env")

@@ -10,7 +10,7 @@ use clap::{
 use super::bench::args::BenchArgs;
 use super::parse;
 use crate::client::WatchKind;
-use crate::client::model::Member;
+use crate::client::model::{AclRule, Member};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -79,6 +79,16 @@ pub struct GlobalArgs {
         default_value = "http://127.0.0.1:8081,http://127.0.0.1:8082,http://127.0.0.1:8083"
     )]
     pub endpoint: Vec<String>,
+    /// Who you are: the name and password that access control lists know you by.
+    #[arg(
+        long,
+        global = true,
+        env = "ROOST_AUTH",
+        hide_env_values = true,
+        value_name = "NAME:PASSWORD",
+        value_parser = parse::credentials
+    )]
+    pub auth: Option<(String, String)>,
     /// Print JSON: one document for each result, errors as {"code", "message"} on stderr.
     #[arg(long, global = true)]
     pub json: bool,
@@ -156,6 +166,16 @@ pub enum Verb {
         /// The znode.
         path: String,
     },
+    /// Print the access control list of a znode.
+    Getacl {
+        /// Print the znode's stat too.
+        #[arg(short)]
+        stat: bool,
+        /// The znode.
+        path: String,
+    },
+    /// Replace the access control list of a znode.
+    Setacl(SetAclArgs),
     /// Print the changes of a path as they happen.
     Watch(WatchArgs),
     /// Sessions.
@@ -233,6 +253,19 @@ pub struct SetArgs {
     pub data: String,
 }
 
+/// See [`Verb::Setacl`].
+#[derive(Debug, clap::Args)]
+pub struct SetAclArgs {
+    /// Only if this is the present version of the list.
+    #[arg(short = 'v', value_name = "N")]
+    pub aversion: Option<i32>,
+    /// The znode.
+    pub path: String,
+    /// The rules, joined by commas, e.g. world:anyone:r,digest:ann:HASH:cdrwa.
+    #[arg(required = true, value_name = "SCHEME:ID:PERMS", value_delimiter = ',')]
+    pub acl: Vec<AclRule>,
+}
+
 /// See [`Verb::Create`].
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("lifetime").args(["ephemeral", "container", "ttl_ms"]))]
@@ -260,6 +293,9 @@ pub struct CreateArgs {
     /// The data.
     #[arg(default_value = "", allow_hyphen_values = true)]
     pub data: String,
+    /// Its access control list; open to everyone when left out.
+    #[arg(long, value_name = "SCHEME:ID:PERMS", value_delimiter = ',')]
+    pub acl: Vec<AclRule>,
 }
 
 /// See [`Verb::Rm`].

@@ -40,6 +40,17 @@ use session::HeldSession;
 
 use crate::client::Client;
 
+impl GlobalArgs {
+    /// Returns the client that these options describe.
+    fn client(&self) -> Result<Client, Failure> {
+        let client = Client::new(self.endpoint.clone())?.with_timeout(self.timeout);
+        Ok(match &self.auth {
+            Some((name, password)) => client.with_credentials(name, password),
+            None => client,
+        })
+    }
+}
+
 /// What a verb works with.
 #[derive(Debug)]
 pub struct Context {
@@ -54,7 +65,7 @@ pub struct Context {
 impl Context {
     /// Returns the context of one command.
     pub fn new(global: &GlobalArgs) -> Result<Context, Failure> {
-        let client = Client::new(global.endpoint.clone())?.with_timeout(global.timeout);
+        let client = global.client()?;
         Ok(Context { client, output: Output { json: global.json }, held: None, is_shell: false })
     }
 
@@ -137,6 +148,8 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Create(args) => znode::create(context, &args).await,
         Verb::Rm(args) => znode::rm(context, &args).await,
         Verb::Stat { path } => znode::stat(context, &path).await,
+        Verb::Getacl { stat, path } => znode::get_acl(context, &path, stat).await,
+        Verb::Setacl(args) => znode::set_acl(context, &args).await,
         Verb::Watch(args) => watch::execute(context, &args).await,
         Verb::Session(command) => session::execute(context, &command).await,
         Verb::Services => service::list(context).await,

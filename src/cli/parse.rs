@@ -22,6 +22,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads `NAME:PASSWORD`; the password may contain colons.
+pub(super) fn credentials(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once(':').ok_or("expected NAME:PASSWORD")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
 /// Reads a zxid, decimal or hex with `0x`.
 pub(super) fn zxid(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {

@@ -27,7 +27,7 @@ const EXIT_NOT_STARTED: u8 = 127;
 
 /// Runs the command and returns its exit code, or 128 + the signal that ended it.
 pub(super) async fn execute(args: RunArgs, global: &GlobalArgs) -> Result<u8, Failure> {
-    let client = Client::new(global.endpoint.clone())?.with_timeout(global.timeout);
+    let client = global.client()?;
     let registration = Registration::from(&args.instance);
     let mut signals = Signals::listen()?;
     let mut child = match Command::new(&args.command[0]).args(&args.command[1..]).spawn() {

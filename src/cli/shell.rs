@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn words_become_verbs_at_their_place_and_paths_anywhere() {
-        assert_eq!(complete_verb("", "se"), ["set", "session", "services", "service"]);
+        assert_eq!(complete_verb("", "se"), ["set", "setacl", "session", "services", "service"]);
         assert_eq!(complete_verb("session ", "c"), ["close"]);
         assert!(complete_verb("ls ", "x").is_empty());
         assert_eq!(last_word("ls /a/b"), (3, "/a/b"));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Context;
-use super::args::{CreateArgs, GetArgs, LsArgs, RmArgs, SetArgs};
+use super::args::{CreateArgs, GetArgs, LsArgs, RmArgs, SetAclArgs, SetArgs};
 use super::output::{Failure, data_line, stat_lines};
 use crate::client::model::{Create, Mode};
 use crate::client::{Client, ReadOptions};
@@ -57,6 +57,22 @@ pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<(), Failure
 pub(super) async fn stat(context: &Context, path: &str) -> Result<(), Failure> {
     let znode = context.client.get(path, READ).await?;
     context.output.result(&znode.stat, || stat_lines(&znode.stat).into_bytes())
+}
+
+pub(super) async fn get_acl(context: &Context, path: &str, stat: bool) -> Result<(), Failure> {
+    let found = context.client.acl(path, READ).await?;
+    context.output.result(&found, || {
+        let mut text: String = found.acl.iter().map(|rule| format!("{rule}\n")).collect();
+        if stat {
+            text += &stat_lines(&found.stat);
+        }
+        text.into_bytes()
+    })
+}
+
+pub(super) async fn set_acl(context: &Context, args: &SetAclArgs) -> Result<(), Failure> {
+    let changed = context.client.set_acl(&args.path, &args.acl, args.aversion).await?;
+    context.output.result(&changed, Vec::new)
 }
 
 pub(super) async fn set(context: &Context, args: &SetArgs) -> Result<(), Failure> {
@@ -113,6 +129,7 @@ pub(super) async fn create(context: &mut Context, args: &CreateArgs) -> Result<(
         sequential: args.sequential,
         ttl_ms: args.ttl_ms,
         parents: args.parents,
+        acl: args.acl.clone(),
     };
     let client = match (mode, &args.session) {
         (Mode::Ephemeral, Some(token)) => context.client.with_session(token),

@@ -27,6 +27,8 @@ pub struct Client {
     endpoints: Arc<Endpoints>,
     timeout: Duration,
     token: Option<Arc<str>>,
+    /// Name and password.
+    credentials: Option<Arc<(String, String)>>,
     /// Each endpoint is tried once and nothing is waited for.
     is_impatient: bool,
 }
@@ -65,7 +67,14 @@ impl Client {
             .build()
             .map_err(|err| Error::Invalid(describe(&err)))?;
         let endpoints = Arc::new(Endpoints { urls, current: AtomicUsize::new(0) });
-        Ok(Client { http, endpoints, timeout: TIMEOUT_DEFAULT, token: None, is_impatient: false })
+        Ok(Client {
+            http,
+            endpoints,
+            timeout: TIMEOUT_DEFAULT,
+            token: None,
+            credentials: None,
+            is_impatient: false,
+        })
     }
 
     /// Returns a client whose calls end within this time, retries included.
@@ -77,6 +86,13 @@ impl Client {
     /// requests renews the session.
     pub fn with_session(&self, token: &str) -> Client {
         Client { token: Some(Arc::from(token)), ..self.clone() }
+    }
+
+    /// Returns a client whose requests prove that it knows this name and password, as `addauth digest
+    /// name:password` does in ZooKeeper's clients. They are sent as they are: there is no TLS.
+    pub fn with_credentials(&self, name: &str, password: &str) -> Client {
+        let credentials = Some(Arc::new((name.to_owned(), password.to_owned())));
+        Client { credentials, ..self.clone() }
     }
 
     /// Returns a client that tries each endpoint once and does not wait for any to come back: for those who
@@ -119,8 +135,12 @@ impl Client {
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.token {
+        let request = match &self.token {
             Some(token) => request.header("Roost-Session", &**token),
+            None => request,
+        };
+        match self.credentials.as_deref() {
+            Some((name, password)) => request.basic_auth(name, Some(password)),
             None => request,
         }
     }

@@ -3,7 +3,9 @@ use serde_json::json;
 
 use super::call::{Call, encode_path};
 use super::error::Error;
-use super::model::{Changed, Children, Create, Created, Done, Mode, MultiDone, MultiOp, Znode};
+use super::model::{
+    AclOf, AclRule, Changed, Children, Create, Created, Done, Mode, MultiDone, MultiOp, Znode,
+};
 use super::request::Client;
 
 /// How current a read has to be.
@@ -38,6 +40,11 @@ fn znode_path(path: &str) -> Result<String, Error> {
         return Ok(format!("/v1/znodes{}", encode_path(path)));
     }
     Err(Error::Invalid(format!("the path {path:?} does not start with a slash")))
+}
+
+/// Returns the rules as one text, joined by commas.
+fn acl_text(rules: &[AclRule]) -> String {
+    rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Client {
@@ -87,6 +94,7 @@ impl Client {
             .param("sequential", create.sequential.then_some(true))
             .param("ttl_ms", create.ttl_ms)
             .param("parents", create.parents.then_some(true))
+            .param("acl", (!create.acl.is_empty()).then(|| acl_text(&create.acl)))
             .raw(create.data.clone());
         self.send(&call).await
     }
@@ -101,6 +109,25 @@ impl Client {
     ) -> Result<Changed, Error> {
         let call = Call::write(Method::PUT, znode_path(path)?).raw(data);
         self.send(&Call { if_match: version, ..call }).await
+    }
+
+    /// Returns a znode's access control list. Errors: `no_node`, `no_auth`.
+    pub async fn acl(&self, path: &str, options: ReadOptions) -> Result<AclOf, Error> {
+        znode_path(path)?;
+        self.send(&options.apply(Call::read(format!("/v1/acl{}", encode_path(path))))).await
+    }
+
+    /// Replaces a znode's access control list; with a version, only if that is the list's present one. Errors:
+    /// `no_node`, `no_auth`, `invalid_acl`, `bad_version`.
+    pub async fn set_acl(
+        &self,
+        path: &str,
+        acl: &[AclRule],
+        aversion: Option<i32>,
+    ) -> Result<Changed, Error> {
+        znode_path(path)?;
+        let call = Call::write(Method::PUT, format!("/v1/acl{}", encode_path(path)));
+        self.send(&call.json(&json!({ "acl": acl, "aversion": aversion }))).await
     }
 
     /// Deletes a znode without children; with a version, only if that is the present one. Errors: `no_node`,

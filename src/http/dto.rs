@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::error::Failed;
 use crate::limits::{ACL_RULES_MAX, DATA_BYTES_MAX, TTL_MS_MAX};
 use crate::types::{Acl, AclId, Code, CreateMode, Data, Error, Op, Perms, Stat, ZnodePath};
+use crate::zkcli::parse_acl;
 
 /// The eleven fields of a znode's stat.
 #[derive(Debug, Serialize, ToSchema)]
@@ -216,12 +217,7 @@ pub(crate) fn acl_out(acl: &[Acl]) -> Vec<AclBody> {
 /// readers and means "everybody" within.
 pub(crate) fn acl_in(rules: Vec<AclBody>) -> Result<Vec<Acl>, Failed> {
     let refuse = |why: String| Failed::because(Code::InvalidAcl, why);
-    if rules.is_empty() || rules.len() > ACL_RULES_MAX {
-        return Err(refuse(format!(
-            "the list has {} rules: it must have 1 to {ACL_RULES_MAX}",
-            rules.len()
-        )));
-    }
+    check_acl_len(rules.len())?;
     let rule = |AclBody { perms, scheme, id }| {
         let mut bits = 0;
         for letter in perms.chars() {
@@ -234,6 +230,21 @@ pub(crate) fn acl_in(rules: Vec<AclBody>) -> Result<Vec<Acl>, Failed> {
         Ok(Acl { perms: Perms(bits), id: AclId { scheme, id } })
     };
     rules.into_iter().map(rule).collect()
+}
+
+/// Returns the list that a query parameter writes: as [`acl_in`], in the words of zkCli.
+pub(crate) fn acl_from_text(text: &str) -> Result<Vec<Acl>, Failed> {
+    let acl = parse_acl(text).map_err(|why| Failed::because(Code::InvalidAcl, why))?;
+    check_acl_len(acl.len())?;
+    Ok(acl)
+}
+
+fn check_acl_len(rules: usize) -> Result<(), Failed> {
+    if rules == 0 || rules > ACL_RULES_MAX {
+        let why = format!("the list has {rules} rules: it must have 1 to {ACL_RULES_MAX}");
+        return Err(Failed::because(Code::InvalidAcl, why));
+    }
+    Ok(())
 }
 
 /// Where an answer without anything else to say took effect.

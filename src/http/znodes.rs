@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Door;
 use super::answer::{self, etag};
 use super::dto::{
-    AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_in, acl_out, data_out,
+    AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_from_text, acl_in, acl_out, data_out,
 };
 use super::error::Failed;
 use super::extract::{At, Caller, IfMatch, Json, Params, RawData, Rest, WantsBytes};
@@ -135,6 +135,8 @@ pub(crate) struct CreateParams {
     /// Create missing parents too, persistent, in the same transaction.
     #[serde(default)]
     parents: bool,
+    /// Its access control list, `scheme:id:perms` joined by commas; open to everyone when left out.
+    acl: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -160,9 +162,10 @@ pub(crate) async fn create_znode(
     caller: Caller,
     RawData(data): RawData,
 ) -> Result<Response, Failed> {
-    let CreateParams { mode, sequential, ttl_ms, parents } = params;
+    let CreateParams { mode, sequential, ttl_ms, parents, acl } = params;
+    let acl = acl.map(|text| acl_from_text(&text)).transpose()?.unwrap_or_default();
     let creation = Creation { mode, sequential, ttl_ms, session: !caller.session.is_none() };
-    let op = creation.op(&path, Some(data), Vec::new())?;
+    let op = creation.op(&path, Some(data), acl)?;
     let (reply, zxid) = match &op {
         Op::Create { parent, .. } if parents => {
             let plan = |tree: &_| {

@@ -97,12 +97,13 @@ async fn run(
         };
         if !may_go {
             tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
                 chunk = chunks.recv(), if pending.has_room() => match chunk {
                     Some(chunk) => pending.add(chunk),
                     None => return,
                 },
                 _ = in_flight.join_next(), if !in_flight.is_empty() => {}
-                () = stop.cancelled() => return,
             }
             continue;
         }

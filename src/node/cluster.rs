@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::Node;
 use super::identity::Identity;
 use super::peers::Peers;
 use crate::clock::Clock;
 use crate::codec;
+use crate::latest;
 use crate::limits::PEER_PAYLOAD_BYTES_MAX;
 use crate::peer::{self, Kind};
 use crate::raft::{Leadership, Refused};
@@ -78,7 +78,7 @@ impl Membership {
     }
 
     /// Follows the leadership, to know for how long it has been as it is.
-    pub(super) async fn follow(self, mut leadership: watch::Receiver<Leadership>) {
+    pub(super) async fn follow(self, mut leadership: latest::Receiver<Leadership>) {
         while leadership.changed().await.is_ok() {
             *self.shared.changed_at_ms.lock() = self.shared.clock.now_ms();
         }

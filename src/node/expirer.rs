@@ -57,7 +57,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                 node.inner.stage.expiry.lock().restart_all(now_ms);
             }
             Decision::Expire => {
-                close_expired(&node, now_ms);
+                close_expired(&node, now_ms, seen.leading_term);
                 if now_ms >= next_check_ms {
                     next_check_ms = now_ms + check_interval_ms;
                     reap(&node);
@@ -77,7 +77,8 @@ fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
     .then_some(leadership.term)
 }
 
-fn close_expired(node: &Node, now_ms: u64) {
+fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
+    let Some(term) = leading_term else { return };
     let expired = node.inner.stage.expiry.lock().expired(now_ms, CLOSES_PER_TICK_MAX);
     if expired.is_empty() {
         return;
@@ -85,10 +86,11 @@ fn close_expired(node: &Node, now_ms: u64) {
     tracing::info!(sessions = expired.len(), "closing sessions that were not heard from");
     let root = node.inner.stage.root();
     for session in expired {
-        // The owner is named so that a session which re-attaches elsewhere before this is applied stays.
+        // The owner is named so that a session which re-attaches elsewhere before this is applied stays; the term so that
+        // what is left over from it does not close a session that the next leader has renewed.
         match root.session(session).map(|record| record.owner()) {
-            Some(owner) => {
-                propose(node, Op::CloseSession { session, unless_moved_from: Some(owner) })
+            Some(unless_moved_from) => {
+                propose(node, Op::ExpireSession { session, unless_moved_from, term })
             }
             None => drop(node.inner.stage.expiry.lock().remove(session)),
         }

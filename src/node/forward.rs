@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::batcher::{BatcherHandle, Lane};
 use super::peers::Peers;
 use super::stage::Stage;
+use crate::latest;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_TXNS_MAX};
 use crate::peer::{Kind, StreamReceiver, StreamSender};
 use crate::raft::Leadership;
@@ -25,7 +25,7 @@ pub(super) async fn run(
     stage: Arc<Stage>,
     batcher: BatcherHandle,
     peers: Arc<Peers>,
-    mut leadership: watch::Receiver<Leadership>,
+    mut leadership: latest::Receiver<Leadership>,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -42,9 +42,10 @@ pub(super) async fn run(
             tokio::time::sleep(RETRY).await;
         };
         tokio::select! {
-            () = sending => {}
-            changed = leadership.changed() => if changed.is_err() { return },
+            biased;
             () = stop.cancelled() => return,
+            changed = leadership.changed() => if changed.is_err() { return },
+            () = sending => {}
         }
     }
 }
@@ -62,9 +63,10 @@ async fn feed(stage: &Stage, batcher: &BatcherHandle) {
     };
     start_over(stage);
     tokio::select! {
-        () = feeding => {}
+        biased;
         () = lane.broken() => {}
         () = stage.outbox_rewound.notified() => {}
+        () = feeding => {}
     }
 }
 
@@ -80,9 +82,10 @@ async fn send(stage: &Stage, sender: StreamSender, mut receiver: StreamReceiver)
     };
     start_over(stage);
     tokio::select! {
-        () = sending => {}
+        biased;
         _ = receiver.next() => {}
         () = stage.outbox_rewound.notified() => {}
+        () = sending => {}
     }
 }
 
@@ -113,8 +116,9 @@ pub(super) async fn receive(batcher: BatcherHandle, mut receiver: StreamReceiver
         }
     };
     tokio::select! {
-        () = feeding => {}
+        biased;
         () = lane.broken() => {}
+        () = feeding => {}
     }
 }
 

@@ -112,9 +112,10 @@ pub(super) async fn report(
 ) {
     loop {
         tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
             () = reports.urgent.notified() => {}
             () = tokio::time::sleep(interval) => {}
-            () = stop.cancelled() => return,
         }
         let Heard { touched, renewals } = std::mem::take(&mut *reports.heard.lock());
         let mut sessions = touched.clone();
@@ -175,9 +176,20 @@ async fn take_confirmed(
     sessions: &[SessionId],
 ) -> Result<Vec<SessionId>, String> {
     let unknown = take_report(stage, sessions);
-    match tokio::time::timeout(ATTEMPT, consensus.read_index()).await {
-        Ok(Ok(_)) => Ok(unknown),
-        Ok(Err(refused)) => Err(refused.to_string()),
-        Err(_) => Err("no majority confirms that this node leads".into()),
+    let confirming = async {
+        let index = consensus.read_index().await.map_err(|refused| refused.to_string())?;
+        let mut progress = stage.progress();
+        let waiting = progress.wait_for(|now| now.index >= Some(index));
+        waiting.await.map_err(|_| Error::Stopping.to_string())
+    };
+    match tokio::time::timeout(ATTEMPT, confirming).await {
+        Ok(confirmed) => confirmed?,
+        Err(_) => return Err("no majority confirms that this node leads".into()),
     }
+    // An earlier term's leader may have ended some of them, which a new one had not applied yet when it took the report.
+    let root = stage.root();
+    let is_gone = |session: &SessionId| {
+        unknown.binary_search(session).is_ok() || root.session(*session).is_none()
+    };
+    Ok(sessions.iter().copied().filter(is_gone).collect())
 }

@@ -63,6 +63,7 @@ use tokio_util::task::TaskTracker;
 
 use outbox::Waiter;
 
+use crate::blocking;
 use crate::identity::SuperDigest;
 use crate::raft::{Consensus, Leadership, Snapshots};
 use crate::storage::WalHandle;
@@ -75,7 +76,7 @@ use crate::types::{
 pub use identity::Identity;
 pub use line::{Line, OwnWatches};
 pub use lines::{Ended, Inbox};
-pub use start::{NodeOptions, Storage};
+pub use start::{CommitTime, NodeOptions, Storage};
 pub use subscription::{Delivery, ResetReason, Subscription};
 
 /// How long a write or a linearizable read may wait for a leader and a majority.
@@ -287,7 +288,7 @@ impl Node {
             };
             let mut progress = self.inner.stage.progress();
             let is_there = |now: &stage::Progress| now.index >= index && now.zxid >= min_zxid;
-            progress.wait_for(is_there).await.map(drop).map_err(|_| Error::Stopping)
+            progress.wait_for(is_there).await.map_err(|_| Error::Stopping)
         };
         match tokio::time::timeout(REQUEST_PATIENCE, reading).await {
             Ok(Ok(())) => Ok(View { tree: self.local(), age_ms: None }),
@@ -369,7 +370,7 @@ impl Node {
         self.inner.tasks.wait().await;
         let wal = self.inner.wal.clone();
         // The log's thread finishes what it has; waiting for it would block this thread.
-        let closing = tokio::task::spawn_blocking(move || wal.close());
+        let closing = blocking::run(move || wal.close());
         drop(closing.await);
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::peers::Peers;
 use super::stage::Stage;
+use crate::latest;
 use crate::limits::READ_WAITERS_MAX;
 use crate::peer::Kind;
 use crate::raft::{Consensus, Leadership, Refused};
@@ -62,8 +63,9 @@ pub(super) fn start(
         loop {
             let Ok(permit) = rounds.clone().acquire_owned().await else { return };
             let first = tokio::select! {
-                first = waiting.recv() => first,
+                biased;
                 () = stop.cancelled() => None,
+                first = waiting.recv() => first,
             };
             let Some(first) = first else { return };
             let mut waiters = vec![first];
@@ -92,7 +94,7 @@ async fn round(
     stage: Arc<Stage>,
     consensus: Consensus,
     peers: Arc<Peers>,
-    mut leadership: watch::Receiver<Leadership>,
+    mut leadership: latest::Receiver<Leadership>,
 ) -> Result<u64, Error> {
     loop {
         let leader = leadership.borrow_and_update().leader;
@@ -111,6 +113,7 @@ async fn round(
             return Ok(index);
         }
         tokio::select! {
+            biased;
             changed = leadership.changed() => changed.map_err(|_| Error::Stopping)?,
             () = tokio::time::sleep(RETRY) => {}
         }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::Answer;
 use super::lines::Lines;
 use super::outbox::Outbox;
 use crate::clock::Clock;
+use crate::latest;
 use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
 use crate::tree::Tree;
@@ -52,7 +53,7 @@ pub(super) struct Stage {
     /// Rung when the tree met a gap in what this node sent.
     pub(super) outbox_rewound: Notify,
     pub(super) expiry: Mutex<ExpiryQueue>,
-    progress: watch::Sender<Progress>,
+    progress: latest::Sender<Progress>,
     /// Bytes of log applied since the node started; the snapshot trigger compares it with its own mark.
     pub(super) log_bytes: AtomicU64,
 }
@@ -76,7 +77,7 @@ impl Stage {
             outbox_grew: Notify::new(),
             outbox_rewound: Notify::new(),
             expiry: Mutex::new(expiry),
-            progress: watch::channel(Progress::default()).0,
+            progress: latest::channel(Progress::default()).0,
             log_bytes: AtomicU64::new(0),
         })
     }
@@ -86,7 +87,7 @@ impl Stage {
         self.root.load_full()
     }
 
-    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+    pub(super) fn progress(&self) -> latest::Receiver<Progress> {
         self.progress.subscribe()
     }
 
@@ -186,7 +187,7 @@ impl ApplySink for Stage {
             audience.lines.take_ringing()
         };
         ringing.iter().for_each(|bell| bell.notify_one());
-        self.progress.send_replace(Progress { index: Some(index), zxid: tree.zxid() });
+        self.progress.set(Progress { index: Some(index), zxid: tree.zxid() });
     }
 
     fn restored(&self, index: Option<u64>, tree: &Tree) {
@@ -211,6 +212,6 @@ impl ApplySink for Stage {
                 expiry.insert(session, record.timeout_ms(), now_ms);
             }
         }
-        self.progress.send_replace(Progress { index, zxid: tree.zxid() });
+        self.progress.set(Progress { index, zxid: tree.zxid() });
     }
 }

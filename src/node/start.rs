@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +20,7 @@ use super::serve::{Dispatch, Doorkeeper};
 use super::stage::Stage;
 use super::time::ClusterTime;
 use super::{Inner, Node, batcher, forward, read};
+use crate::blocking;
 use crate::clock::Clock;
 use crate::identity::SuperDigest;
 use crate::limits::SLED_CACHE_BYTES;
@@ -26,7 +28,8 @@ use crate::peer::{self, Acceptor, Net};
 use crate::raft::{self, Consensus, LogStore, Network, Snapshots, StateMachine};
 use crate::session::ExpiryQueue;
 use crate::storage::{
-    Disk, Log, MemoryDisk, MemoryDisks, SledDisk, SnapshotStore, WalHandle, Write, spawn_writer,
+    self, Disk, Log, MemoryDisk, MemoryDisks, SledDisk, SnapshotStore, WalHandle, Write,
+    spawn_writer,
 };
 use crate::types::NodeId;
 use crate::watch::{Bounds, Hub};
@@ -38,7 +41,12 @@ pub enum Storage {
     Directory(PathBuf),
     /// In memory, for tests that crash nodes without processes.
     Memory(Arc<MemoryDisk>, MemoryDisks),
+    /// In memory and without a thread, for simulations: each commit takes as long as it is told, in tokio's time.
+    Simulated(Arc<MemoryDisk>, MemoryDisks, CommitTime),
 }
+
+/// Says how long the next commit takes.
+pub type CommitTime = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// All that a node is made of, as values.
 pub struct NodeOptions {
@@ -54,7 +62,7 @@ pub struct NodeOptions {
     pub storage: Storage,
     /// Its time.
     pub clock: Clock,
-    /// Seed of everything random in it, but election timeouts, which are openraft's.
+    /// Seed of everything random in it, but the nonces of handshakes.
     pub seed: u64,
     /// Timing of consensus.
     pub raft: raft::Options,
@@ -96,7 +104,7 @@ impl Node {
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));
         let state_machine = StateMachine::new(snapshots.clone(), stage.clone());
-        let consensus = Consensus::start(
+        let starting = Consensus::start(
             node,
             "roost".into(),
             &options.raft,
@@ -104,9 +112,9 @@ impl Node {
             log,
             state_machine,
             network,
-        )
-        .await
-        .map_err(|err| err.to_string())?;
+        );
+        let starting = raft::seeded(options.seed, starting);
+        let consensus = starting.await.map_err(|err| err.to_string())?;
         peers.set_consensus(consensus.clone());
 
         let cluster_time = Arc::new(ClusterTime::new(stage.clone(), consensus.leadership()));
@@ -197,31 +205,56 @@ struct Opened {
 async fn open_storage(storage: &Storage, node: NodeId, clock: &Clock) -> Result<Opened, String> {
     let storage = storage.clone();
     let clock = clock.clone();
-    let opening = tokio::task::spawn_blocking(move || {
+    let opening = blocking::run(move || {
         let disk: Arc<dyn Disk> = match &storage {
             Storage::Directory(dir) => Arc::new(
                 SledDisk::open(&dir.join("raft"), SLED_CACHE_BYTES)
                     .map_err(|err| err.to_string())?,
             ),
-            Storage::Memory(disk, _) => disk.clone(),
+            Storage::Memory(disk, _) | Storage::Simulated(disk, ..) => disk.clone(),
         };
         let (mut log, recovered) = Log::open(disk).map_err(|err| err.to_string())?;
         let identity = Identity::next(node, recovered.identity.as_deref())?;
         log.write_now(vec![Write::Identity(identity.encode().into())])
             .map_err(|err| err.to_string())?;
         let generation = recovered.snapshot.as_ref().map(|pointer| pointer.generation);
-        let store = match storage {
+        let store = match &storage {
             Storage::Directory(dir) => SnapshotStore::open(&dir.join("snap"), generation),
-            Storage::Memory(_, disks) => SnapshotStore::in_memory(disks, generation),
+            Storage::Memory(_, disks) | Storage::Simulated(_, disks, _) => {
+                SnapshotStore::in_memory(disks.clone(), generation)
+            }
         };
         let store = store.map_err(|err| err.to_string())?;
-        let wal = spawn_writer(log, Box::new(move || clock.now_micros()))
-            .map_err(|err| err.to_string())?;
+        let clock = Box::new(move || clock.now_micros());
+        let wal = match storage {
+            Storage::Simulated(.., commit_time) => simulate_writer(log, clock, commit_time),
+            _ => spawn_writer(log, clock).map_err(|err| err.to_string())?,
+        };
         let log = LogStore::new(wal.clone(), &recovered)?;
         let snapshots = Snapshots::new(store, wal.clone(), recovered.snapshot);
         Ok(Opened { wal, snapshots, log, identity })
     });
     opening.await.map_err(|err| format!("opening the store failed: {err}"))?
+}
+
+/// Starts a task that writes this log, each commit a while after it was asked for. It ends with the log's last handle.
+fn simulate_writer(log: Log, clock: storage::Clock, commit_time: CommitTime) -> WalHandle {
+    let bell = Arc::new(Notify::new());
+    let to_ring = bell.clone();
+    let (handle, mut writer) = storage::wal(log, clock, Box::new(move || to_ring.notify_one()));
+    tokio::spawn(async move {
+        loop {
+            bell.notified().await;
+            let closed = writer.is_closed();
+            tokio::time::sleep(commit_time()).await;
+            while writer.step() {}
+            while writer.sweep() {}
+            if closed {
+                return;
+            }
+        }
+    });
+    handle
 }
 
 /// Asks for a snapshot whenever enough log has been applied since the last: so many bytes, or as many as the state has if that is

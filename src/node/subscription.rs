@@ -118,8 +118,9 @@ impl Subscription {
         loop {
             if self.drained {
                 tokio::select! {
-                    () = self.woken.notified() => {}
+                    biased;
                     () = self.stop.cancelled() => return None,
+                    () = self.woken.notified() => {}
                     () = patience.as_mut() => {
                         let upto = self.stage.audience.lock().hub.take(self.id, 0)?.upto;
                         return Some(Delivery::Idle { upto });

@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::stage::Stage;
+use crate::latest;
 use crate::raft::Leadership;
 use crate::types::TxnTime;
 
 /// Gives the time for batches.
 pub(super) struct ClusterTime {
     stage: Arc<Stage>,
-    leadership: watch::Receiver<Leadership>,
+    leadership: latest::Receiver<Leadership>,
     anchor: Mutex<Anchor>,
 }
 
@@ -28,7 +28,7 @@ struct Anchor {
 }
 
 impl ClusterTime {
-    pub(super) fn new(stage: Arc<Stage>, leadership: watch::Receiver<Leadership>) -> ClusterTime {
+    pub(super) fn new(stage: Arc<Stage>, leadership: latest::Receiver<Leadership>) -> ClusterTime {
         ClusterTime { stage, leadership, anchor: Mutex::default() }
     }
 

@@ -1,6 +1,6 @@
 //! The calling side: one remote node, one connection for calls, and streams on connections of their own.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,7 +221,7 @@ struct Connection {
 #[derive(Default)]
 struct Calls {
     last_id: u64,
-    waiting: HashMap<u64, oneshot::Sender<Result<Bytes, PeerError>>>,
+    waiting: BTreeMap<u64, oneshot::Sender<Result<Bytes, PeerError>>>,
     /// Why the connection was lost. From then on nothing waits.
     failure: Option<PeerError>,
 }

@@ -100,8 +100,9 @@ pub(super) fn start(
         // The queues are held here, and so are dropped, which the halves notice, after the reason is known.
         let (mut queue, arrivals) = (queue, arrivals);
         let error = tokio::select! {
-            outcome = run(opened, &mut queue, &arrivals) => outcome.err(),
+            biased;
             () = shutdown.cancelled() => Some(PeerError::Stopping),
+            outcome = run(opened, &mut queue, &arrivals) => outcome.err(),
         };
         if let Some(error) = error {
             failure.get_or_init(|| error);
@@ -169,6 +170,7 @@ async fn write<W: AsyncWrite + Unpin>(
         tokio::time::sleep(Duration::from_millis(PEER_PING_MS)).await;
     };
     tokio::select! {
+        biased;
         () = ended.cancelled() => Ok(writer.shutdown().await?),
         err = writer.idle() => Err(err.into()),
         () = deserted => Err(PeerError::Unreachable("both halves of the stream were dropped".to_owned())),

@@ -11,7 +11,6 @@ use openraft::impls::OneshotResponder;
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use openraft::{ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::log_store::LogStore;
 use super::network::{Append, Network};
@@ -20,6 +19,7 @@ use super::state_machine::StateMachine;
 use super::typ::{EncodedBatch, Raft, SnapshotMeta, TypeConfig, Vote};
 use crate::clock::Clock;
 use crate::codec;
+use crate::latest;
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::peer::Kind;
 use crate::types::{ClusterStatus, Digest, Error, Member, MemberStatus, NodeId, Zxid};
@@ -117,7 +117,7 @@ pub(super) fn quorum_ack_age_ms(raft: &Raft) -> Option<u64> {
 pub struct Consensus {
     raft: Raft,
     clock: Clock,
-    leadership: watch::Receiver<Leadership>,
+    leadership: latest::Receiver<Leadership>,
     freshness: Arc<Mutex<Freshness>>,
 }
 
@@ -165,7 +165,7 @@ impl Consensus {
     }
 
     /// Returns a receiver that always holds the present leadership.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+    pub fn leadership(&self) -> latest::Receiver<Leadership> {
         self.leadership.clone()
     }
 
@@ -456,13 +456,13 @@ fn refused(err: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Refused
 }
 
 /// Mirrors openraft's metrics into a channel that holds only who leads.
-fn follow_leadership(raft: &Raft) -> watch::Receiver<Leadership> {
+fn follow_leadership(raft: &Raft) -> latest::Receiver<Leadership> {
     let mut metrics = raft.server_metrics();
     let read = |metrics: &openraft::metrics::RaftServerMetrics<TypeConfig>| Leadership {
         term: metrics.vote.leader_id.term,
         leader: metrics.current_leader,
     };
-    let (present, leadership) = watch::channel(read(&metrics.borrow_watched()));
+    let (present, leadership) = latest::channel(read(&metrics.borrow_watched()));
     tokio::spawn(async move {
         while metrics.changed().await.is_ok() {
             let now = read(&metrics.borrow_watched());

@@ -10,6 +10,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::typ::{Entry, LogId, TypeConfig, Vote};
+use crate::blocking;
 use crate::codec;
 use crate::limits::{APPEND_BYTES_MAX, PEER_FRAME_BYTES_MAX};
 use crate::storage::{self, LogEntry, Recovered, WalHandle, Write};
@@ -46,7 +47,7 @@ impl LogStore {
         let entries = match reader.is_cached(range.start) {
             true => reader.read(range, bytes_max)?,
             // Reading the disk blocks, and only a follower that is far behind makes it necessary.
-            false => tokio::task::spawn_blocking(move || reader.read(range, bytes_max))
+            false => blocking::run(move || reader.read(range, bytes_max))
                 .await
                 .map_err(io::Error::other)??,
         };
@@ -130,9 +131,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let reader = self.reader.clone();
-        let last = tokio::task::spawn_blocking(move || reader.last())
-            .await
-            .map_err(io::Error::other)??;
+        let last = blocking::run(move || reader.last()).await.map_err(io::Error::other)??;
         let last_log_id =
             last.map(|entry| decode_entry(&entry.bytes).map(|entry| entry.log_id())).transpose()?;
         Ok(LogState { last_purged_log_id: self.purged, last_log_id: last_log_id.or(self.purged) })

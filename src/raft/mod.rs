@@ -18,6 +18,7 @@ mod consensus;
 mod inspect;
 mod log_store;
 mod network;
+mod runtime;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use consensus::{Consensus, Leadership, Options, Refused};
 pub use inspect::{Content, inspect_committed, inspect_entry, load_snapshot};
 pub use log_store::LogStore;
 pub use network::{Dial, Network};
+pub use runtime::{Latest, Runtime, seeded};
 pub use snapshot::{SnapshotData, Snapshots};
 pub use state_machine::{ApplySink, StateMachine};
 pub use typ::{EncodedBatch, TypeConfig};

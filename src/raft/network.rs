@@ -129,8 +129,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let sent = snapshot::send(&self.peer, vote, snapshot);
         let answer: Bytes = tokio::select! {
-            answer = sent => answer.map_err(|why| StreamingError::Unreachable(Unreachable::from_string(why)))?,
+            biased;
             closed = cancel => return Err(closed.into()),
+            answer = sent => answer.map_err(|why| StreamingError::Unreachable(Unreachable::from_string(why)))?,
         };
         codec::decode(&answer, PEER_FRAME_BYTES_MAX)
             .map_err(|why| StreamingError::Unreachable(Unreachable::from_string(why)))

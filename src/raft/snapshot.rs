@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::consensus::Consensus;
 use super::typ::{LogId, Snapshot, SnapshotMeta, StoredMembership, Vote};
+use crate::blocking;
 use crate::codec;
 use crate::limits::{PEER_FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::peer::{Kind, Peer, StreamReceiver, StreamSender};
@@ -108,10 +110,16 @@ impl Snapshots {
     }
 
     /// Makes a finished generation the current one, durably, and removes the others.
-    fn publish(&self, pointer: &SnapshotPointer) -> io::Result<()> {
-        self.wal.write(vec![Write::Snapshot(pointer.clone())])?;
+    async fn publish(self: &Arc<Self>, pointer: &SnapshotPointer) -> io::Result<()> {
+        let (done, stored) = oneshot::channel();
+        let write = vec![Write::Snapshot(pointer.clone())];
+        // The receiver waits below, unless consensus is being dropped.
+        self.wal.submit(write, Box::new(move |outcome| drop(done.send(outcome))));
+        stored.await.unwrap_or_else(|_| Err(io::Error::other("the log's writer has ended")))?;
         *self.current.lock() = Some(pointer.clone());
-        self.store.remove_older(pointer.generation)
+        let (home, generation) = (self.clone(), pointer.generation);
+        let removed = blocking::run(move || home.store.remove_older(generation));
+        removed.await.map_err(io::Error::other)?
     }
 
     /// Removes a finished generation unless it has become the current one.
@@ -141,18 +149,11 @@ impl Snapshots {
         tree: Tree,
         meta: SnapshotMeta,
     ) -> io::Result<Snapshot> {
-        let home = self.clone();
-        let stored = Meta::of(&meta);
-        let pointer = tokio::task::spawn_blocking(move || {
-            home.building.store(true, Ordering::Relaxed);
-            let built = home.write(tree, &stored).and_then(|pointer| {
-                home.publish(&pointer)?;
-                Ok::<_, io::Error>(pointer)
-            });
-            home.building.store(false, Ordering::Relaxed);
-            built
-        });
-        let pointer = pointer.await.map_err(io::Error::other)??;
+        let _building = Building::begin(&self.building);
+        let (home, stored) = (self.clone(), Meta::of(&meta));
+        let written = blocking::run(move || home.write(tree, &stored));
+        let pointer = written.await.map_err(io::Error::other)??;
+        self.publish(&pointer).await?;
         Ok(Snapshot { meta, snapshot: SnapshotData { home: self.clone(), pointer, tree: None } })
     }
 
@@ -164,23 +165,40 @@ impl Snapshots {
     ) -> io::Result<Tree> {
         let home = self.clone();
         let meta = Meta::of(meta);
-        let adopted = tokio::task::spawn_blocking(move || {
+        let is_here = Arc::ptr_eq(self, &data.home);
+        let adopted = blocking::run(move || {
             let tree = match data.tree {
                 Some(tree) => tree,
                 None => load(&data.home.store, &data.pointer)?,
             };
-            let is_current = home.current.lock().as_ref() == Some(&data.pointer);
-            if Arc::ptr_eq(&home, &data.home) {
-                if !is_current {
-                    home.publish(&data.pointer)?;
-                }
-            } else {
-                let pointer = home.write(tree.clone(), &meta)?;
-                home.publish(&pointer)?;
-            }
-            Ok(tree)
+            let pointer = match is_here {
+                true => data.pointer,
+                false => home.write(tree.clone(), &meta)?,
+            };
+            Ok::<_, io::Error>((tree, pointer))
         });
-        adopted.await.map_err(io::Error::other)?
+        let (tree, pointer) = adopted.await.map_err(io::Error::other)??;
+        let is_current = self.current.lock().as_ref() == Some(&pointer);
+        if !is_current {
+            self.publish(&pointer).await?;
+        }
+        Ok(tree)
+    }
+}
+
+/// Says that a snapshot is being written, for as long as it lives.
+struct Building<'a>(&'a AtomicBool);
+
+impl Building<'_> {
+    fn begin(building: &AtomicBool) -> Building<'_> {
+        building.store(true, Ordering::Relaxed);
+        Building(building)
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -214,7 +232,7 @@ pub(super) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot) -> Result<
         sender.send(codec::encode(&header).into()).await.map_err(|err| err.to_string())?;
         let mut reader = home.store.read(&pointer).map_err(|err| err.to_string())?;
         loop {
-            let (back, piece) = tokio::task::spawn_blocking(move || {
+            let (back, piece) = blocking::run(move || {
                 let piece = reader.next_piece();
                 (reader, piece)
             })
@@ -257,7 +275,7 @@ pub(crate) async fn receive(
             return Err("a piece of the snapshot is too large".into());
         }
         let (mut writer, mut loader) = writing.take().ok_or("the snapshot's writer is gone")?;
-        let back = tokio::task::spawn_blocking(move || {
+        let back = blocking::run(move || {
             writer.push(&piece).map_err(|err| err.to_string())?;
             loader.push(&piece)?;
             Ok::<_, String>((writer, loader))
@@ -266,7 +284,7 @@ pub(crate) async fn receive(
     }
     let (writer, loader) = writing.take().ok_or("the snapshot's writer is gone")?;
     let stored = codec::encode(&meta);
-    let finished = tokio::task::spawn_blocking(move || {
+    let finished = blocking::run(move || {
         let tree = loader.finish()?;
         let pointer = writer.finish(stored.into()).map_err(|err| err.to_string())?;
         Ok::<_, String>((tree, pointer))
@@ -275,7 +293,7 @@ pub(crate) async fn receive(
     let data = SnapshotData { home: snapshots.clone(), pointer: pointer.clone(), tree: Some(tree) };
     let answer = consensus.install(vote, meta.into_openraft(), data).await?;
     // One of an earlier term, or no newer than what is here, was not installed.
-    let removed = tokio::task::spawn_blocking(move || snapshots.discard_unless_current(&pointer));
+    let removed = blocking::run(move || snapshots.discard_unless_current(&pointer));
     removed.await.map_err(|err| err.to_string())?.map_err(|err| err.to_string())?;
     sender.send(answer).await.map_err(|err| err.to_string())
 }

@@ -9,8 +9,9 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use super::snapshot::{SnapshotData, Snapshots};
 use super::typ::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::batch;
+use crate::blocking;
 use crate::tree::Tree;
-use crate::types::{Outcome, Txn};
+use crate::types::{Op, Outcome, Txn};
 
 /// Hears what happens to the replicated state, synchronously and in log order. It must not wait.
 pub trait ApplySink: Send + Sync + 'static {
@@ -42,7 +43,8 @@ impl StateMachine {
         }
     }
 
-    fn apply_batch(&mut self, index: u64, encoded: &bytes::Bytes) {
+    fn apply_batch(&mut self, id: LogId, encoded: &bytes::Bytes) {
+        let (index, term) = (id.index, id.committed_leader_id().term);
         let (time, encoded_txns) = match batch::decode(encoded) {
             Ok(decoded) => decoded,
             Err(why) => {
@@ -54,7 +56,8 @@ impl StateMachine {
         let mut txns = Vec::with_capacity(encoded_txns.len());
         for encoded in encoded_txns {
             match batch::decode_txn(&encoded) {
-                Ok(txn) => {
+                Ok(mut txn) => {
+                    settle_expiry(&mut txn.op, term);
                     let outcome = self.tree.apply(time, &txn);
                     txns.push((txn, outcome));
                 }
@@ -62,6 +65,16 @@ impl StateMachine {
             }
         }
         self.sink.applied(index, encoded.len() as u64, &self.tree, txns);
+    }
+}
+
+/// Makes an expiry what it comes to in an entry of this term: a close, or nothing.
+fn settle_expiry(op: &mut Op, entry_term: u64) {
+    if let Op::ExpireSession { session, unless_moved_from, term } = *op {
+        *op = match term == entry_term {
+            true => Op::CloseSession { session, unless_moved_from: Some(unless_moved_from) },
+            false => Op::Reap { paths: Vec::new() },
+        };
     }
 }
 
@@ -81,7 +94,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (entry, responder) = next?;
             let index = entry.log_id.index;
             match entry.payload {
-                EntryPayload::Normal(encoded) => self.apply_batch(index, &encoded.0),
+                EntryPayload::Normal(encoded) => self.apply_batch(entry.log_id, &encoded.0),
                 EntryPayload::Blank => self.sink.applied(index, 0, &self.tree, Vec::new()),
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -117,7 +130,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.membership = meta.last_membership.clone();
         self.sink.restored(meta.last_log_id.map(|id| id.index), &self.tree);
         // Dropping a large tree takes a while; nobody has to wait for it.
-        tokio::task::spawn_blocking(move || drop(old));
+        drop(blocking::run(move || drop(old)));
         Ok(())
     }
 

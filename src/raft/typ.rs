@@ -4,7 +4,6 @@ use bytes::Bytes;
 use openraft::entry::EntryPayload;
 use openraft::impls::{InlineBatch, OneshotResponder, leader_id_std};
 use openraft::{OptionalSend, RaftTypeConfig};
-use openraft_rt_tokio::TokioRuntime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::types::{Member, NodeId};
@@ -24,7 +23,7 @@ impl RaftTypeConfig for TypeConfig {
     type Payload = EntryPayload<EncodedBatch, NodeId, Member>;
     type Entry =
         openraft::Entry<<Self::LeaderId as openraft::vote::RaftLeaderId>::Committed, Self::Payload>;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = super::runtime::Runtime;
     type Responder<T>
         = OneshotResponder<Self, T>
     where

@@ -13,7 +13,7 @@ use super::record::{self, Key, meta_key};
 use super::snapshot::SnapshotPointer;
 use super::stats::{Counters, StorageStats};
 use super::view::View;
-use crate::limits::{LOG_CACHE_BYTES_MAX, SWEEP_CHUNKS_AT_REST, SWEEP_CHUNKS_PER_COMMIT};
+use crate::limits::LOG_CACHE_BYTES_MAX;
 
 /// One entry of the Raft log: its index and what the caller made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,19 +170,17 @@ impl Log {
         result
     }
 
-    /// Removes some purged chunks from the disk; returns whether there were any. Errors show with the next write.
-    pub(super) fn sweep(&mut self) -> bool {
-        if self.failed.is_some() || self.shape.doomed.is_empty() {
+    /// Gives back some of the space of what was purged; returns whether there was any. Errors show with the next write.
+    pub(super) fn trim(&mut self) -> bool {
+        if self.failed.is_some() {
             return false;
         }
-        let mut plan = Plan::new(self.shared.disk.as_ref(), &mut self.shape);
-        plan.sweep(SWEEP_CHUNKS_AT_REST);
-        let batch = plan.finish().batch;
+        let floor = self.shape.floor_key();
         let _not_at_rest = self.shared.committing.lock();
-        if let Err(err) = self.shared.disk.commit_lazily(batch) {
+        self.shared.disk.trim(&floor).unwrap_or_else(|err| {
             self.failed = Some((err.kind(), format!("the log failed earlier: {err}")));
-        }
-        true
+            false
+        })
     }
 
     fn try_persist(&mut self, writes: Vec<Write>, ticket: u64) -> io::Result<bool> {
@@ -191,7 +189,6 @@ impl Log {
         for write in writes {
             plan.add(write)?;
         }
-        plan.sweep_along(SWEEP_CHUNKS_PER_COMMIT);
         let Planned { batch, durable, vote, entries, entry_bytes } = plan.finish();
         let value_len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         let written = batch.iter().map(|(key, value)| key.len() + value_len(value)).sum::<usize>();
@@ -203,6 +200,8 @@ impl Log {
         } else if !empty {
             disk.commit_lazily(batch)?;
         }
+        // A commit adds to the series less than a trim takes from it: what is purged becomes less also under load.
+        disk.trim(&self.shape.floor_key())?;
         self.shared.view.lock().complete(ticket, vote);
         if durable || !empty {
             self.counters.count(durable, entries, entry_bytes, written as u64);
@@ -230,7 +229,10 @@ fn check_format(disk: &dyn Disk) -> Result<(), StoreError> {
         found if found > record::FORMAT => {
             Err(StoreError::Newer { store: disk.name().to_string(), found, known: record::FORMAT })
         }
-        found => Err(damaged(&format!("format {found} never existed"))),
+        0 => Err(damaged("format 0 never existed")),
+        found => {
+            Err(damaged(&format!("format {found} is not read any more: begin with an empty one")))
+        }
     }
 }
 
@@ -270,6 +272,12 @@ impl Recovery<'_> {
                 self.end_split()?;
                 let entries = record::unpack(first, value).map_err(|why| self.damaged(key, why))?;
                 self.chunk(entries, 0)
+            }
+            // Some parts of an entry may have been removed before others.
+            Some(Key::Chunk { first, .. })
+                if self.shape.purged.is_some_and(|upto| first <= upto) =>
+            {
+                Ok(())
             }
             Some(Key::Chunk { first, .. }) => {
                 if self.split.as_ref().is_none_or(|(index, _)| *index != first) {
@@ -313,7 +321,6 @@ impl Recovery<'_> {
         let key = record::chunk_key(chunk.first, parts.min(1));
         let purged = self.shape.purged;
         if purged.is_some_and(|upto| chunk.last <= upto) {
-            self.shape.doomed.push_back(chunk);
             return Ok(());
         }
         let fits = match self.shape.chunks.back() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::disk::{Change, Disk, Pair};
+use super::disk::{Change, Disk, Pair, SERIES};
 use crate::limits::STORE_VALUE_BYTES_MAX;
 
 /// A [`Disk`] in memory that can crash: what was not made durable is then gone. Clones are the same disk.
@@ -74,6 +74,20 @@ impl Disk for MemoryDisk {
         apply(&mut maps.live, batch.clone());
         maps.lazy.push(batch);
         Ok(())
+    }
+
+    fn trim(&self, below: &[u8]) -> io::Result<bool> {
+        let maps = &mut *self.maps.lock();
+        let from = vec![SERIES];
+        let mut series = maps.live.range(from.clone()..below.to_vec().max(from));
+        let Some(key) = series.next().map(|(key, _)| key.clone()) else { return Ok(false) };
+        maps.live.remove(&key);
+        // Not before the batch that gave it up.
+        match maps.lazy.last_mut() {
+            Some(batch) => batch.push((key, None)),
+            None => drop(maps.synced.remove(&key)),
+        }
+        Ok(true)
     }
 
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {

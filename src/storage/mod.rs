@@ -24,7 +24,7 @@
 //! afterwards: (1) its `flush` does not sync, so each commit ends with our own fdatasync on its file; (2) a value above
 //! a fraction of the segment would become a file of its own that is never synced, so no value exceeds
 //! [`STORE_VALUE_BYTES_MAX`](crate::limits::STORE_VALUE_BYTES_MAX); (3) `flush_async` can deadlock and is never
-//! called; (4) only one batch on one tree is atomic, so a commit is exactly that, by one writer. Where sled forgets
+//! called; (4) a batch is atomic on one tree, a transaction on several: a commit is one of them, by one writer. Where sled forgets
 //! acknowledged writes all the same, because its file was damaged, [`SledDisk`] notices and refuses.
 //!
 //! What this module deliberately lacks: repair. Damage that is found is named, and the node stops; it then rejoins
@@ -38,6 +38,7 @@ mod memory;
 mod plan;
 mod reader;
 mod record;
+mod series;
 mod sled_disk;
 mod snapshot;
 mod stats;

@@ -39,8 +39,14 @@ pub(super) struct Shape {
     /// In order, without gaps.
     pub(super) chunks: VecDeque<Chunk>,
     pub(super) purged: Option<u64>,
-    /// Purged, and still on the disk: removing thousands of chunks at once would hold up the log for seconds.
-    pub(super) doomed: VecDeque<Chunk>,
+}
+
+impl Shape {
+    /// Returns the key below which nothing is needed any more.
+    pub(super) fn floor_key(&self) -> Vec<u8> {
+        let first = self.chunks.front().map(|chunk| chunk.first);
+        chunk_key(first.or(self.purged.map(|upto| upto + 1)).unwrap_or(0), 0)
+    }
 }
 
 /// Turns writes into one batch. The shape is changed along the way: a plan that is not committed ends the log's use.
@@ -54,7 +60,6 @@ pub(super) struct Plan<'a> {
     vote: Option<Bytes>,
     entries: u64,
     entry_bytes: u64,
-    chunks_added: usize,
 }
 
 /// What a [`Plan`] comes to.
@@ -78,7 +83,6 @@ impl<'a> Plan<'a> {
             vote: None,
             entries: 0,
             entry_bytes: 0,
-            chunks_added: 0,
         }
     }
 
@@ -157,7 +161,6 @@ impl<'a> Plan<'a> {
             assert_eq!(chunk.first, back.last + 1, "the log on the disk has no gap");
         }
         self.shape.chunks.push_back(chunk);
-        self.chunks_added += 1;
     }
 
     fn close_chunk(&mut self) {
@@ -201,32 +204,19 @@ impl<'a> Plan<'a> {
         record::unpack(first, value.ok_or_else(|| damaged("missing".into()))?).map_err(damaged)
     }
 
-    /// Entries up to `upto` in a chunk that goes on beyond it stay until that chunk goes; nothing reads them.
+    /// Only notes it: nothing reads what is purged, and [`Disk::trim`] removes it when that is cheap.
     fn purge(&mut self, upto: u64, marker: &[u8]) {
         if self.shape.purged.is_some_and(|purged| upto <= purged) {
             return;
         }
         self.close_chunk();
         self.shape.purged = Some(upto);
-        while let Some(&chunk) = self.shape.chunks.front()
+        while let Some(chunk) = self.shape.chunks.front()
             && chunk.last <= upto
         {
             self.shape.chunks.pop_front();
-            self.shape.doomed.push_back(chunk);
         }
         self.put(PURGED, &encode_purged(upto, marker));
-    }
-
-    /// Removes as many of the purged chunks as were added, and `more`: so the log does not outgrow its sweeping.
-    pub(super) fn sweep_along(&mut self, more: usize) {
-        self.sweep(self.chunks_added + more);
-    }
-
-    /// Removes up to `max` of the purged chunks, oldest first.
-    pub(super) fn sweep(&mut self, max: usize) {
-        let swept = max.min(self.shape.doomed.len());
-        let swept: Vec<Chunk> = self.shape.doomed.drain(..swept).collect();
-        swept.into_iter().for_each(|chunk| self.remove(chunk));
     }
 
     fn remove(&mut self, chunk: Chunk) {

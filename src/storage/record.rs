@@ -6,19 +6,22 @@
 //! 01 index:u64be part:u16be   index:u64 len:u32 crc:u32 fragment            part 1.. of an entry too large for a chunk
 //! ```
 //!
+//! A key's first byte says whether it is one of the records or of the series, see [`Disk`](super::Disk).
+//!
 //! Integers in values are little-endian. `len` is that of the whole entry; `crc` covers index, len, part and bytes, so
 //! that a record in the wrong place is noticed as well as a wrong one.
 
 use bytes::{Buf, BufMut, Bytes};
 
+use super::disk::{RECORDS, SERIES};
 use super::log::LogEntry;
 use crate::limits::STORE_VALUE_BYTES_MAX;
 
 /// Version of everything in this file. A store with a greater one is refused.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
-const META: u8 = 0;
-const ENTRIES: u8 = 1;
+const META: u8 = RECORDS;
+const ENTRIES: u8 = SERIES;
 
 const HEADER_BYTES: usize = 8 + 4 + 4;
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
@@ -8,10 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
-use super::disk::{Change, Disk, Pair};
+use super::disk::{Change, Disk, Pair, RECORDS, SERIES};
 use super::error::StoreError;
+use super::series::Series;
 use crate::limits::STORE_VALUE_BYTES_MAX;
 
 /// Fixed at creation. A leaf holds up to 17 values and must stay below a quarter of a segment, or it becomes a blob.
@@ -26,8 +30,7 @@ const CLEAN_EVERY_MS: u64 = 1000;
 const LOCK_ATTEMPTS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// The one key that is ours: how many durable commits there were. It is the first of all, so that it does not lie in
-/// the leaf to which the log appends: sled rewrites that leaf, some hundred KiB, after every ten changes of it.
+/// The one key that is ours, among the records: how many durable commits there were.
 const COMMITS_KEY: &[u8] = &[];
 /// The file beside sled's own that holds the same number.
 const MARK_FILE: &str = "mark";
@@ -38,9 +41,13 @@ const MARK_FILE: &str = "mark";
 /// sled takes a damaged record for the torn end of its file and silently forgets it with all that follows. So every
 /// durable commit counts itself in its batch and, once it is durable, in a file beside it. That file is not synced and
 /// may therefore be behind, but never ahead: a store with fewer commits than its mark has lost acknowledged writes.
+///
+/// The records are in sled's own tree. The series is laid out over many small trees, by ranges of keys, because sled
+/// writes a whole leaf again after every tenth change of it: in one tree that is four times what is appended.
 pub struct SledDisk {
     name: String,
     db: sled::Db,
+    series: RwLock<Series>,
     /// Locked for the length of a commit, which makes the writer single.
     writer: Mutex<Writer>,
 }
@@ -74,7 +81,9 @@ impl SledDisk {
         if let Some(parent) = dir.canonicalize().map_err(io)?.parent() {
             sync_directory(parent).map_err(io)?;
         }
-        let disk = SledDisk { name, db, writer: Mutex::new(Writer { file, mark, commits: 0 }) };
+        let series = guard(&name, || Series::open(&db)).map_err(io)?;
+        let writer = Mutex::new(Writer { file, mark, commits: 0 });
+        let disk = SledDisk { name, db, series: RwLock::new(series), writer };
         disk.check_mark()?;
         Ok(disk)
     }
@@ -94,28 +103,70 @@ impl SledDisk {
         Ok(())
     }
 
-    fn apply(&self, changes: Vec<Change>, mut batch: sled::Batch) -> io::Result<()> {
+    /// Applies the changes, to as many trees as it takes, all or none, and `count` with them.
+    fn apply(&self, changes: Vec<Change>, count: Option<u64>) -> io::Result<()> {
+        let mut batches: BTreeMap<Vec<u8>, (sled::Tree, sled::Batch)> = BTreeMap::new();
+        let mut records = sled::Batch::default();
+        if let Some(count) = count {
+            records.insert(COMMITS_KEY, &count.to_le_bytes());
+        }
+        let mut is_recorded = count.is_some();
         for (key, value) in changes {
-            assert!(key.as_slice() > COMMITS_KEY, "the empty key is reserved");
-            match value {
-                Some(value) => {
-                    assert!(value.len() <= STORE_VALUE_BYTES_MAX, "{key:?}: {} bytes", value.len());
-                    batch.insert(key, value.as_ref());
+            let len = value.as_ref().map_or(0, Bytes::len);
+            assert!(len <= STORE_VALUE_BYTES_MAX, "{key:?}: {len} bytes");
+            let batch = match key.first() {
+                Some(&RECORDS) => {
+                    is_recorded = true;
+                    &mut records
                 }
+                Some(&SERIES) => {
+                    let place = || self.series.write().place(&self.db, &key, len);
+                    let (name, tree) = self.guard(place)?;
+                    &mut batches.entry(name).or_insert_with(|| (tree, sled::Batch::default())).1
+                }
+                _ => panic!("{key:?} is the key of no record and not of the series"),
+            };
+            match value {
+                Some(value) => batch.insert(key, value.as_ref()),
                 None => batch.remove(key),
             }
         }
-        self.guard(|| self.db.apply_batch(batch))
+        if is_recorded {
+            batches.insert(Vec::new(), (sled::Tree::clone(&self.db), records));
+        }
+        self.guard(|| apply_all(batches.into_values().collect()))
     }
 
-    /// Runs a call into sled; its panics (it has some where a file is not as it expects) become errors.
     fn guard<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(sled::Error::Io(err))) => Err(err),
-            Ok(Err(err)) => Err(io::Error::other(format!("{}: {err}", self.name))),
-            Err(_) => Err(io::Error::other(format!("{}: the store panicked", self.name))),
+        guard(&self.name, call)
+    }
+}
+
+/// Applies batches, each to its tree, all or none.
+fn apply_all(mut batches: Vec<(sled::Tree, sled::Batch)>) -> sled::Result<()> {
+    if batches.len() <= 1 {
+        return batches.pop().map_or(Ok(()), |(tree, batch)| tree.apply_batch(batch));
+    }
+    let (trees, batches): (Vec<sled::Tree>, Vec<sled::Batch>) = batches.into_iter().unzip();
+    let applied = trees.as_slice().transaction(|views| {
+        for (view, batch) in views.iter().zip(&batches) {
+            view.apply_batch(batch)?;
         }
+        Ok::<(), ConflictableTransactionError<Infallible>>(())
+    });
+    applied.map_err(|err| match err {
+        TransactionError::Storage(err) => err,
+        TransactionError::Abort(never) => match never {},
+    })
+}
+
+/// Runs a call into sled; its panics (it has some where a file is not as it expects) become errors.
+fn guard<T>(store: &str, call: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(err))) => Err(err),
+        Ok(Err(err)) => Err(io::Error::other(format!("{store}: {err}"))),
+        Err(_) => Err(io::Error::other(format!("{store}: the store panicked"))),
     }
 }
 
@@ -197,9 +248,7 @@ impl Disk for SledDisk {
     fn commit(&self, changes: Vec<Change>) -> io::Result<()> {
         let writer = &mut *self.writer.lock();
         writer.commits += 1;
-        let mut batch = sled::Batch::default();
-        batch.insert(COMMITS_KEY, &writer.commits.to_le_bytes());
-        self.apply(changes, batch)?;
+        self.apply(changes, Some(writer.commits))?;
         self.guard(|| self.db.flush())?;
         writer.file.sync_data()?;
         write_mark(&writer.mark, writer.commits)
@@ -207,30 +256,50 @@ impl Disk for SledDisk {
 
     fn commit_lazily(&self, changes: Vec<Change>) -> io::Result<()> {
         let _writer = self.writer.lock();
-        self.apply(changes, sled::Batch::default())
+        self.apply(changes, None)
+    }
+
+    fn trim(&self, below: &[u8]) -> io::Result<bool> {
+        let _writer = self.writer.lock();
+        self.guard(|| self.series.write().trim(&self.db, below))
     }
 
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
-        Ok(self.guard(|| self.db.get(key))?.map(Bytes::from_owner))
+        // Locked for as long as it reads: a tree must not go meanwhile.
+        let series = self.series.read();
+        let found = match key.first() {
+            Some(&SERIES) => match series.covering(key) {
+                Some((_, tree)) => self.guard(|| tree.get(key))?,
+                None => None,
+            },
+            _ => self.guard(|| self.db.get(key))?,
+        };
+        Ok(found.map(Bytes::from_owner))
     }
 
     fn floor(&self, key: &[u8]) -> io::Result<Option<Pair>> {
-        if key == COMMITS_KEY {
-            return Ok(None);
+        let series = self.series.read();
+        let mut found = match key.first() {
+            Some(&SERIES) => self.guard(|| series.floor(key))?,
+            _ => None,
+        };
+        if found.is_none() {
+            let range = (Bound::Excluded(COMMITS_KEY), Bound::Included(key));
+            found = self.guard(|| self.db.range::<&[u8], _>(range).next_back().transpose())?;
         }
-        let range = (Bound::Excluded(COMMITS_KEY), Bound::Included(key));
-        self.guard(|| self.db.range::<&[u8], _>(range).next_back().transpose())
-            .map(|found| found.map(pair))
+        Ok(found.filter(|(key, _)| !key.is_empty()).map(pair))
     }
 
     fn scan(&self) -> Box<dyn Iterator<Item = io::Result<Pair>> + '_> {
-        let mut iter = self.db.range::<&[u8], _>((Bound::Excluded(COMMITS_KEY), Bound::Unbounded));
+        let records = self.db.range::<&[u8], _>((Bound::Excluded(COMMITS_KEY), Bound::Unbounded));
+        let trees = self.series.read().trees();
+        let mut pairs = records.chain(trees.into_iter().flat_map(|tree| tree.iter()));
         let mut failed = false;
         Box::new(std::iter::from_fn(move || {
             if failed {
                 return None;
             }
-            let next = self.guard(|| iter.next().transpose()).transpose()?;
+            let next = self.guard(|| pairs.next().transpose()).transpose()?;
             failed = next.is_err();
             Some(next.map(pair))
         }))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes};
 use parking_lot::Mutex;
 
-use super::disk::{Change, Disk};
+use super::disk::{Change, Disk, SERIES};
 use super::error::StoreError;
 use super::memory::MemoryDisks;
 use super::sled_disk::{SledDisk, sync_directory};
@@ -33,6 +33,13 @@ pub struct SnapshotPointer {
     pub crc: u32,
     /// Whatever the caller wants to know about it. At most about 48 KiB.
     pub meta: Bytes,
+}
+
+/// Returns the key of a value, by its number.
+fn key(number: u64) -> Vec<u8> {
+    let mut key = vec![SERIES];
+    key.put_u64(number);
+    key
 }
 
 impl SnapshotPointer {
@@ -279,7 +286,7 @@ impl SnapshotWriter {
         value[..4].copy_from_slice(&crc);
         self.crc.update(&value);
         self.batch_bytes += value.len();
-        self.batch.push((self.chunks.to_be_bytes().to_vec(), Some(value.into())));
+        self.batch.push((key(self.chunks), Some(value.into())));
         self.chunks += 1;
     }
 }
@@ -315,7 +322,7 @@ impl SnapshotReader {
         }
         let mut compressed = Vec::new();
         while self.next < self.pointer.chunks {
-            let value = self.disk.get(&self.next.to_be_bytes());
+            let value = self.disk.get(&key(self.next));
             let value = value.map_err(|err| StoreError::io(self.disk.name(), err))?;
             let value = value.ok_or_else(|| self.damaged("missing"))?;
             if value.len() < HEADER_BYTES

@@ -92,7 +92,7 @@ pub fn spawn_writer(log: Log, clock: Clock) -> io::Result<WalHandle> {
             if closed {
                 return;
             }
-            if !writer.sweep() {
+            if !writer.trim() {
                 thread::park();
             }
         }
@@ -213,8 +213,8 @@ impl WalWriter {
 
     /// Uses a moment without jobs to remove some of what was purged; returns whether there was anything. Blocks for the
     /// store, not for the disk.
-    pub fn sweep(&mut self) -> bool {
-        self.log.sweep()
+    pub fn trim(&mut self) -> bool {
+        self.log.trim()
     }
 
     /// Returns whether no more jobs will come; some may still wait.

@@ -83,7 +83,8 @@ impl Tree {
             | Op::AttachSession { .. }
             | Op::CloseSession { .. }
             | Op::Reap { .. }
-            | Op::SetMembers { .. } => Err(Code::BadArguments),
+            | Op::SetMembers { .. }
+            | Op::ExpireSession { .. } => Err(Code::BadArguments),
         }
     }
 

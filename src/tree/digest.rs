@@ -7,29 +7,11 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Lifetime, Session, Tree, Znode};
-use crate::types::{Acl, Data, Digest, NodeId, SessionId, ZnodePath, Zxid};
+use crate::types::{Acl, Data, Digest, NodeId, SessionId, TxnTime, ZnodePath, Zxid};
 
-/// Collects fixed-size fields and hashes them: no allocation.
-struct Fields {
-    bytes: [u8; 160],
-    len: usize,
-}
-
-impl Fields {
-    /// `kind` keeps records of different kinds apart.
-    fn new(kind: u64) -> Fields {
-        Fields { bytes: [0; 160], len: 0 }.u64(kind)
-    }
-
-    fn u64(mut self, value: u64) -> Fields {
-        self.bytes[self.len..self.len + 8].copy_from_slice(&value.to_le_bytes());
-        self.len += 8;
-        self
-    }
-
-    fn hash(self) -> u64 {
-        xxh3_64(&self.bytes[..self.len])
-    }
+/// Returns the hash of fixed-size fields, the first of which keeps records of different kinds apart. No allocation.
+fn of_fields<const N: usize>(fields: [u64; N]) -> u64 {
+    xxh3_64(fields.map(u64::to_le_bytes).as_flattened())
 }
 
 /// Returns the hash of a znode's path and data.
@@ -47,23 +29,24 @@ pub(super) fn of_meta(path: &ZnodePath, znode: &Znode) -> u64 {
         Lifetime::Ttl { ttl_ms, renewed_ms } => (3, ttl_ms, renewed_ms),
     };
     let acl = if znode.acl.is_empty() { 0 } else { of_acl(&znode.acl) };
-    Fields::new(1)
-        .u64(xxh3_64(path.as_str().as_bytes()))
-        .u64(znode.czxid.0)
-        .u64(znode.mzxid.0)
-        .u64(znode.pzxid.0)
-        .u64(znode.ctime_ms)
-        .u64(znode.mtime_ms)
-        .u64(znode.version as u64)
-        .u64(znode.aversion as u64)
-        .u64(znode.created as u64)
-        .u64(lifetime)
-        .u64(detail)
-        .u64(renewed_ms)
-        .u64(znode.children.len() as u64)
-        .u64(u64::from(znode.data.is_some()))
-        .u64(acl)
-        .hash()
+    of_fields([
+        1,
+        xxh3_64(path.as_str().as_bytes()),
+        znode.czxid.0,
+        znode.mzxid.0,
+        znode.pzxid.0,
+        znode.ctime_ms,
+        znode.mtime_ms,
+        znode.version as u64,
+        znode.aversion as u64,
+        znode.created as u64,
+        lifetime,
+        detail,
+        renewed_ms,
+        znode.children.len() as u64,
+        u64::from(znode.data.is_some()),
+        acl,
+    ])
 }
 
 fn of_acl(rules: &[Acl]) -> u64 {
@@ -79,20 +62,21 @@ pub(super) fn of_session(id: SessionId, session: &Session) -> u64 {
     let password = u128::from_le_bytes(session.password);
     let (has_owner, node, generation) =
         session.owner.map_or((0, 0, 0), |owner| (1, owner.node, owner.generation));
-    Fields::new(2)
-        .u64(id.0)
-        .u64(u64::from(session.timeout_ms))
-        .u64(password as u64)
-        .u64((password >> 64) as u64)
-        .u64(has_owner)
-        .u64(node)
-        .u64(generation)
-        .hash()
+    of_fields([
+        2,
+        id.0,
+        u64::from(session.timeout_ms),
+        password as u64,
+        (password >> 64) as u64,
+        has_owner,
+        node,
+        generation,
+    ])
 }
 
 /// Returns the hash of what is remembered of an origin.
 pub(super) fn of_origin(node: NodeId, (incarnation, seq): (u64, u64)) -> u64 {
-    Fields::new(3).u64(node).u64(incarnation).u64(seq).hash()
+    of_fields([3, node, incarnation, seq])
 }
 
 impl Tree {
@@ -116,13 +100,8 @@ impl Tree {
     }
 
     fn digest_with(&self, sum: u64) -> Digest {
-        let hash = Fields::new(4)
-            .u64(sum)
-            .u64(self.zxid.0)
-            .u64(self.time.wall_ms)
-            .u64(self.time.cluster_ms)
-            .u64(self.sessions_opened)
-            .hash();
+        let TxnTime { wall_ms, cluster_ms } = self.time;
+        let hash = of_fields([4, sum, self.zxid.0, wall_ms, cluster_ms, self.sessions_opened]);
         Digest(hash)
     }
 }

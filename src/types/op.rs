@@ -220,6 +220,17 @@ pub enum Op {
         /// A line for each member, each with its end; empty for nothing to show.
         lines: String,
     },
+    /// `CloseSession` for a session whose time is up, as the leader of a term has found. In an entry of a later term it does
+    /// nothing: it was left over, and that term's leader has given the session its full timeout again. The log knows the
+    /// term, so this is settled before the tree sees it.
+    ExpireSession {
+        /// Which.
+        session: SessionId,
+        /// The owner that the leader saw.
+        unless_moved_from: Option<Owner>,
+        /// The term.
+        term: u64,
+    },
 }
 
 /// An op with everything that decides its outcome: no clock, session or identity is looked up while it is applied.

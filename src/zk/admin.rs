@@ -6,12 +6,14 @@ use super::Door;
 use super::report;
 
 /// The commands that are answered, each with its other names.
-pub(super) const COMMANDS: [&[&str]; 13] = [
+pub(super) const COMMANDS: [&[&str]; 15] = [
     &["configuration", "conf", "config"],
     &["connection_stat_reset", "crst"],
     &["connections", "cons"],
+    &["dirs"],
     &["dump"],
     &["environment", "env", "envi"],
+    &["hash"],
     &["is_read_only", "isro"],
     &["leader", "lead"],
     &["monitor", "mntr"],
@@ -54,7 +56,15 @@ fn fields(door: &Door, command: &str) -> Map<String, Value> {
             stats
         }
         "server_stats" => server_stats(door),
+        "dirs" => {
+            let (snapshots, log) = report::dir_bytes(door);
+            json!({ "datadir_size": snapshots, "logdir_size": log })
+        }
         "dump" => dump(door),
+        "hash" => {
+            let tree = door.node().local();
+            json!({ "digests": [{ "zxid": tree.zxid().0, "digest": tree.digest().0 }] })
+        }
         "is_read_only" => json!({ "read_only": false }),
         "leader" => {
             let status = door.node().local_status();

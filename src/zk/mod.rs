@@ -72,7 +72,7 @@ pub struct Options {
     pub words: Vec<Word>,
     /// Whether clients may change the members. Source: ZooKeeper `reconfigEnabled`.
     pub reconfig: bool,
-    /// Where the node keeps its log, to be shown.
+    /// Where the node keeps log and snapshots, to be shown.
     pub data_dir: String,
     /// Granularity of expiry, ms, to be shown.
     pub tick_ms: u64,

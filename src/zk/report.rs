@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
 use super::meters::{Latency, Tally};
+use super::reconfig::CONFIG;
 use crate::jute::opcodes;
 use crate::types::SessionId;
 
@@ -228,7 +230,6 @@ pub(super) fn mntr(door: &Door) -> String {
 
 pub(super) fn conf(door: &Door) -> String {
     let options = door.options();
-    let status = door.node().local_status();
     let mut text = format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataLogDir={}\ntickTime={}\nmaxClientCnxns={}\n\
          minSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
@@ -241,16 +242,41 @@ pub(super) fn conf(door: &Door) -> String {
         options.timeouts_ms.1,
         door.node().id(),
     );
-    if status.members.len() > 1 {
+    // The same lines that clients read in the configuration.
+    let tree = door.node().local();
+    let members = tree.get(CONFIG).and_then(|znode| znode.data());
+    if let Some(members) = members.filter(|members| !members.is_empty()) {
         text += "membership: \n";
-        for member in &status.members {
-            let role = if member.voter { "participant" } else { "observer" };
-            let _ =
-                writeln!(text, "server.{}={}:{role}", member.member.node, member.member.peer_addr);
-        }
-        let _ = write!(text, "version={:x}", status.term);
+        text += &String::from_utf8_lossy(members);
     }
     text
+}
+
+/// Returns how many bytes the files of the snapshots and those of the log have. Cost: O(files).
+pub(super) fn dir_bytes(door: &Door) -> (u64, u64) {
+    let dir = Path::new(&door.options().data_dir);
+    (file_bytes(&dir.join("snap")), file_bytes(&dir.join("raft")))
+}
+
+pub(super) fn dirs(door: &Door) -> String {
+    let (snapshots, log) = dir_bytes(door);
+    format!("datadir_size: {snapshots}\nlogdir_size: {log}\n")
+}
+
+/// Returns the bytes of all files below a directory; those that cannot be read count nothing.
+fn file_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => file_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
+}
+
+pub(super) fn hash(door: &Door) -> String {
+    let tree = door.node().local();
+    format!("{:x}: {}\n", tree.zxid().0, tree.digest().0)
 }
 
 pub(super) fn envi() -> String {

@@ -12,10 +12,14 @@ pub enum Word {
     Cons,
     /// Starts the counters of the connections over.
     Crst,
+    /// How much disk the node uses.
+    Dirs,
     /// Sessions and their ephemerals.
     Dump,
     /// Where the node runs.
     Envi,
+    /// The state's digest, to be compared with other nodes' at the same zxid.
+    Hash,
     /// Whether it writes.
     Isro,
     /// All measures.
@@ -36,12 +40,14 @@ pub enum Word {
     Wchs,
 }
 
-const WORDS: [(&str, Word); 14] = [
+const WORDS: [(&str, Word); 16] = [
     ("conf", Word::Conf),
     ("cons", Word::Cons),
     ("crst", Word::Crst),
+    ("dirs", Word::Dirs),
     ("dump", Word::Dump),
     ("envi", Word::Envi),
+    ("hash", Word::Hash),
     ("isro", Word::Isro),
     ("mntr", Word::Mntr),
     ("ruok", Word::Ruok),
@@ -111,7 +117,9 @@ pub(super) fn answer(door: &Door, word: Word) -> String {
         Word::Stat => report::stat(door),
         Word::Mntr => report::mntr(door),
         Word::Cons => report::cons(door),
+        Word::Dirs => report::dirs(door),
         Word::Dump => report::dump(door),
+        Word::Hash => report::hash(door),
         Word::Wchs => report::wchs(door),
         Word::Wchc => report::wchc(door),
         Word::Wchp => report::wchp(door),
@@ -128,7 +136,7 @@ mod tests {
             parse_words(&list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(words(&["ruok", "mntr"]), Ok(vec![Word::Ruok, Word::Mntr]));
-        assert_eq!(words(&["*"]).unwrap().len(), 14);
+        assert_eq!(words(&["*"]).unwrap().len(), super::WORDS.len());
         assert!(words(&["ruok", "halt"]).unwrap_err().contains("halt"));
     }
 

@@ -38,6 +38,7 @@ async fn znodes_sessions_watches_and_services_work_from_the_command_line() {
     let cluster = Cluster::start(3).await;
     let shell = Shell { endpoints: cluster.endpoints() };
     znodes(&shell).await;
+    access(&shell).await;
     sessions(&shell).await;
     services(&shell).await;
     watches(&cluster, &shell).await;
@@ -53,6 +54,24 @@ async fn znodes_sessions_watches_and_services_work_from_the_command_line() {
         (shell.json("status").await["cluster"]["leader"] == next).then_some(())
     })
     .await;
+}
+
+async fn access(shell: &Shell) {
+    let ann = "--auth ann:p:w";
+    shell.ok(&format!("{ann} create --acl auth::cdrwa /hers secret")).await;
+    shell.fails(1, "get /hers", &["no_auth"]).await;
+    shell.fails(1, "--auth ann:wrong get /hers", &["no_auth"]).await;
+    assert_eq!(shell.ok(&format!("{ann} get /hers")).await, "secret\n");
+    let acl = shell.ok(&format!("{ann} getacl /hers")).await;
+    assert!(acl.starts_with("digest:ann:") && acl.ends_with(":cdrwa\n"), "{acl}");
+    let both = format!("{},world:anyone:r", acl.trim());
+    shell.fails(1, &format!("setacl /hers {both}"), &["no_auth"]).await;
+    shell.fails(5, &format!("{ann} setacl -v 7 /hers {both}"), &["bad_version"]).await;
+    shell.ok(&format!("{ann} setacl -v 0 /hers {both}")).await;
+    assert_eq!(shell.ok("get /hers").await, "secret\n");
+    shell.fails(1, "set /hers x", &["no_auth"]).await;
+    shell.fails(1, "create --acl world:anyone:q /bad", &["invalid_acl"]).await;
+    shell.ok(&format!("{ann} rm /hers")).await;
 }
 
 async fn znodes(shell: &Shell) {
@@ -81,7 +100,7 @@ async fn znodes(shell: &Shell) {
     shell.fails(1, "create /bad//path x", &["bad_arguments"]).await;
     shell.fails(2, "get relative", &["slash"]).await;
     shell.fails(4, "--json get /nothing", &["{\"code\":\"no_node\""]).await;
-    for usage in ["frobnicate", "get", "create -e -c /x", "--timeout never ls"] {
+    for usage in ["frobnicate", "get", "create -e -c /x", "create --acl x /x", "--auth x ls"] {
         let ran = shell.run(usage).await;
         assert!(ran.code == 2 && ran.out.is_empty(), "{usage}: {ran:?}");
     }

@@ -53,13 +53,16 @@ async fn a_store_of_a_newer_format_is_left_to_the_newer_version() {
         assert!(disk.get(&key).unwrap().is_some_and(|old| old.len() == sealed.len()));
         disk.commit(vec![(key.clone(), Some(sealed.into()))]).unwrap();
     };
-    write(2);
+    write(3);
     let ran = node.refuses(&node.config()).await;
-    ran.fails_in_one_line(1, &["format 2", "up to 1", "newer version"]);
+    ran.fails_in_one_line(1, &["format 3", "up to 2", "newer version"]);
     let dump = roost("", &["dump", &node.data_dir().display().to_string()]).await;
-    dump.fails_in_one_line(1, &["format 2"]);
-    // Nothing was touched: back in the old format it is all there.
+    dump.fails_in_one_line(1, &["format 3"]);
     write(1);
+    let ran = node.refuses(&node.config()).await;
+    ran.fails_in_one_line(1, &["format 1", "not read any more"]);
+    // Nothing was touched: back in its own format it is all there.
+    write(2);
     node.spawn();
     node.ready().await;
     assert_eq!(

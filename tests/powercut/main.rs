@@ -8,6 +8,7 @@ mod child;
 mod script;
 mod volume;
 
+use std::env;
 use std::fs::{self, DirEntry};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -47,8 +48,10 @@ fn a_power_cut_on_xfs_loses_nothing_acknowledged() {
     cut_power("xfs", 2, 4);
 }
 
-fn cut_power(kind: &str, images: u64, cuts: u64) {
-    for seed in 100..100 + images {
+/// Cuts the power so many times in the life of each of so many stores; of as many as `ROOST_POWER_STORES` says.
+fn cut_power(kind: &str, stores: u64, cuts: u64) {
+    let stores = env::var("ROOST_POWER_STORES").map_or(stores, |text| text.parse().unwrap());
+    for seed in 100..100 + stores {
         let Some(mut volume) = Volume::create(kind) else { return };
         let mut acked = 0;
         for round in 0..cuts {

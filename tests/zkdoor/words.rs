@@ -46,6 +46,12 @@ async fn words_are_answered_as_monitors_read_them() {
     assert_eq!(ask(door, "wchp").await, format!("/w\n\t{session}\n\n"));
     let conf = ask(door, "conf").await;
     assert!(conf.contains(&format!("clientPort={}\n", door.port())), "{conf}");
+    let hash = |node| {
+        let tree = cluster.node(node).local();
+        format!("{:x}: {}\n", tree.zxid().0, tree.digest().0)
+    };
+    assert_eq!(ask(door, "hash").await, hash(leader));
+    assert!(ask(door, "dirs").await.starts_with("datadir_size: "));
     assert!(ask(door, "envi").await.starts_with("Environment:\nzookeeper.version=3.9."));
     assert_eq!(ask(door, "srst").await, "Server stats reset.\n");
     assert_eq!(ask(door, "crst").await, "Connection stats reset.\n");

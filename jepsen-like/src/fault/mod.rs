@@ -31,8 +31,10 @@
 //! What this deliberately lacks: slow links in namespaces, for which the kernel would need netem; a `delay` then is one
 //! between clients and nodes only.
 
+mod acts;
 mod clock;
 mod evidence;
+mod freeze;
 mod kit;
 mod member;
 mod namespaces;

@@ -1,7 +1,6 @@
 //! The steps of a schedule, one after another, and what nodes do about them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -9,7 +8,7 @@ use tokio::time::sleep;
 
 use super::evidence::{Evidence, Finding};
 use super::rig::Rig;
-use super::{Band, member, store};
+use super::{Band, member};
 use crate::clock::Clock;
 use crate::schedule::{Fault, Network, Schedule, resolve};
 use crate::target::Cluster;
@@ -20,8 +19,6 @@ const LOOK_FOR_LEADER_MS: u64 = 500;
 const TEND_MS: u64 = 100;
 /// How long nodes may take after the last fault until they are all back, ms.
 const RETURN_MS_MAX: u64 = 60_000;
-/// A process stops as a whole within this many attempts.
-const STOP_ATTEMPTS: u32 = 2_000;
 /// What a node says that does not open its store.
 const REFUSALS: [&str; 3] = ["lost its disk", "is damaged", "does not open"];
 
@@ -36,8 +33,8 @@ pub struct Tormented {
     pub unseen: Vec<String>,
 }
 
-struct Active {
-    fault: Fault,
+pub(super) struct Active {
+    pub(super) fault: Fault,
     from_ms: u64,
     /// No other fault was in force meanwhile.
     is_alone: bool,
@@ -45,7 +42,7 @@ struct Active {
 }
 
 /// What a node without its disk, or without its trust in it, is about.
-enum Standing {
+pub(super) enum Standing {
     /// Its store was changed: it may refuse it.
     Damaged,
     /// It is coming back as a new member.
@@ -99,17 +96,17 @@ pub async fn torment(
     Ok(result)
 }
 
-struct Torment<'a> {
-    cluster: &'a mut Cluster,
-    rig: &'a mut Rig,
-    schedule: &'a Schedule,
-    clock: Clock,
+pub(super) struct Torment<'a> {
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) rig: &'a mut Rig,
+    pub(super) schedule: &'a Schedule,
+    pub(super) clock: Clock,
     /// By the numbers of their steps.
-    active: BTreeMap<usize, Active>,
+    pub(super) active: BTreeMap<usize, Active>,
     paused: BTreeSet<u8>,
     /// Nodes that ended because of a fault which is still in force.
-    felled: BTreeSet<u8>,
-    standing: BTreeMap<u8, Standing>,
+    pub(super) felled: BTreeSet<u8>,
+    pub(super) standing: BTreeMap<u8, Standing>,
     result: Tormented,
 }
 
@@ -131,22 +128,37 @@ impl Torment<'_> {
         let until_ms = self.clock.now_ms() + RETURN_MS_MAX;
         loop {
             self.tend()?;
-            self.standing.retain(|_, standing| matches!(standing, Standing::Returning(_)));
+            self.trust().await?;
             if self.standing.is_empty() {
                 return Ok(());
             }
             if self.clock.now_ms() >= until_ms {
                 for (node, standing) in &self.standing {
-                    if let Standing::Returning(task) = standing {
-                        task.abort();
-                    }
-                    let why = format!("node {node} was no voter again within {RETURN_MS_MAX} ms");
+                    let why = match standing {
+                        Standing::Returning(task) => {
+                            task.abort();
+                            "was no voter again"
+                        }
+                        Standing::Damaged => "neither refused its store nor served",
+                    };
+                    let why = format!("node {node} {why} within {RETURN_MS_MAX} ms");
                     self.result.breaches.push(why);
                 }
                 return Ok(());
             }
             sleep(Duration::from_millis(TEND_MS)).await;
         }
+    }
+
+    /// Has done with nodes that serve although their store was damaged: they found that nothing is missing.
+    async fn trust(&mut self) -> Result<(), String> {
+        let is_damaged = |node: &u8| matches!(self.standing.get(node), Some(Standing::Damaged));
+        for node in (1..=self.schedule.nodes).filter(is_damaged).collect::<Vec<_>>() {
+            if self.cluster.place(node)?.observer()?.digest().await.is_ok() {
+                self.standing.remove(&node);
+            }
+        }
+        Ok(())
     }
 
     /// Looks at nodes that have ended by themselves, and at those that were to come back.
@@ -178,7 +190,7 @@ impl Torment<'_> {
     }
 
     /// Gives a node an empty disk and a new name, and has it invited in the place of the old one.
-    fn bring_back(&mut self, node: u8) -> Result<(), String> {
+    pub(super) fn bring_back(&mut self, node: u8) -> Result<(), String> {
         self.cluster.kill(node);
         let old = self.cluster.place(node)?.id;
         self.cluster.renew(node)?;
@@ -238,79 +250,6 @@ impl Torment<'_> {
         Ok(())
     }
 
-    /// Does what a fault is, beyond what [`Torment::reconcile`] does, and begins to observe it.
-    fn act(&mut self, fault: &Fault) -> Result<Evidence, String> {
-        let node = one(fault);
-        Ok(match fault {
-            Fault::Kill(_) | Fault::KillAll => Evidence::Known(true),
-            Fault::Pause(_) => {
-                let pids = fault
-                    .nodes(self.schedule.nodes)
-                    .into_iter()
-                    .filter_map(|node| self.cluster.pid(node));
-                Evidence::Known(until_stopped(&pids.collect::<Vec<_>>()))
-            }
-            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => {
-                let injection = match fault {
-                    Fault::FsyncSlow { ms, .. } => format!("delay_enter={}", ms * 1_000),
-                    _ => "error=EIO".into(),
-                };
-                // A node that is down, or ends at this moment, cannot be traced.
-                if let Some(pid) = self.cluster.pid(node) {
-                    let _ = self.rig.trace(node, pid, &injection);
-                }
-                Evidence::Traced(node)
-            }
-            Fault::DiskFull(_) => Evidence::Known(self.rig.volume(node)?.fill()?),
-            Fault::Leave(_) => {
-                let (others, id) = self.command_of(node)?;
-                Evidence::Command(tokio::spawn(member::remove(others, id)))
-            }
-            Fault::Transfer(_) => {
-                let (others, id) = self.command_of(node)?;
-                Evidence::Command(tokio::spawn(member::transfer(others, id)))
-            }
-            Fault::Partition(_)
-            | Fault::OneWay { .. }
-            | Fault::Bridge(_)
-            | Fault::Ring
-            | Fault::Delay { .. }
-            | Fault::Loss { .. } => Evidence::of_links(fault, self.cluster, self.rig),
-            Fault::Clock { .. } | Fault::Rate { .. } => Evidence::Clock(node),
-            // Seen at their ends.
-            _ => Evidence::Known(false),
-        })
-    }
-
-    fn command_of(&self, node: u8) -> Result<(Vec<roost::client::Client>, u64), String> {
-        Ok((member::others(self.cluster.places(), node)?, self.cluster.place(node)?.id))
-    }
-
-    /// Freezes the nodes whose power is cut, all of them before the first is cut.
-    fn cut_power(&mut self, fault: &Fault) -> Result<(), String> {
-        if !matches!(fault, Fault::PowerCut(_) | Fault::PowerCutAll) {
-            return Ok(());
-        }
-        let nodes = fault.nodes(self.schedule.nodes);
-        nodes.iter().for_each(|node| self.cluster.pause(*node, true));
-        let pids: Vec<u32> = nodes.iter().filter_map(|node| self.cluster.pid(*node)).collect();
-        until_stopped(&pids);
-        for node in nodes {
-            // One whose power is off already has none to be cut.
-            if !self.has_no_power(node) {
-                self.rig.volume(node)?.cut()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn has_no_power(&self, node: u8) -> bool {
-        self.active.values().any(|active| {
-            matches!(active.fault, Fault::PowerCut(_) | Fault::PowerCutAll)
-                && active.fault.nodes(self.schedule.nodes).contains(&node)
-        })
-    }
-
     async fn end(&mut self, at: usize) -> Result<(), String> {
         // A fault that was passed over never began.
         let Some(Active { fault, from_ms, is_alone, evidence }) = self.active.remove(&at) else {
@@ -332,79 +271,6 @@ impl Torment<'_> {
         self.result.bands.push(Band { from_ms, until_ms, fault: fault.to_string() });
         self.set_clocks(&fault)?;
         self.reconcile()
-    }
-
-    /// Ends a fault, as far as [`Torment::reconcile`] does not; returns whether that showed that it had acted.
-    fn undo(&mut self, fault: &Fault) -> Result<bool, String> {
-        let node = one(fault);
-        match fault {
-            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => self.rig.untrace(node),
-            Fault::DiskFull(_) => self.rig.volume(node)?.free(),
-            Fault::PowerCut(_) | Fault::PowerCutAll => {
-                let mut all = true;
-                for node in fault.nodes(self.schedule.nodes) {
-                    if !self.has_no_power(node) {
-                        all &= self.rig.volume(node)?.restart()?;
-                    }
-                }
-                return Ok(all);
-            }
-            Fault::Wipe(_) => {
-                self.cluster.kill(node);
-                match self.cluster.system().survives_wipe() {
-                    true => self.cluster.wipe(node)?,
-                    false => self.bring_back(node)?,
-                }
-                return Ok(true);
-            }
-            Fault::Leave(_) => {
-                self.felled.remove(&node);
-                self.bring_back(node)?;
-            }
-            Fault::Tear { .. } | Fault::Flip { .. } => return self.damage(fault, node),
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    /// Changes the store of a node, which is down.
-    fn damage(&mut self, fault: &Fault, node: u8) -> Result<bool, String> {
-        self.cluster.kill(node);
-        let place = self.cluster.place(node)?;
-        let file = self.cluster.system().store_file(place).ok_or("there is no store to damage")?;
-        let done = match fault {
-            Fault::Flip { bits, .. } => {
-                let seed = self.schedule.seed ^ self.clock.now_ms();
-                store::flip(&file, *bits, seed).map(drop)
-            }
-            Fault::Tear { bytes, .. } => store::tear(&file, *bytes),
-            _ => Ok(()),
-        };
-        done.map_err(|err| format!("{}: {err}", file.display()))?;
-        self.standing.insert(node, Standing::Damaged);
-        Ok(true)
-    }
-
-    /// When a fault of clocks begins or ends, makes its node's clocks what the faults that are in force want.
-    fn set_clocks(&mut self, fault: &Fault) -> Result<(), String> {
-        let is_rate = matches!(fault, Fault::Rate { .. });
-        if !is_rate && !matches!(fault, Fault::Clock { .. }) {
-            return Ok(());
-        }
-        let node = one(fault);
-        if is_rate {
-            // A monotonic clock never jumps, so a process has one rate from its start on.
-            self.cluster.kill(node);
-        }
-        let (mut ahead_ms, mut rate) = (0, 100);
-        for active in self.active.values().filter(|active| one(&active.fault) == node) {
-            match active.fault {
-                Fault::Clock { ms, .. } => ahead_ms += ms,
-                Fault::Rate { percent, .. } => rate = percent,
-                _ => {}
-            }
-        }
-        self.rig.set_clock(node, ahead_ms, rate)
     }
 
     /// Makes links and processes what the faults that are in force want.
@@ -454,29 +320,4 @@ fn is_down(fault: &Fault) -> bool {
             | Fault::Tear { .. }
             | Fault::Flip { .. }
     )
-}
-
-/// The node of a resolved fault that has one; 0 otherwise, which is no node.
-fn one(fault: &Fault) -> u8 {
-    fault.nodes(0).first().copied().unwrap_or(0)
-}
-
-/// Waits until all threads of these processes have stopped; returns whether they have.
-fn until_stopped(pids: &[u32]) -> bool {
-    let is_running = |pid: &u32| {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        tasks.into_iter().any(|task| {
-            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            // The state follows the name, which is in parentheses; a thread that is gone has none.
-            let state = stat.rsplit(") ").next().unwrap_or_default();
-            !state.is_empty() && !state.starts_with(['T', 't', 'Z'])
-        })
-    };
-    for _ in 0..STOP_ATTEMPTS {
-        if !pids.iter().any(is_running) {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    false
 }

@@ -140,3 +140,37 @@ fn run(command: &mut Command) -> Result<(), String> {
         Err(err) => Err(format!("{name}: {err}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+
+    use super::{Volume, lacking};
+
+    #[test]
+    fn a_cut_takes_what_was_not_synced_and_a_full_disk_takes_nothing_more() {
+        if let Some(why) = lacking() {
+            // Past the test harness, which would swallow it.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no file systems in files ({why})");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("at");
+        fs::create_dir(&at).unwrap();
+        let mut volume = Volume::create(dir.path().join("image"), at.clone()).unwrap();
+        let mut synced = fs::File::create(at.join("synced")).unwrap();
+        synced.write_all(b"here").unwrap();
+        synced.sync_all().unwrap();
+        drop(synced);
+        volume.cut().unwrap();
+        assert!(fs::write(at.join("late"), "x").is_err());
+        assert!(volume.restart().unwrap());
+        assert_eq!(fs::read(at.join("synced")).unwrap(), b"here");
+
+        assert!(volume.fill().unwrap());
+        assert!(fs::write(at.join("more"), [1; 8192]).is_err());
+        volume.free();
+        fs::write(at.join("more"), [1; 8192]).unwrap();
+    }
+}

@@ -49,7 +49,18 @@ impl Proxy {
         to: u8,
         node: SocketAddr,
     ) -> io::Result<Proxy> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Proxy::start_at("127.0.0.1:0", links, source, to, node).await
+    }
+
+    /// As [`start`](Proxy::start), on an address that is chosen by the caller.
+    pub async fn start_at(
+        listen: &str,
+        links: &Links,
+        source: Source,
+        to: u8,
+        node: SocketAddr,
+    ) -> io::Result<Proxy> {
+        let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
         let links = links.clone();
         let task = tokio::spawn(async move {

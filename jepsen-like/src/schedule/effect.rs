@@ -38,6 +38,7 @@ pub fn resolve(fault: &Fault, leader: u8, nodes: u8) -> Fault {
         Who::Number(node) => Who::Number(node),
         Who::Leader => Who::Number(leader),
         Who::Follower => Who::Number(leader % nodes + 1),
+        Who::Last => Who::Number(if leader > 1 { leader - 1 } else { nodes }),
     };
     let party = |party: Party| match party {
         Party::Node(who) => Party::Node(number(who)),
@@ -85,7 +86,7 @@ impl Fault {
         let numbers = |all: &[Who]| {
             let number = |who: &Who| match who {
                 Who::Number(node) => Some(*node),
-                Who::Leader | Who::Follower => None,
+                Who::Leader | Who::Follower | Who::Last => None,
             };
             all.iter().filter_map(number).collect()
         };
@@ -244,6 +245,15 @@ mod tests {
         assert!(!network.is_open(End::Node(1), End::Node(2)));
         assert!(network.is_open(End::Node(1), End::Node(3)));
         assert!(network.is_open(End::Site(1), End::Node(2)));
+    }
+
+    #[test]
+    fn with_three_nodes_the_roles_are_all_of_them() {
+        for leader in 1..=3 {
+            let fault: Fault = "kill leader follower last".parse().unwrap();
+            let nodes = resolve(&fault, leader, 3).nodes(3);
+            assert_eq!(nodes.len(), 3, "{leader}: {nodes:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A *party* is a node (`n1` … `n9`), the clients of a site (`c1` … `c9`: those that are near the node of that number),
-//! or a role: `leader` and `follower` are nodes and `c-leader`, `c-follower` their clients, resolved when the fault
+//! or a role: `leader`, `follower` and `last` are nodes and `c-leader` … their clients, resolved when the fault
 //! begins (a registry without leader has node 1 in that role); `rest` is everybody whom the other groups do not name.
 //!
 //! | fault | what it does for so long |
@@ -124,6 +124,8 @@ pub enum Who {
     Leader,
     /// The node after that.
     Follower,
+    /// The node before the leader: of three, the other follower.
+    Last,
 }
 
 /// A node, or the clients near it.

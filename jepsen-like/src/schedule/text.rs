@@ -23,6 +23,7 @@ impl Display for Who {
             Who::Number(node) => write!(f, "n{node}"),
             Who::Leader => f.write_str("leader"),
             Who::Follower => f.write_str("follower"),
+            Who::Last => f.write_str("last"),
         }
     }
 }
@@ -124,8 +125,9 @@ impl FromStr for Who {
         match (word, word.strip_prefix('n').map(str::parse)) {
             ("leader", _) => Ok(Who::Leader),
             ("follower", _) => Ok(Who::Follower),
+            ("last", _) => Ok(Who::Last),
             (_, Some(Ok(node @ 1..=9))) => Ok(Who::Number(node)),
-            _ => Err(format!("{word:?} is no node: expected n1 to n9, leader or follower")),
+            _ => Err(format!("{word:?} is no node: expected n1 to n9, leader, follower or last")),
         }
     }
 }

@@ -7,12 +7,18 @@
 //! What it deliberately lacks: knowledge of what a registry promises, and of schedules.
 
 mod ap;
+mod etcd;
+mod place;
 mod process;
 mod roost;
+mod zookeeper;
 
 pub use ap::ApRegistry;
+pub use etcd::Etcd;
+pub use place::{Place, Surroundings};
 pub use process::Process;
 pub use roost::Roost;
+pub use zookeeper::ZooKeeper;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,17 +27,22 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::roost::client::Client;
-use ::roost::client::model::Member;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
+use crate::door::Door;
 use crate::net::{Links, Ports, Proxy, Source};
+use crate::workload::Workload;
 
 /// How long a cluster may take to begin to serve, ms: a debug build on a busy machine is slow.
 const BEGIN_MS_MAX: u64 = 60_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Where the proxies of nodes are that know each other by name: there they can have the nodes' own ports.
+const NAMED_PROXIES: &str = "127.0.0.2";
+/// Ports of a node.
+const PORTS: u8 = 4;
 
 /// One kind of registry.
 pub trait System: Send + Sync {
@@ -41,8 +52,26 @@ pub trait System: Send + Sync {
     /// Returns whether nodes reach each other at the port for clients.
     fn has_one_port(&self) -> bool;
 
-    /// Returns whether it promises linearizable reads and writes of znodes.
-    fn is_linearizable(&self) -> bool;
+    /// Returns whether nodes know each other by names, which are in [`Place::named`].
+    fn is_reached_by_name(&self) -> bool {
+        false
+    }
+
+    /// Returns whether roost's HTTP API has another port than clients use.
+    fn has_api_apart(&self) -> bool {
+        false
+    }
+
+    /// Returns whether it has what a workload needs.
+    fn runs(&self, workload: Workload) -> bool;
+
+    /// Returns the names of verdicts that it does not promise, see [`judge`](crate::judge).
+    fn unpromised(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns a client of the node at an address of it.
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String>;
 
     /// Returns whether a node whose disk was emptied comes back by being started.
     fn survives_wipe(&self) -> bool;
@@ -55,6 +84,11 @@ pub trait System: Send + Sync {
 
     /// Returns who leads, from 1; a system without leader says 1.
     fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>>;
+
+    /// Returns the zxid and the digest of the state of each node that answers; `None` if it has no such thing.
+    fn digests<'a>(&'a self, _: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
+        async { None }.boxed()
+    }
 
     /// Returns the directory, below the node's own, that holds all that a node must not forget.
     fn data_dir(&self, place: &Place) -> PathBuf {
@@ -77,100 +111,11 @@ pub trait System: Send + Sync {
     }
 }
 
-/// Where a node is.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// From 1.
-    pub node: u8,
-    /// Who it is in its cluster: its number, until it comes back as a new member.
-    pub id: u64,
-    /// What it may write to.
-    pub dir: PathBuf,
-    /// The address that it listens on.
-    pub host: Ipv4Addr,
-    /// Its port for clients.
-    pub http: u16,
-    /// Its port for other nodes; a system that needs one only uses `http`.
-    pub peer: u16,
-    /// Where the other nodes reach it: a proxy.
-    pub peer_addr: String,
-    /// Where the other nodes are reached from here, by number: proxies.
-    pub others: BTreeMap<u8, String>,
-}
-
-impl Place {
-    /// Returns the place of a node below a directory of nodes, as far as that decides it.
-    pub fn below(dir: &Path, node: u8) -> Place {
-        Place {
-            node,
-            id: u64::from(node),
-            dir: dir.join(format!("n{node}")),
-            host: Ipv4Addr::LOCALHOST,
-            http: 0,
-            peer: 0,
-            peer_addr: String::new(),
-            others: BTreeMap::new(),
-        }
-    }
-
-    /// Returns what it is to its cluster, in the words of roost's HTTP API.
-    pub fn member(&self) -> Member {
-        Member {
-            node: self.id,
-            peer_addr: self.peer_addr.clone(),
-            http_addr: self.addr(),
-            zk_addr: None,
-        }
-    }
-
-    /// Returns a client that reaches the node past all faults of the network, and does not wait for it.
-    pub fn observer(&self) -> Result<Client, String> {
-        client(&self.addr(), Duration::from_millis(500))
-    }
-
-    /// Returns where clients reach it past all faults of the network.
-    pub fn addr(&self) -> String {
-        format!("{}:{}", self.host, self.http)
-    }
-}
-
-/// Returns a client of one endpoint which tries everything once, so that each call is one request.
-pub fn client(endpoint: &str, timeout: Duration) -> Result<Client, String> {
-    let client = Client::new(vec![endpoint.to_owned()]).map_err(|err| err.to_string())?;
-    Ok(client.with_timeout(timeout).impatient())
-}
-
-/// What the processes of a node are started in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
-    /// Variables of the environment.
-    pub variables: Vec<(String, String)>,
-    /// A command that runs the one behind it in its own place.
-    pub prefix: Vec<String>,
-    /// The address where the node is reached, by the others directly; without it, it is on this machine, behind proxies.
-    pub host: Option<Ipv4Addr>,
-}
-
-impl Surroundings {
-    /// Returns a command that does the same in here.
-    fn around(&self, command: Command) -> Command {
-        let mut whole = match &self.prefix[..] {
-            [] => command,
-            [program, arguments @ ..] => {
-                let mut whole = Command::new(program);
-                whole.args(arguments).arg(command.get_program()).args(command.get_args());
-                for (name, value) in command.get_envs() {
-                    match value {
-                        Some(value) => whole.env(name, value),
-                        None => whole.env_remove(name),
-                    };
-                }
-                whole
-            }
-        };
-        whole.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        whole
-    }
+/// Writes a file of a node, with the directory that it is in.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+    std::fs::write(path, text).map_err(failed)
 }
 
 /// A running cluster.
@@ -201,24 +146,37 @@ impl Cluster {
         let pids: Arc<Mutex<BTreeMap<u8, u32>>> = Arc::default();
         let failed = |err: std::io::Error| format!("cannot start a proxy: {err}");
         let (mut between, mut doors, mut places) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut named = Vec::new();
         for node in 1..=nodes {
-            let (http, peer) = (ports.get(2 * node - 2), ports.get(2 * node - 1));
+            let first = PORTS * (node - 1);
+            let [client, peer, election, apart] =
+                [0, 1, 2, 3].map(|offset| ports.get(first + offset));
+            let api = if system.has_api_apart() { apart } else { client };
             let elsewhere = surroundings.get(&node).and_then(|around| around.host);
             let host = elsewhere.unwrap_or(Ipv4Addr::LOCALHOST);
-            let peer_port = if system.has_one_port() { http } else { peer };
-            let direct = SocketAddr::from((host, peer_port));
-            let mut peer_addr = direct.to_string();
+            let at = |port: u16| SocketAddr::from((host, port));
+            let source = Source::Nodes(Arc::clone(&pids));
+            if system.is_reached_by_name() {
+                for port in [peer, election] {
+                    let named = format!("{NAMED_PROXIES}:{port}");
+                    let proxy = Proxy::start_at(&named, &links, source.clone(), node, at(port));
+                    between.push(proxy.await.map_err(failed)?);
+                }
+                named.push((node, peer, election));
+            }
+            let port = if system.has_one_port() { client } else { peer };
+            let mut peer_addr = at(port).to_string();
             if elsewhere.is_none() {
-                let source = Source::Nodes(Arc::clone(&pids));
-                let proxy = Proxy::start(&links, source, node, direct).await.map_err(failed)?;
+                let proxy = Proxy::start(&links, source, node, at(port)).await.map_err(failed)?;
                 peer_addr = proxy.addr().to_string();
                 between.push(proxy);
             }
             for site in 1..=nodes {
-                let proxy = Proxy::start(&links, Source::Site(site), node, (host, http).into());
+                let proxy = Proxy::start(&links, Source::Site(site), node, at(client));
                 doors.insert((site, node), proxy.await.map_err(failed)?);
             }
-            let place = Place { host, http, peer, peer_addr, ..Place::below(dir, node) };
+            let below = Place::below(dir, node);
+            let place = Place { host, client, http: api, peer, peer_addr, ..below };
             let failed = |err| format!("{}: {err}", place.dir.display());
             std::fs::create_dir_all(&place.dir).map_err(failed)?;
             places.push(place);
@@ -228,6 +186,7 @@ impl Cluster {
         for place in &mut places {
             place.others = addrs.clone();
             place.others.remove(&place.node);
+            place.named.clone_from(&named);
         }
         let processes = BTreeMap::new();
         let (_between, _ports) = (between, ports);
@@ -273,6 +232,13 @@ impl Cluster {
     /// When there is no such site or node.
     pub fn door(&self, site: u8, node: u8) -> String {
         self.doors[&(site, node)].addr().to_string()
+    }
+
+    /// Returns clients that reach the nodes past all faults of the network.
+    pub fn observers(&self) -> Result<Vec<Arc<dyn Door>>, String> {
+        let addr = |place: &Place| format!("{}:{}", place.host, place.client);
+        let doors = self.places.iter().map(|place| self.system.door(place.node, &addr(place)));
+        doors.collect()
     }
 
     /// Returns who leads, 1 if nobody says so.
@@ -370,7 +336,7 @@ async fn eventually<F: Future<Output = bool>>(
     Ok(())
 }
 
-/// Waits until a node serves.
+/// Waits until a node serves that speaks roost's HTTP API.
 async fn until_ready(place: &Place) -> Result<(), String> {
     let client = place.observer()?;
     let probe = || {

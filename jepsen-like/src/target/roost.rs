@@ -1,32 +1,48 @@
-//! roost, over HTTP.
+//! roost, over HTTP or over ZooKeeper's protocol.
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::{Place, System, eventually, until_ready};
+use crate::door::{Door, HttpDoor, ZkDoor};
+use crate::workload::{REQUEST_TIMEOUT, Workload};
 
 /// Runs `roost serve`.
 #[derive(Clone, Debug)]
 pub struct Roost {
     /// The program.
     pub program: PathBuf,
+    /// Whether clients speak ZooKeeper's protocol.
+    pub is_zk: bool,
 }
 
 impl System for Roost {
     fn name(&self) -> String {
-        "roost".into()
+        if self.is_zk { "roost-zk" } else { "roost" }.into()
     }
 
     fn has_one_port(&self) -> bool {
         false
     }
 
-    fn is_linearizable(&self) -> bool {
+    fn has_api_apart(&self) -> bool {
+        self.is_zk
+    }
+
+    fn runs(&self, _: Workload) -> bool {
         true
+    }
+
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String> {
+        Ok(match self.is_zk {
+            true => Arc::new(ZkDoor::new(node, addr, REQUEST_TIMEOUT)),
+            false => Arc::new(HttpDoor::new(node, addr, REQUEST_TIMEOUT)?),
+        })
     }
 
     fn survives_wipe(&self) -> bool {
@@ -34,12 +50,16 @@ impl System for Roost {
     }
 
     fn command(&self, place: &Place) -> Result<Command, String> {
-        let Place { id, dir, host, http, peer, .. } = place;
+        let Place { id, dir, host, client, http, peer, .. } = place;
+        let zk = match self.is_zk {
+            true => format!("[zk]\nlisten = \"{host}:{client}\"\n"),
+            false => String::new(),
+        };
         // Snapshots are taken as often as it goes, so that a run has some.
         let config = format!(
             "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"{host}:{http}\"\n\
              [peer]\nlisten = \"{host}:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n\
-             [raft]\nsnapshot_log_bytes = 1048576\nlog_entries_kept = 50\n",
+             [raft]\nsnapshot_log_bytes = 1048576\nlog_entries_kept = 50\n{zk}",
             self.data_dir(place)
         );
         let file = dir.join("node.toml");
@@ -91,6 +111,18 @@ impl System for Roost {
                 }
             }
             newest.map(|(_, node)| node)
+        }
+        .boxed()
+    }
+
+    fn digests<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
+        async move {
+            let mut digests = Vec::new();
+            for place in places {
+                let answer = place.observer().ok()?.digest().await;
+                digests.extend(answer.ok().map(|answer| (answer.zxid, answer.digest)));
+            }
+            Some(digests)
         }
         .boxed()
     }

@@ -2,7 +2,7 @@
 
 import re
 
-from suite import ADDRESSES, EnsembleTest, four_letters, main
+from suite import ADDRESSES, AGAINST, EnsembleTest, four_letters, main, wait_for
 
 # What telegraf's plugin expects of each line; a line that is different ends its whole reading.
 TELEGRAF = re.compile(r"^zk_(\w[\w\.\-]*)\s+([\w\.\-]+)")
@@ -90,6 +90,18 @@ class FourLetterWords(EnsembleTest):
         for name in ("tickTime", "maxClientCnxns", "minSessionTimeout", "maxSessionTimeout", "serverId"):
             self.assertRegex(values[name], r"^-?\d+$", name)
         self.assertIn("dataDir", values)
+        # ZooKeeper shows the members too, but calls some of them by other names than its own configuration does.
+        if AGAINST == "roost":
+            client = self.connect(chroot="")
+            members = wait_for(lambda: client.get("/zookeeper/config")[0], "the members of a new ensemble")
+            self.assertIn(f"membership: \n{members.decode()}", four_letters(self.address, "conf"))
+
+    def test_dirs_and_hash_are_numbers(self):
+        sizes = pairs(four_letters(self.address, "dirs"), ": ")
+        self.assertGreater(int(sizes["logdir_size"]), 0)
+        self.assertGreaterEqual(int(sizes["datadir_size"]), 0)
+        if AGAINST == "roost":
+            self.assertRegex(four_letters(self.address, "hash"), r"^[0-9a-f]+: \d+\n$")
 
     def test_cons_shows_each_connection_with_its_session(self):
         self.client.create("/x")

@@ -8,6 +8,7 @@ import time
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
+    BadVersionError,
     ConnectionLoss,
     KazooException,
     NodeExistsError,
@@ -19,8 +20,11 @@ from kazoo.recipe.watchers import ChildrenWatch, DataWatch
 from suite import (
     ADDRESSES,
     AGAINST,
+    SPARE,
+    SUPER,
     EnsembleTest,
     control,
+    four_letters,
     kill,
     leader,
     main,
@@ -43,12 +47,56 @@ time.sleep(600)
 """
 
 
+def is_listening(address):
+    try:
+        return four_letters(address, "ruok") == "imok"
+    except OSError:
+        return False
+
+
 class FailureTest(EnsembleTest):
     def clean_up(self):
         for server in SERVERS:
             control("POST", f"/resume?server={server}")
         start(*SERVERS)
         super().clean_up()
+
+
+class Members(FailureTest):
+    def test_a_server_is_added_serves_and_is_removed_by_reconfig(self):
+        client = self.connect(chroot="", auth_data=[("digest", SUPER)])
+        told = []
+        before, _ = client.get("/zookeeper/config", watch=told.append)
+        version = int(before.decode().splitlines()[-1].removeprefix("version="), 16)
+        control("POST", "/spawn?server=4")
+        address = SPARE.split(";")[1]
+        wait_for(lambda: is_listening(address), "server 4")
+        with self.assertRaises(BadVersionError):
+            client.reconfig(joining=SPARE, leaving=None, new_members=None, from_config=version + 1)
+        after, _ = client.reconfig(joining=SPARE, leaving=None, new_members=None, from_config=version)
+        added = [line for line in after.decode().splitlines() if line.startswith("server.4=")]
+        self.assertEqual(len(added), 1)
+        self.assertTrue(added[0].endswith(f":participant;{address}"), added)
+        wait_for(lambda: told, "news of the configuration")
+        # It is a server like the others: it has what they have, and what it takes they have too.
+        path = f"{self.root}/spare"
+        client.create(path, b"1", makepath=True)
+        spare = KazooClient(address, timeout=15.0)
+        spare.start(60)
+        try:
+            spare.sync(path)
+            self.assertEqual(spare.get(path)[0], b"1")
+            spare.set(path, b"2")
+            client.sync(path)
+            self.assertEqual(client.get(path)[0], b"2")
+        finally:
+            spare.stop()
+            spare.close()
+        left, _ = client.reconfig(joining=None, leaving="4", new_members=None)
+        self.assertNotIn("server.4=", left.decode())
+        self.assertEqual(client.get("/zookeeper/config")[0], left)
+        kill(4)
+        client.set(path, b"3")
 
 
 class Expiry(FailureTest):

@@ -16,6 +16,8 @@ ADDRESSES = os.environ["ROOST_ZK"].split(",")
 HTTP_ADDRESSES = [address for address in os.environ.get("ROOST_HTTP", "").split(",") if address]
 AGAINST = os.environ["ROOST_AGAINST"]
 SUPER = os.environ["ROOST_SUPER"]
+# The line of a server, number 4, that is no member yet.
+SPARE = os.environ["ROOST_SPARE"]
 # How long anything may take before a test calls it lost. Nothing is expected to take this long.
 PATIENCE_S = 30
 

@@ -37,11 +37,10 @@ use self::load::Mix;
 use super::args::GlobalArgs;
 use super::output::{Failure, Output};
 use super::signal::interrupted;
-use crate::client::Client;
 
 /// Runs a load and prints its report.
 pub(super) async fn execute(args: BenchArgs, global: &GlobalArgs) -> Result<(), Failure> {
-    let client = Client::new(global.endpoint.clone())?.with_timeout(global.timeout);
+    let client = global.client()?;
     let output = Output { json: global.json };
     let field = Field::new(client).await?;
     let measured = tokio::select! {

@@ -5,6 +5,9 @@ mod cluster;
 mod registry;
 mod watch;
 
+use std::fmt;
+use std::str::FromStr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -164,6 +167,48 @@ pub struct Create {
     pub ttl_ms: Option<u64>,
     /// Whether missing parents are created, in the same transaction.
     pub parents: bool,
+    /// Its access control list; open to everyone when empty.
+    pub acl: Vec<AclRule>,
+}
+
+/// A rule of an access control list. Its text is `scheme:id:perms`, as in zkCli.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclRule {
+    /// Letters of `cdrwa`: create, delete, read, write, admin.
+    pub perms: String,
+    /// `world`, `auth`, `digest`, `ip` or `x509`.
+    pub scheme: String,
+    /// Whom, as the scheme writes it.
+    pub id: String,
+}
+
+impl fmt::Display for AclRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.scheme, self.id, self.perms)
+    }
+}
+
+impl FromStr for AclRule {
+    type Err = String;
+
+    /// Reads the text. The id may contain colons. Error: a sentence for the person who typed it.
+    fn from_str(text: &str) -> Result<AclRule, String> {
+        let wrong = || format!("{text:?} is not a rule of the form scheme:id:perms");
+        let (scheme, rest) = text.split_once(':').ok_or_else(wrong)?;
+        let (id, perms) = rest.rsplit_once(':').ok_or_else(wrong)?;
+        Ok(AclRule { perms: perms.to_owned(), scheme: scheme.to_owned(), id: id.to_owned() })
+    }
+}
+
+/// Answer of [`acl`](crate::client::Client::acl).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclOf {
+    /// The rules; hashes of passwords are `x` for who may not change them.
+    pub acl: Vec<AclRule>,
+    /// The znode's stat.
+    pub stat: Stat,
+    /// The state that was read.
+    pub zxid: u64,
 }
 
 /// Answer of [`create`](crate::client::Client::create).

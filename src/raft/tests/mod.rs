@@ -2,6 +2,7 @@
 
 mod order;
 mod snapshots;
+mod start;
 mod suite;
 
 use std::sync::Arc;

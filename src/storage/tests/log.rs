@@ -312,10 +312,10 @@ fn damage_met_by_a_reader_is_an_error_that_names_store_and_key() {
 fn a_newer_format_is_refused_and_says_so() {
     let disk = MemoryDisk::new();
     drop(open_uncached(&disk));
-    disk.commit(vec![(meta_key(plan::FORMAT), Some(seal(plan::FORMAT, &2u32.to_le_bytes())))])
+    disk.commit(vec![(meta_key(plan::FORMAT), Some(seal(plan::FORMAT, &3u32.to_le_bytes())))])
         .unwrap();
     let err = open_error(&disk);
-    assert!(matches!(err, StoreError::Newer { found: 2, known: 1, .. }));
+    assert!(matches!(err, StoreError::Newer { found: 3, known: 2, .. }));
     assert!(err.to_string().contains("run the newer version"));
 }
 

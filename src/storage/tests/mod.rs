@@ -2,6 +2,7 @@
 
 mod log;
 mod model;
+mod series;
 mod snapshot;
 mod wal;
 
@@ -94,6 +95,10 @@ impl Disk for Stubborn {
     fn commit_lazily(&self, batch: Vec<Change>) -> io::Result<()> {
         self.check()?;
         self.disk.commit_lazily(batch)
+    }
+
+    fn trim(&self, below: &[u8]) -> io::Result<bool> {
+        self.disk.trim(below)
     }
 
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {

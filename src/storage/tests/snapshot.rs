@@ -151,14 +151,14 @@ fn a_flipped_bit_in_a_snapshot_is_found() {
     let pointer = write(&store, 1);
     let disk = disks.open(1);
     for at in [0, 4, 5, 30_000] {
-        let key = 2u64.to_be_bytes();
+        let key = [[1].as_slice(), &2u64.to_be_bytes()].concat();
         let value = disk.get(&key).unwrap().unwrap();
         let mut bad = value.to_vec();
         bad[at] ^= 1;
-        disk.commit(vec![(key.to_vec(), Some(bad.into()))]).unwrap();
+        disk.commit(vec![(key.clone(), Some(bad.into()))]).unwrap();
         let err = read(&store, &pointer).unwrap_err();
         assert!(err.to_string().contains("snapshot 1 chunk 2"), "{err}");
-        disk.commit(vec![(key.to_vec(), Some(value))]).unwrap();
+        disk.commit(vec![(key.clone(), Some(value))]).unwrap();
     }
     read(&store, &pointer).unwrap();
 }
