@@ -220,9 +220,10 @@ impl Torment<'_> {
         }
         for Active { fault: other, .. } in self.active.values() {
             let is_same = !other.nodes(self.schedule.nodes).is_disjoint(&nodes);
-            if is_loss(fault) && is_loss(other)
-                || is_same && (is_loss(fault) && is_cut(other) || is_cut(fault) && is_loss(other))
-            {
+            let is_hidden = is_loss(fault) && is_cut(other) || is_cut(fault) && is_loss(other);
+            // A disk without power cannot be filled.
+            let is_dark = matches!(fault, Fault::DiskFull(_)) && is_cut(other);
+            if is_loss(fault) && is_loss(other) || is_same && (is_hidden || is_dark) {
                 return Some(format!("`{other}` is in force"));
             }
         }
