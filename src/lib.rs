@@ -3,6 +3,9 @@
 //! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`,
 //! `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
 
+#[macro_use]
+mod mutants;
+
 pub mod batch;
 #[cfg(feature = "server")]
 pub mod blocking;

@@ -5,6 +5,9 @@
 //! `workload` is the clients, `run` puts these together, `report` draws what came out. `ap` is the AP registry that
 //! roost is compared with. See the README of this directory.
 
+#[macro_use]
+mod mutants;
+
 pub mod ap;
 pub mod check;
 pub mod cli;
