@@ -301,8 +301,6 @@ impl Naive {
                 events.push(self.event(EventKind::DataChanged, "/zookeeper/config"));
                 Ok(Reply::DataSet { stat: self.stat("/zookeeper/config") })
             }
-            // It becomes another op before the tree sees it.
-            Op::ExpireSession { .. } => Err(Code::BadArguments),
             Op::Multi(_) => unreachable!("handled by the caller"),
         }
     }
