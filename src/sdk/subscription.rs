@@ -213,9 +213,7 @@ impl Subscription {
     /// Waits until a list of every service is known: from a registry, or, when no registry can be reached, from the disk.
     /// Error: those of which nothing is known within this time.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
-        let mut changes = self.shared.changes.subscribe();
-        let known = changes.wait_for(|_| self.shared.is_settled());
-        let _ = timeout(within, known).await;
+        self.wait_until(within, || self.shared.is_settled()).await;
         let wanted = self.shared.wanted.borrow().clone();
         let missing = wanted.iter().filter_map(|service| match self.providers(service) {
             Err(error @ LookupError::NoKnownProviders { .. }) => Some(error),
@@ -248,13 +246,26 @@ impl Subscription {
         service: &str,
         within: Duration,
     ) -> Result<Arc<Providers>, LookupError> {
-        let mut changes = self.shared.changes.subscribe();
-        let unknown = |found: &Result<_, LookupError>| {
-            matches!(found, Err(LookupError::NoKnownProviders { .. }))
-        };
-        let known = changes.wait_for(|_| !unknown(&self.providers(service)));
-        let _ = timeout(within, known).await;
+        let is_known =
+            || !matches!(self.providers(service), Err(LookupError::NoKnownProviders { .. }));
+        self.wait_until(within, is_known).await;
         self.providers(service)
+    }
+
+    /// Returns when a condition of the lists holds, or after this time. The condition is asked while nothing is borrowed:
+    /// it may itself change something.
+    async fn wait_until(&self, within: Duration, holds: impl Fn() -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        let waiting = async {
+            loop {
+                changes.mark_unchanged();
+                if holds() || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whoever asked looks what has become of it.
+        let _ = timeout(within, waiting).await;
     }
 
     /// Returns a number that changes whenever any list does. Only the newest is kept for a reader that is slow.
