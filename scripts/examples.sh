@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the examples of the SDK against a cluster of its own: providers that come, go and die under a consumer that must not
-# notice. `scripts/examples.sh grpc` runs the gRPC example too, which takes some minutes to build.
+# notice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,20 +43,3 @@ kill "$second"
 wait "$second"
 grep -q "left" "$work/p2"
 echo "examples: the other has left in good order"
-
-if [ "${1:-}" = grpc ]; then
-    manifest=examples/grpc_resolver/Cargo.toml
-    cargo build --quiet --manifest-path "$manifest"
-    grpc="${CARGO_TARGET_DIR:-examples/grpc_resolver/target}/debug/grpc_resolver"
-    "$grpc" serve health "127.0.0.1:$((base + 31))" & one=$!
-    "$grpc" serve health "127.0.0.1:$((base + 32))" & two=$!
-    pids+=("$one" "$two")
-    has health 2 "127.0.0.1:$((base + 3))"
-    "$grpc" call health 30 >"$work/g" & caller=$!
-    pids+=("$caller")
-    until grep -q answered "$work/g"; do sleep 0.1; done
-    kill -9 "$one"
-    wait "$caller"
-    [ "$(grep -c answered "$work/g")" = 30 ]
-    echo "examples: 30 gRPC calls answered, though one of two servers died"
-fi

@@ -171,13 +171,13 @@ fn is_name(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use super::{Provider, group, upstream};
+    use super::{Layout, Provider, group, upstream};
 
     fn provider(host: &str, weight: u32, status: &str) -> Provider {
-        let metadata = BTreeMap::from([("zone-id".to_owned(), "a\"b".to_owned())]);
-        Provider { host: host.to_owned(), port: 80, weight, metadata, status: status.to_owned() }
+        let json = serde_json::json!({
+            "host": host, "port": 80, "weight": weight, "status": status, "metadata": {"zone-id": "a\"b"}
+        });
+        Provider::from_data(Some(json.to_string().as_bytes())).unwrap()
     }
 
     #[test]

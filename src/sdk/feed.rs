@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::instance::Instance;
 use crate::client::model::{ChangeKind, WatchEvent, WatchState};
 use crate::client::{Client, Error, Watch, WatchFilter, WatchKind};
-use crate::registry::{Layout, Provider};
+use crate::registry::{Layout, Provider, providers_path};
 
 /// What a registry says of services.
 #[derive(Debug)]
@@ -29,9 +29,8 @@ pub(super) struct Feed {
 impl Feed {
     /// Returns the stream of these services: first all lists, or with `since` the changes after it.
     pub(super) fn open(client: &Client, services: &[String], since: Option<u64>) -> Feed {
-        let watch = client.watch(&filters(services), since);
-        let paths = services.iter().map(|service| (providers_path(service), service.clone()));
-        Feed { watch, services: paths.collect() }
+        let services = by_path(services);
+        Feed { watch: client.watch(&filters(&services), since), services }
     }
 
     /// Returns from where another stream would have to go on.
@@ -96,21 +95,23 @@ pub(super) async fn lists(
     client: &Client,
     services: &[String],
 ) -> Result<(u64, Vec<(String, Vec<Instance>)>), Error> {
-    let snapshot = client.snapshot(&filters(services)).await?;
-    let paths = services.iter().map(|service| (providers_path(service), service.clone())).collect();
-    Ok((snapshot.zxid, lists_of(&paths, snapshot.watches)))
+    let services = by_path(services);
+    let snapshot = client.snapshot(&filters(&services)).await?;
+    Ok((snapshot.zxid, lists_of(&services, snapshot.watches)))
 }
 
-fn providers_path(service: &str) -> String {
-    format!("/services/{service}/providers")
+/// Returns the services by the znodes whose children are their providers. A name that cannot be one is left out: nothing
+/// will ever be known of it.
+fn by_path(services: &[String]) -> BTreeMap<String, String> {
+    let named = services.iter().filter_map(|service| {
+        Some((providers_path(service).ok()?.as_str().to_owned(), service.clone()))
+    });
+    named.collect()
 }
 
-fn filters(services: &[String]) -> Vec<WatchFilter> {
-    let filter = |service: &String| WatchFilter {
-        kind: WatchKind::ChildrenData,
-        path: providers_path(service),
-    };
-    services.iter().map(filter).collect()
+fn filters(services: &BTreeMap<String, String>) -> Vec<WatchFilter> {
+    let filter = |path: &String| WatchFilter { kind: WatchKind::ChildrenData, path: path.clone() };
+    services.keys().map(filter).collect()
 }
 
 fn lists_of(
@@ -133,6 +134,6 @@ fn lists_of(
 
 /// Returns the instance that a znode's data describes; data that describes none is nobody to call.
 fn read(id: &str, data: Option<&[u8]>, incarnation: u64, version: u64) -> Option<Instance> {
-    let Provider { host, port, weight, metadata, status } = Provider::from_data(data).ok()?;
+    let Provider { host, port, weight, metadata, status, .. } = Provider::from_data(data).ok()?;
     Some(Instance { id: id.to_owned(), host, port, weight, status, metadata, incarnation, version })
 }

@@ -51,6 +51,7 @@ pub fn sign<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> u64 {
     instances.into_iter().fold(0, |sum, instance| {
         let mut hash = Xxh3::new();
         hash.update(instance.id.as_bytes());
+        hash.update(&[0]);
         hash.update(&instance.incarnation.to_le_bytes());
         hash.update(&instance.version.to_le_bytes());
         sum.wrapping_add(hash.digest())

@@ -40,6 +40,7 @@ mod follow;
 mod instance;
 mod keeper;
 mod list;
+mod lookup;
 mod merge;
 mod pool;
 mod registrar;
@@ -55,12 +56,11 @@ pub use balancer::Balancer;
 pub use cache::{Cached, DiskCache};
 pub use instance::{Instance, sign};
 pub use list::{Origin, ServiceList};
+pub use lookup::{LookupError, NotReady};
 pub use merge::{MergeRule, merged};
 pub use pool::{CallError, Picked, PoolOptions, ServicePool};
 pub use registrar::{
     Left, Registrar, RegistrarOptions, RegistrationState, Service, ShutdownOptions,
 };
 pub use registry::Registry;
-pub use subscription::{
-    Discovery, LookupError, NotReady, Providers, Subscription, SubscriptionOptions,
-};
+pub use subscription::{Discovery, Providers, Subscription, SubscriptionOptions};

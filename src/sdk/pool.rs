@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::accrual::AccrualOptions;
 use super::balancer::Balancer;
 use super::instance::Instance;
-use super::subscription::{LookupError, Providers, Subscription};
+use super::lookup::LookupError;
+use super::subscription::{Providers, Subscription};
 use crate::client::{Error, Probe};
 use crate::limits::PROBES_AT_ONCE_MAX;
 

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,12 +99,10 @@ impl Registry {
 /// Returns whether an address is one that a client can connect to: a node may be configured to listen everywhere, which
 /// is not a place.
 fn is_reachable(addr: &str) -> bool {
-    addr.parse::<SocketAddr>().is_ok_and(|addr| !addr.ip().is_unspecified() && addr.port() != 0)
-        || addr.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty()
-                && host.parse::<std::net::IpAddr>().is_err()
-                && port.parse::<u16>().is_ok()
-        })
+    let Some((host, port)) = addr.rsplit_once(':') else { return false };
+    let host = host.trim_matches(['[', ']']);
+    let is_somewhere = host.parse::<IpAddr>().map_or(!host.is_empty(), |ip| !ip.is_unspecified());
+    is_somewhere && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::cache::DiskCache;
 use super::follow;
 use super::instance::Instance;
 use super::list::{Origin, ServiceList};
+use super::lookup::{LookupError, NotReady};
 use super::merge::{MergeRule, merged};
 use super::registry::Registry;
 use crate::client::Error;
@@ -72,61 +72,6 @@ pub struct Providers {
     /// Grows with each change.
     pub revision: u64,
 }
-
-/// Why there is nobody to call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LookupError {
-    /// Nothing is known of the service: no registry has answered, and there is no list on the disk. What is wrong is the
-    /// way to the registry.
-    NoKnownProviders {
-        /// The service.
-        service: String,
-        /// What the last attempt met.
-        why: Option<Error>,
-    },
-    /// The registry says that the service has no providers.
-    Empty {
-        /// The service.
-        service: String,
-    },
-    /// There are providers, and all of them ask for no traffic: weight 0, starting, draining, out of service.
-    NoneWanted {
-        /// The service.
-        service: String,
-    },
-}
-
-impl fmt::Display for LookupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LookupError::NoKnownProviders { service, why: None } => {
-                write!(f, "nothing is known of {service} yet")
-            }
-            LookupError::NoKnownProviders { service, why: Some(why) } => {
-                write!(f, "nothing is known of {service}, and no registry could be asked: {why}")
-            }
-            LookupError::Empty { service } => write!(f, "{service} has no providers"),
-            LookupError::NoneWanted { service } => {
-                write!(f, "no provider of {service} takes calls at present")
-            }
-        }
-    }
-}
-
-impl std::error::Error for LookupError {}
-
-/// The services whose lists were not known in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotReady(pub Vec<LookupError>);
-
-impl fmt::Display for NotReady {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.0.first().map(ToString::to_string).unwrap_or_default();
-        write!(f, "{} services are not known in time; {first}", self.0.len())
-    }
-}
-
-impl std::error::Error for NotReady {}
 
 /// The lists of some services, kept up to date in the background from one or several registries. A clone is the same one;
 /// it ends with the last clone.
@@ -213,9 +158,7 @@ impl Subscription {
     /// Waits until a list of every service is known: from a registry, or, when no registry can be reached, from the disk.
     /// Error: those of which nothing is known within this time.
     pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
-        let mut changes = self.shared.changes.subscribe();
-        let known = changes.wait_for(|_| self.shared.is_settled());
-        let _ = timeout(within, known).await;
+        self.wait_until(within, || self.shared.is_settled()).await;
         let wanted = self.shared.wanted.borrow().clone();
         let missing = wanted.iter().filter_map(|service| match self.providers(service) {
             Err(error @ LookupError::NoKnownProviders { .. }) => Some(error),
@@ -248,13 +191,26 @@ impl Subscription {
         service: &str,
         within: Duration,
     ) -> Result<Arc<Providers>, LookupError> {
-        let mut changes = self.shared.changes.subscribe();
-        let unknown = |found: &Result<_, LookupError>| {
-            matches!(found, Err(LookupError::NoKnownProviders { .. }))
-        };
-        let known = changes.wait_for(|_| !unknown(&self.providers(service)));
-        let _ = timeout(within, known).await;
+        let is_known =
+            || !matches!(self.providers(service), Err(LookupError::NoKnownProviders { .. }));
+        self.wait_until(within, is_known).await;
         self.providers(service)
+    }
+
+    /// Returns when a condition of the lists holds, or after this time. The condition is asked while nothing is borrowed:
+    /// it may itself change something.
+    async fn wait_until(&self, within: Duration, holds: impl Fn() -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        let waiting = async {
+            loop {
+                changes.mark_unchanged();
+                if holds() || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whoever asked looks what has become of it.
+        let _ = timeout(within, waiting).await;
     }
 
     /// Returns a number that changes whenever any list does. Only the newest is kept for a reader that is slow.

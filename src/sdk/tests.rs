@@ -147,7 +147,7 @@ async fn a_provider_leaves_in_order_where_draining_is_not_known_too() {
         [
             "POST /v1/sessions",
             "POST /v1/services/web/providers",
-            "POST /v1/services/web/providers/a:1/drain",
+            "POST /v1/services/web/providers/a%3A1/drain",
             "POST /v1/services/web/providers",
             "DELETE /v1/sessions/0x1",
         ]
