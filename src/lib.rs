@@ -4,6 +4,9 @@
 //! `session`, `zkcli`, `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node and
 //! the command line.
 
+#[macro_use]
+mod mutants;
+
 pub mod batch;
 #[cfg(feature = "server")]
 pub mod blocking;

@@ -48,8 +48,12 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
         let now_ms = node.inner.stage.clock.now_ms();
         let seen = Observation {
             now_ms,
-            leading_term: leading_term(&node, *leadership.borrow()),
-            quorum_ack_age_ms: consensus.quorum_ack_age_ms(),
+            leading_term: mutant!(
+                M17,
+                Some(leadership.borrow().term),
+                leading_term(&node, *leadership.borrow())
+            ),
+            quorum_ack_age_ms: mutant!(M17, Some(0), consensus.quorum_ack_age_ms()),
         };
         match gate.tick(seen) {
             Decision::Hold => {}

@@ -287,7 +287,9 @@ impl Node {
         }
         let reading = async {
             let index = match consistency {
-                Consistency::Linearizable => Some(self.inner.barrier.read_index().await?),
+                Consistency::Linearizable => {
+                    mutant!(M05, None, Some(self.inner.barrier.read_index().await?))
+                }
                 _ => None,
             };
             let mut progress = self.inner.stage.progress();

@@ -102,7 +102,10 @@ impl Tree {
         let parent = self.existing(wanted.parent)?;
         check_permitted(parent, client, Perms::CREATE)?;
         let name = match wanted.mode.is_sequential() {
-            true => format!("{}{:010}", wanted.name, parent.created),
+            true => {
+                let number = mutant!(M33, parent.children.len() as i32, parent.created);
+                format!("{}{number:010}", wanted.name)
+            }
             false => wanted.name.to_owned(),
         };
         let path = wanted.parent.child(&name).map_err(|_| Code::BadArguments)?;
@@ -196,7 +199,7 @@ impl Tree {
         let len = |data: Option<&Data>| data.map_or(0, |data| data.len());
         let more = len(data).saturating_sub(len(znode.data()));
         self.check_quota(path, 0, more as u64)?;
-        check_version(version, znode.version)?;
+        check_version(mutant!(M34, None, version), znode.version)?;
         self.replace_data(path, self.data_for(path, data), events)
     }
 

@@ -150,7 +150,8 @@ fn run(node: &Node, line: &Line, errand: Errand) -> Running {
 /// Waits until everything that was committed before is applied on this node, however long there is no leader.
 async fn barrier(node: Node) -> Result<(), Error> {
     loop {
-        match node.read(Consistency::Linearizable, Zxid(0)).await {
+        let consistency = mutant!(M07, Consistency::Stale, Consistency::Linearizable);
+        match node.read(consistency, Zxid(0)).await {
             Ok(_) => return Ok(()),
             Err(err @ (Error::Stopping | Error::NotInitialized)) => return Err(err),
             Err(_) => tokio::time::sleep(RETRY).await,
@@ -214,7 +215,7 @@ impl Socket {
                 ready = ready(&self.stream, interest) => {
                     if is_read && ready.is_ok_and(|ready| ready.is_readable()) {
                         match self.receive() {
-                            Ok(()) => node.touch(conversation.line().session()),
+                            Ok(()) => mutant!(M21, (), node.touch(conversation.line().session())),
                             Err(why) => return why,
                         }
                     }

@@ -270,6 +270,8 @@ impl Naive {
                 self.sessions.remove(session);
                 Ok(Reply::Removed { znodes: ephemerals.len() as u32 })
             }
+            // The log settles it before any tree sees it.
+            Op::ExpireSession { .. } => Err(Code::BadArguments),
             Op::Reap { paths } => {
                 for path in paths {
                     let Some(node) = self.nodes.get(path.as_str()) else { continue };
