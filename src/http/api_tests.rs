@@ -218,7 +218,7 @@ fn valid_calls() -> Vec<Call> {
             r#"{"ip":"10.0.0.1","services":["web"],"pattern":"/dubbo/**","block_ms":1000,"reason":"r"}"#,
         ),
         call("get /v1/sd/prometheus", "/v1/sd/prometheus?service=web", ""),
-        call("get /v1/sd/nginx", "/v1/sd/nginx?service=web", ""),
+        call("get /v1/sd/nginx", "/v1/sd/nginx?upstream=web", ""),
         call("get /v1/overrides", "/v1/overrides?below=/services&limit=5", ""),
         call("get /v1/watch", "/v1/watch?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/", ""),
