@@ -163,13 +163,6 @@ impl Place {
     }
 }
 
-/// Writes a file of a node, with the directory that it is in.
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
-    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
-    std::fs::write(path, text).map_err(failed)
-}
-
 /// Variables of a process's environment, names and values.
 pub type Environment = Vec<(String, String)>;
 
