@@ -32,6 +32,9 @@ out="${ROOST_JEPSEN_OUT:-target/jepsen}"
 step "$programs/roost-jepsen" compare --target roost,ap-described,ap-careful --seed 7 --duration 12s --timeout 2s --out "$out"
 step "$programs/roost-jepsen" run --target roost --workload set,lock,session,watch,multi,monotonic --seed 7 --duration 10s \
     --timeout 2s --out "$out/workloads"
+# And what else can go wrong, as far as it can be made here: what cannot is said. Half a minute.
+step "$programs/roost-jepsen" run --target roost --workload set --seed 7 --duration 30s --timeout 2s \
+    --faults clock,fsync,full,power,damage,member --out "$out/faults"
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then

@@ -11,7 +11,7 @@ use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ap::{self, Form};
-use crate::fault::Kit;
+use crate::fault::{Kit, Net};
 use crate::history::load;
 use crate::history::registry::Noted;
 use crate::report;
@@ -103,6 +103,9 @@ struct RunArgs {
     /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
     #[arg(long, default_value = FAMILIES)]
     faults: String,
+    /// What is between the nodes.
+    #[arg(long, value_enum, default_value = "proxies")]
+    net: Net,
     /// A file with a schedule, instead of the one of the seed.
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -250,7 +253,8 @@ async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String>
             }
             println!("{} with the workload {} …", system.name(), workload.name());
             let result =
-                run(Arc::clone(system), &schedule, *workload, args.timeout, &args.out).await?;
+                run(Arc::clone(system), &schedule, *workload, args.timeout, args.net, &args.out)
+                    .await?;
             say(&result);
             results.push(result);
         }

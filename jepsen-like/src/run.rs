@@ -12,7 +12,7 @@ use crate::check::Verdict;
 use crate::check::registry::{Distribution, Frame, Measures};
 use crate::clock::Clock;
 use crate::door::Door;
-use crate::fault::{Rig, Tormented, torment};
+use crate::fault::{Net, Rig, Tormented, torment};
 use crate::history::save;
 use crate::judge;
 use crate::schedule::Schedule;
@@ -72,15 +72,16 @@ pub async fn run(
     schedule: &Schedule,
     workload: Workload,
     timeout_ms: u64,
+    net: Net,
     dir: &Path,
 ) -> Result<RunResult, String> {
     if !system.runs(workload) {
         return Err(format!("{} has not what {} needs", system.name(), workload.name()));
     }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
-    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path())?;
+    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net)?;
     let starting =
-        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.environment());
+        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.surroundings());
     let mut cluster = starting.await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);

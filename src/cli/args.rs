@@ -10,6 +10,9 @@ use clap::{
 use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
+use super::policy::PolicyCommand;
+use super::session::SessionCommand;
+use super::traffic::{DeregisterArgs, OverrideCommand};
 use crate::client::WatchKind;
 use crate::client::model::{AclRule, Member};
 
@@ -193,6 +196,14 @@ pub enum Verb {
     /// One service.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Take out registrations by hand: dead ones, those of a host, of a session, or by their metadata.
+    Deregister(DeregisterArgs),
+    /// Policies: what is protected, and who may register what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Overrides: how instances stand, whatever they say themselves.
+    #[command(subcommand)]
+    Override(OverrideCommand),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.
@@ -354,34 +365,6 @@ impl From<KindArg> for WatchKind {
             KindArg::ChildrenData => WatchKind::ChildrenData,
         }
     }
-}
-
-/// See [`Verb::Session`].
-#[derive(Debug, Subcommand)]
-pub enum SessionCommand {
-    /// Open a session and print its token.
-    Open {
-        /// How long it lives without being renewed.
-        #[arg(long, default_value_t = 30_000)]
-        timeout_ms: u64,
-    },
-    /// Renew a session.
-    Renew {
-        /// Its token.
-        token: String,
-    },
-    /// Close a session; its ephemerals go.
-    Close {
-        /// Its token.
-        token: String,
-    },
-    /// List the sessions.
-    Ls,
-    /// Print a session and the paths of its ephemerals.
-    Show {
-        /// Its id, 0x….
-        session: String,
-    },
 }
 
 /// See [`Verb::Service`].

@@ -23,10 +23,12 @@ mod dev;
 mod dump;
 mod output;
 mod parse;
+mod policy;
 mod service;
 mod session;
 mod shell;
 mod signal;
+mod traffic;
 mod watch;
 mod znode;
 
@@ -155,6 +157,9 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Session(command) => session::execute(context, &command).await,
         Verb::Services => service::list(context).await,
         Verb::Service(command) => service::execute(context, &command).await,
+        Verb::Deregister(args) => traffic::deregister(context, args).await,
+        Verb::Override(command) => traffic::overrides(context, command).await,
+        Verb::Policy(command) => policy::execute(context, &command).await,
         Verb::Init { member } => cluster::init(context, &member).await,
         Verb::Join(args) => cluster::join(context, &args).await,
         Verb::Leave { node } => cluster::leave(context, node).await,

@@ -28,11 +28,13 @@ mod call;
 mod cluster;
 mod error;
 pub mod model;
+mod policies;
 mod probe;
 mod request;
 mod services;
 mod sessions;
 mod sse;
+mod traffic;
 mod watch;
 mod znodes;
 

@@ -7,7 +7,7 @@ use super::request::Client;
 use super::znodes::ReadOptions;
 
 /// Encodes a name that is one element of a path: a slash in it does not begin another.
-fn element(name: &str) -> String {
+pub(super) fn element(name: &str) -> String {
     encode_path(name).replace('/', "%2F")
 }
 

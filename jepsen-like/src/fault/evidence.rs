@@ -1,17 +1,13 @@
 //! How a fault is seen to have acted.
 
-use std::time::Duration;
-
 use tokio::task::JoinHandle;
 
-use super::clock::{ahead_s, ask};
+use super::clock::ask;
 use super::rig::Rig;
 use crate::clock::Clock;
 use crate::schedule::{End, Fault, Network};
 use crate::target::Cluster;
 
-/// A jump is recognised when it is that much longer than what rounding and waiting make, s.
-const CLOCK_TOLERANCE_S: i64 = 2;
 /// A lossy link on which fewer segments were to be lost need not have lost one.
 const LOSSES_EXPECTED_MIN: u64 = 5;
 
@@ -21,13 +17,19 @@ pub(super) enum Evidence {
     /// It is known already.
     Known(bool),
     /// Links that are cut: how much they had held up before, and a request over one of them that must get no answer.
-    Cut { links: Vec<(End, End)>, held: u64, probe: Option<JoinHandle<Option<String>>> },
+    /// In namespaces also a connection from one node to another, which must not come about.
+    Cut {
+        links: Vec<(End, End)>,
+        held: u64,
+        probe: Option<JoinHandle<Option<String>>>,
+        dial: Option<JoinHandle<bool>>,
+    },
     /// A link that is slow: how long a request over it took, ms, which must not be less than this.
     Slow { probe: JoinHandle<u64>, ms_min: u64 },
     /// Links that are lossy: segments that were lost and that might have been, before.
     Lossy { links: Vec<(End, End)>, lost: u64, exposed: u64, percent: u64 },
-    /// How far the node's clock was ahead, s.
-    Clock { node: u8, ahead_s: Option<i64> },
+    /// The node will have looked at the clock that it was given.
+    Clock(u8),
     /// Strace will have written it down.
     Traced(u8),
     /// A command to the cluster.
@@ -47,7 +49,7 @@ pub(super) enum Finding {
 
 impl Evidence {
     /// Begins to observe a resolved fault of links, which is in force by now.
-    pub(super) fn of_links(fault: &Fault, cluster: &Cluster) -> Evidence {
+    pub(super) fn of_links(fault: &Fault, cluster: &Cluster, rig: &Rig) -> Evidence {
         let network = Network::under([fault], cluster.nodes());
         let ill: Vec<_> = network.ill().collect();
         let ends = || ill.iter().map(|(from, to, _)| (*from, *to)).collect::<Vec<_>>();
@@ -75,27 +77,26 @@ impl Evidence {
                 let links = ends();
                 let held = held(&links, cluster);
                 let probe = door.map(|(addr, _)| tokio::spawn(async move { ask(&addr).await }));
-                Evidence::Cut { links, held, probe }
+                let between = links.iter().find_map(|ends| match ends {
+                    (End::Node(from), End::Node(to)) => Some((*from, cluster.place(*to).ok()?)),
+                    _ => None,
+                });
+                let dial = between.and_then(|(from, to)| rig.dial(from, &to.host, to.peer));
+                let dial = dial.map(|mut dial| {
+                    tokio::task::spawn_blocking(move || {
+                        dial.status().is_ok_and(|end| end.success())
+                    })
+                });
+                Evidence::Cut { links, held, probe, dial }
             }
         }
     }
 
-    /// Begins to observe a resolved fault of a clock, which is not in force yet.
-    pub(super) async fn of_clock(node: u8, cluster: &Cluster) -> Evidence {
-        Evidence::Clock { node, ahead_s: clock_of(node, cluster).await }
-    }
-
-    /// Judges while the fault is still in force, after it was so for this long.
-    pub(super) async fn judge(
-        self,
-        fault: &Fault,
-        lasted: Duration,
-        cluster: &Cluster,
-        rig: &Rig,
-    ) -> Finding {
+    /// Judges while the fault is still in force.
+    pub(super) async fn judge(self, fault: &Fault, cluster: &Cluster, rig: &Rig) -> Finding {
         let seen = match self {
             Evidence::Known(seen) => seen,
-            Evidence::Cut { links, held: before, probe } => {
+            Evidence::Cut { links, held: before, probe, dial } => {
                 if let Some(probe) = probe
                     && probe.is_finished()
                     && let Ok(Some(answer)) = probe.await
@@ -103,7 +104,16 @@ impl Evidence {
                 {
                     return Finding::Broken(format!("`{fault}` let an answer pass: {answer:?}"));
                 }
-                held(&links, cluster) > before
+                // One that still waits has not come about.
+                match dial {
+                    Some(dial) => {
+                        if dial.is_finished() && matches!(dial.await, Ok(true)) {
+                            return Finding::Broken(format!("`{fault}` let a connection pass"));
+                        }
+                        true
+                    }
+                    None => held(&links, cluster) > before,
+                }
             }
             Evidence::Slow { probe, ms_min } => {
                 if !probe.is_finished() {
@@ -122,21 +132,7 @@ impl Evidence {
                 let expected = (exposed - exposed_before) * percent / 100;
                 lost > lost_before || expected < LOSSES_EXPECTED_MIN
             }
-            Evidence::Clock { node, ahead_s: before } => {
-                let now = clock_of(node, cluster).await;
-                let drift = match fault {
-                    Fault::Clock { ms, .. } => ms / 1_000,
-                    Fault::Rate { percent, .. } => {
-                        let lasted_s = i64::try_from(lasted.as_secs()).unwrap_or(0);
-                        lasted_s * (i64::from(*percent) - 100) / 100
-                    }
-                    _ => 0,
-                };
-                // Less cannot be told from rounding.
-                let is_small = drift.abs() <= CLOCK_TOLERANCE_S;
-                let moved = before.zip(now).map(|(before, now)| now - before);
-                is_small || moved.is_some_and(|moved| (moved - drift).abs() <= CLOCK_TOLERANCE_S)
-            }
+            Evidence::Clock(node) => rig.has_read_clock(node),
             Evidence::Traced(node) => rig.has_traced(node),
             Evidence::Command(task) => {
                 let is_done = task.is_finished();
@@ -146,11 +142,6 @@ impl Evidence {
         };
         if seen { Finding::Seen } else { Finding::Unseen }
     }
-}
-
-async fn clock_of(node: u8, cluster: &Cluster) -> Option<i64> {
-    let place = cluster.place(node).ok()?;
-    ahead_s(&format!("127.0.0.1:{}", place.http)).await
 }
 
 fn held(links: &[(End, End)], cluster: &Cluster) -> u64 {

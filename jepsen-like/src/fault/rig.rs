@@ -1,12 +1,24 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use super::namespaces::Namespaces;
 use super::trace::Trace;
 use super::volume::Volume;
 use super::{Kit, clock};
-use crate::schedule::{Family, Schedule};
-use crate::target::{Environment, Place, System};
+use crate::schedule::{Family, Network, Schedule};
+use crate::target::{Place, Surroundings, System};
+
+/// What is between the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Net {
+    /// A proxy for each.
+    Proxies,
+    /// A namespace for each, on a bridge. Needs root.
+    Namespaces,
+}
 
 /// What the faults of a run need and its nodes must find when they start. Drop it after the cluster.
 #[derive(Debug)]
@@ -16,14 +28,20 @@ pub struct Rig {
     volumes: BTreeMap<u8, Volume>,
     /// What says which time it is.
     clocks: BTreeMap<u8, PathBuf>,
-    environment: BTreeMap<u8, Environment>,
+    surroundings: BTreeMap<u8, Surroundings>,
     traces: BTreeMap<u8, Trace>,
+    namespaces: Option<Namespaces>,
 }
 
 impl Rig {
     /// Makes what a schedule needs on a system whose nodes will be below this directory, and nothing that it does not.
     /// Error: why it cannot be carried out.
-    pub fn build(schedule: &Schedule, system: &dyn System, dir: &Path) -> Result<Rig, String> {
+    pub fn build(
+        schedule: &Schedule,
+        system: &dyn System,
+        dir: &Path,
+        net: Net,
+    ) -> Result<Rig, String> {
         let needed = schedule.needed();
         let kit = Kit::find(&needed);
         let rig_dir = dir.join("rig");
@@ -32,10 +50,22 @@ impl Rig {
             dir: rig_dir,
             volumes: BTreeMap::new(),
             clocks: BTreeMap::new(),
-            environment: BTreeMap::new(),
+            surroundings: BTreeMap::new(),
             traces: BTreeMap::new(),
+            namespaces: None,
         };
+        if net == Net::Namespaces {
+            if !system.can_live_elsewhere() {
+                return Err(format!("{} is not run in namespaces", system.name()));
+            }
+            rig.namespaces = Some(Namespaces::create(schedule.nodes)?);
+        }
         for node in 1..=schedule.nodes {
+            if let Some(spaces) = &rig.namespaces {
+                let (prefix, host) = (spaces.prefix(node), Some(spaces.host(node)));
+                rig.surroundings
+                    .insert(node, Surroundings { prefix, host, ..Surroundings::default() });
+            }
             let place = Place::below(dir, node);
             kit.check(schedule, system, &place)?;
             if needed.contains(&Family::Full) || needed.contains(&Family::Power) {
@@ -51,9 +81,14 @@ impl Rig {
         Ok(rig)
     }
 
-    /// Returns what the processes of each node have to be started with.
-    pub fn environment(&self) -> BTreeMap<u8, Environment> {
-        self.environment.clone()
+    /// Returns what each node has to be started in.
+    pub fn surroundings(&self) -> BTreeMap<u8, Surroundings> {
+        self.surroundings.clone()
+    }
+
+    /// Makes the links between nodes what they are in this network, if no proxies do that.
+    pub(super) fn set_links(&mut self, network: &Network) -> Result<(), String> {
+        self.namespaces.as_mut().map_or(Ok(()), |spaces| spaces.set(network))
     }
 
     fn add_clock(&mut self, node: u8, is_monotonic_real: bool) -> Result<(), String> {
@@ -69,7 +104,7 @@ impl Rig {
             environment.push(("DONT_FAKE_MONOTONIC", "1".to_owned()));
         }
         let named = environment.into_iter().map(|(name, value)| (name.to_owned(), value));
-        self.environment.insert(node, named.collect());
+        self.surroundings.entry(node).or_default().variables.extend(named);
         self.clocks.insert(node, file);
         self.set_clock(node, 0, 100)
     }
@@ -88,6 +123,24 @@ impl Rig {
         let new = file.with_extension("new");
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, file));
         written.map_err(|err| format!("{}: {err}", file.display()))
+    }
+
+    /// Returns whether the node has looked at its clock since that was set: nobody else reads the file, and whoever does
+    /// so first after it was written changes the time of its last access.
+    pub(super) fn has_read_clock(&self, node: u8) -> bool {
+        let file = self.clocks.get(&node).and_then(|file| fs::metadata(file).ok());
+        let times = file.and_then(|file| Some((file.accessed().ok()?, file.modified().ok()?)));
+        times.is_some_and(|(accessed, modified)| accessed > modified)
+    }
+
+    /// Returns a command that succeeds when a node reaches this address; `None` where nodes have no network of their own.
+    pub(super) fn dial(&self, from: u8, host: &Ipv4Addr, port: u16) -> Option<Command> {
+        let prefix = self.namespaces.as_ref()?.prefix(from);
+        let (program, arguments) = prefix.split_first()?;
+        let mut command = Command::new(program);
+        command.args(arguments).args(["timeout", "1", "bash", "-c"]);
+        command.arg(format!("exec 3<>/dev/tcp/{host}/{port}")).stderr(Stdio::null());
+        Some(command)
     }
 
     /// Returns the file system of a node's data.

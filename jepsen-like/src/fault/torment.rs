@@ -1,7 +1,6 @@
 //! The steps of a schedule, one after another, and what nodes do about them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -9,7 +8,7 @@ use tokio::time::sleep;
 
 use super::evidence::{Evidence, Finding};
 use super::rig::Rig;
-use super::{Band, member, store};
+use super::{Band, member};
 use crate::clock::Clock;
 use crate::schedule::{Fault, Network, Schedule, resolve};
 use crate::target::Cluster;
@@ -20,8 +19,6 @@ const LOOK_FOR_LEADER_MS: u64 = 500;
 const TEND_MS: u64 = 100;
 /// How long nodes may take after the last fault until they are all back, ms.
 const RETURN_MS_MAX: u64 = 60_000;
-/// A process stops as a whole within this many attempts.
-const STOP_ATTEMPTS: u32 = 2_000;
 /// What a node says that does not open its store.
 const REFUSALS: [&str; 3] = ["lost its disk", "is damaged", "does not open"];
 
@@ -36,8 +33,8 @@ pub struct Tormented {
     pub unseen: Vec<String>,
 }
 
-struct Active {
-    fault: Fault,
+pub(super) struct Active {
+    pub(super) fault: Fault,
     from_ms: u64,
     /// No other fault was in force meanwhile.
     is_alone: bool,
@@ -45,7 +42,7 @@ struct Active {
 }
 
 /// What a node without its disk, or without its trust in it, is about.
-enum Standing {
+pub(super) enum Standing {
     /// Its store was changed: it may refuse it.
     Damaged,
     /// It is coming back as a new member.
@@ -84,11 +81,11 @@ pub async fn torment(
             torment.tend_until(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await?;
             let leader = torment.cluster.leader().await;
             torment.tend_until(at_ms).await?;
-            torment.begin(at, resolve(&step.fault, leader, schedule.nodes)).await?;
+            torment.begin(at, resolve(&step.fault, leader, schedule.nodes))?;
         } else {
             torment.tend_until(at_ms).await?;
             match is_begin {
-                true => torment.begin(at, step.fault.clone()).await?,
+                true => torment.begin(at, step.fault.clone())?,
                 false => torment.end(at).await?,
             }
         }
@@ -99,17 +96,17 @@ pub async fn torment(
     Ok(result)
 }
 
-struct Torment<'a> {
-    cluster: &'a mut Cluster,
-    rig: &'a mut Rig,
-    schedule: &'a Schedule,
-    clock: Clock,
+pub(super) struct Torment<'a> {
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) rig: &'a mut Rig,
+    pub(super) schedule: &'a Schedule,
+    pub(super) clock: Clock,
     /// By the numbers of their steps.
-    active: BTreeMap<usize, Active>,
+    pub(super) active: BTreeMap<usize, Active>,
     paused: BTreeSet<u8>,
     /// Nodes that ended because of a fault which is still in force.
-    felled: BTreeSet<u8>,
-    standing: BTreeMap<u8, Standing>,
+    pub(super) felled: BTreeSet<u8>,
+    pub(super) standing: BTreeMap<u8, Standing>,
     result: Tormented,
 }
 
@@ -131,22 +128,37 @@ impl Torment<'_> {
         let until_ms = self.clock.now_ms() + RETURN_MS_MAX;
         loop {
             self.tend()?;
-            self.standing.retain(|_, standing| matches!(standing, Standing::Returning(_)));
+            self.trust().await?;
             if self.standing.is_empty() {
                 return Ok(());
             }
             if self.clock.now_ms() >= until_ms {
                 for (node, standing) in &self.standing {
-                    if let Standing::Returning(task) = standing {
-                        task.abort();
-                    }
-                    let why = format!("node {node} was no voter again within {RETURN_MS_MAX} ms");
+                    let why = match standing {
+                        Standing::Returning(task) => {
+                            task.abort();
+                            "was no voter again"
+                        }
+                        Standing::Damaged => "neither refused its store nor served",
+                    };
+                    let why = format!("node {node} {why} within {RETURN_MS_MAX} ms");
                     self.result.breaches.push(why);
                 }
                 return Ok(());
             }
             sleep(Duration::from_millis(TEND_MS)).await;
         }
+    }
+
+    /// Has done with nodes that serve although their store was damaged: they found that nothing is missing.
+    async fn trust(&mut self) -> Result<(), String> {
+        let is_damaged = |node: &u8| matches!(self.standing.get(node), Some(Standing::Damaged));
+        for node in (1..=self.schedule.nodes).filter(is_damaged).collect::<Vec<_>>() {
+            if self.cluster.place(node)?.observer()?.digest().await.is_ok() {
+                self.standing.remove(&node);
+            }
+        }
+        Ok(())
     }
 
     /// Looks at nodes that have ended by themselves, and at those that were to come back.
@@ -178,7 +190,7 @@ impl Torment<'_> {
     }
 
     /// Gives a node an empty disk and a new name, and has it invited in the place of the old one.
-    fn bring_back(&mut self, node: u8) -> Result<(), String> {
+    pub(super) fn bring_back(&mut self, node: u8) -> Result<(), String> {
         self.cluster.kill(node);
         let old = self.cluster.place(node)?.id;
         self.cluster.renew(node)?;
@@ -208,16 +220,17 @@ impl Torment<'_> {
         }
         for Active { fault: other, .. } in self.active.values() {
             let is_same = !other.nodes(self.schedule.nodes).is_disjoint(&nodes);
-            if is_loss(fault) && is_loss(other)
-                || is_same && (is_loss(fault) && is_cut(other) || is_cut(fault) && is_loss(other))
-            {
+            let is_hidden = is_loss(fault) && is_cut(other) || is_cut(fault) && is_loss(other);
+            // A disk without power cannot be filled.
+            let is_dark = matches!(fault, Fault::DiskFull(_)) && is_cut(other);
+            if is_loss(fault) && is_loss(other) || is_same && (is_hidden || is_dark) {
                 return Some(format!("`{other}` is in force"));
             }
         }
         None
     }
 
-    async fn begin(&mut self, at: usize, fault: Fault) -> Result<(), String> {
+    fn begin(&mut self, at: usize, fault: Fault) -> Result<(), String> {
         let from_ms = self.clock.now_ms();
         if let Some(why) = self.objection(&fault) {
             let fault = format!("{fault} (passed over: {why})");
@@ -226,99 +239,16 @@ impl Torment<'_> {
         }
         let is_alone = self.active.is_empty();
         self.active.values_mut().for_each(|active| active.is_alone = false);
-        let before = match fault {
-            Fault::Clock { .. } | Fault::Rate { .. } => {
-                Some(Evidence::of_clock(one(&fault), self.cluster).await)
-            }
-            _ => None,
-        };
         self.cut_power(&fault)?;
         let evidence = Evidence::Known(false);
         self.active.insert(at, Active { fault: fault.clone(), from_ms, is_alone, evidence });
+        self.set_clocks(&fault)?;
         self.reconcile()?;
-        let evidence = match before {
-            Some(evidence) => {
-                self.set_clocks()?;
-                evidence
-            }
-            None => self.act(&fault).await?,
-        };
+        let evidence = self.act(&fault)?;
         if let Some(active) = self.active.get_mut(&at) {
             active.evidence = evidence;
         }
         Ok(())
-    }
-
-    /// Does what a fault is, beyond what [`Torment::reconcile`] does, and begins to observe it.
-    async fn act(&mut self, fault: &Fault) -> Result<Evidence, String> {
-        let node = one(fault);
-        Ok(match fault {
-            Fault::Kill(_) | Fault::KillAll => Evidence::Known(true),
-            Fault::Pause(_) => {
-                let pids = fault
-                    .nodes(self.schedule.nodes)
-                    .into_iter()
-                    .filter_map(|node| self.cluster.pid(node));
-                Evidence::Known(until_stopped(&pids.collect::<Vec<_>>()))
-            }
-            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => {
-                let injection = match fault {
-                    Fault::FsyncSlow { ms, .. } => format!("delay_enter={}", ms * 1_000),
-                    _ => "error=EIO".into(),
-                };
-                // A node that is down, or ends at this moment, cannot be traced.
-                if let Some(pid) = self.cluster.pid(node) {
-                    let _ = self.rig.trace(node, pid, &injection);
-                }
-                Evidence::Traced(node)
-            }
-            Fault::DiskFull(_) => Evidence::Known(self.rig.volume(node)?.fill()?),
-            Fault::Leave(_) => {
-                let (others, id) = self.command_of(node)?;
-                Evidence::Command(tokio::spawn(member::remove(others, id)))
-            }
-            Fault::Transfer(_) => {
-                let (others, id) = self.command_of(node)?;
-                Evidence::Command(tokio::spawn(member::transfer(others, id)))
-            }
-            Fault::Partition(_)
-            | Fault::OneWay { .. }
-            | Fault::Bridge(_)
-            | Fault::Ring
-            | Fault::Delay { .. }
-            | Fault::Loss { .. } => Evidence::of_links(fault, self.cluster),
-            // Seen at their ends; those of clocks are observed from before their beginning on.
-            _ => Evidence::Known(false),
-        })
-    }
-
-    fn command_of(&self, node: u8) -> Result<(Vec<roost::client::Client>, u64), String> {
-        Ok((member::others(self.cluster.places(), node)?, self.cluster.place(node)?.id))
-    }
-
-    /// Freezes the nodes whose power is cut, all of them before the first is cut.
-    fn cut_power(&mut self, fault: &Fault) -> Result<(), String> {
-        if !matches!(fault, Fault::PowerCut(_) | Fault::PowerCutAll) {
-            return Ok(());
-        }
-        let nodes = fault.nodes(self.schedule.nodes);
-        nodes.iter().for_each(|node| self.cluster.pause(*node, true));
-        let pids: Vec<u32> = nodes.iter().filter_map(|node| self.cluster.pid(*node)).collect();
-        until_stopped(&pids);
-        for node in nodes {
-            // One whose power is off already has none to be cut.
-            if !self.has_no_power(node) {
-                self.rig.volume(node)?.cut()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn has_no_power(&self, node: u8) -> bool {
-        self.active.values().any(|active| {
-            matches!(active.fault, Fault::PowerCut(_) | Fault::PowerCutAll)
-                && active.fault.nodes(self.schedule.nodes).contains(&node)
-        })
     }
 
     async fn end(&mut self, at: usize) -> Result<(), String> {
@@ -326,8 +256,7 @@ impl Torment<'_> {
         let Some(Active { fault, from_ms, is_alone, evidence }) = self.active.remove(&at) else {
             return Ok(());
         };
-        let lasted = Duration::from_millis(self.clock.now_ms() - from_ms);
-        let mut finding = evidence.judge(&fault, lasted, self.cluster, self.rig).await;
+        let mut finding = evidence.judge(&fault, self.cluster, self.rig).await;
         if self.undo(&fault)? {
             finding = Finding::Seen;
         }
@@ -341,85 +270,17 @@ impl Torment<'_> {
         }
         let until_ms = self.clock.now_ms();
         self.result.bands.push(Band { from_ms, until_ms, fault: fault.to_string() });
-        self.set_clocks()?;
+        self.set_clocks(&fault)?;
         self.reconcile()
-    }
-
-    /// Ends a fault, as far as [`Torment::reconcile`] does not; returns whether that showed that it had acted.
-    fn undo(&mut self, fault: &Fault) -> Result<bool, String> {
-        let node = one(fault);
-        match fault {
-            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => self.rig.untrace(node),
-            Fault::DiskFull(_) => self.rig.volume(node)?.free(),
-            Fault::PowerCut(_) | Fault::PowerCutAll => {
-                let mut all = true;
-                for node in fault.nodes(self.schedule.nodes) {
-                    if !self.has_no_power(node) {
-                        all &= self.rig.volume(node)?.restart()?;
-                    }
-                }
-                return Ok(all);
-            }
-            Fault::Wipe(_) => {
-                self.cluster.kill(node);
-                match self.cluster.system().survives_wipe() {
-                    true => self.cluster.wipe(node)?,
-                    false => self.bring_back(node)?,
-                }
-                return Ok(true);
-            }
-            Fault::Leave(_) => {
-                self.felled.remove(&node);
-                self.bring_back(node)?;
-            }
-            Fault::Tear { .. } | Fault::Flip { .. } => return self.damage(fault, node),
-            _ => {}
-        }
-        Ok(false)
-    }
-
-    /// Changes the store of a node, which is down.
-    fn damage(&mut self, fault: &Fault, node: u8) -> Result<bool, String> {
-        self.cluster.kill(node);
-        let place = self.cluster.place(node)?;
-        let file = self.cluster.system().store_file(place).ok_or("there is no store to damage")?;
-        let done = match fault {
-            Fault::Flip { bits, .. } => {
-                let seed = self.schedule.seed ^ self.clock.now_ms();
-                store::flip(&file, *bits, seed).map(drop)
-            }
-            Fault::Tear { bytes, .. } => store::tear(&file, *bytes),
-            _ => Ok(()),
-        };
-        done.map_err(|err| format!("{}: {err}", file.display()))?;
-        self.standing.insert(node, Standing::Damaged);
-        Ok(true)
-    }
-
-    /// Makes each node's clock what the faults that are in force want.
-    fn set_clocks(&mut self) -> Result<(), String> {
-        let mut clocks: BTreeMap<u8, (i64, u16)> = BTreeMap::new();
-        for step in &self.schedule.steps {
-            if matches!(step.fault, Fault::Clock { .. } | Fault::Rate { .. }) {
-                clocks = (1..=self.schedule.nodes).map(|node| (node, (0, 100))).collect();
-            }
-        }
-        for active in self.active.values() {
-            let Some(clock) = clocks.get_mut(&one(&active.fault)) else { continue };
-            match active.fault {
-                Fault::Clock { ms, .. } => clock.0 += ms,
-                Fault::Rate { percent, .. } => clock.1 = percent,
-                _ => {}
-            }
-        }
-        clocks.into_iter().try_for_each(|(node, (ms, rate))| self.rig.set_clock(node, ms, rate))
     }
 
     /// Makes links and processes what the faults that are in force want.
     fn reconcile(&mut self) -> Result<(), String> {
         let nodes = self.schedule.nodes;
         let faults = || self.active.values().map(|active| &active.fault);
-        self.cluster.links().set(Network::under(faults(), nodes));
+        let network = Network::under(faults(), nodes);
+        self.rig.set_links(&network)?;
+        self.cluster.links().set(network);
         let wanted = |is_so: fn(&Fault) -> bool| {
             faults().filter(|fault| is_so(fault)).flat_map(|fault| fault.nodes(nodes)).collect()
         };
@@ -460,29 +321,4 @@ fn is_down(fault: &Fault) -> bool {
             | Fault::Tear { .. }
             | Fault::Flip { .. }
     )
-}
-
-/// The node of a resolved fault that has one; 0 otherwise, which is no node.
-fn one(fault: &Fault) -> u8 {
-    fault.nodes(0).first().copied().unwrap_or(0)
-}
-
-/// Waits until all threads of these processes have stopped; returns whether they have.
-fn until_stopped(pids: &[u32]) -> bool {
-    let is_running = |pid: &u32| {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        tasks.into_iter().any(|task| {
-            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            // The state follows the name, which is in parentheses; a thread that is gone has none.
-            let state = stat.rsplit(") ").next().unwrap_or_default();
-            !state.is_empty() && !state.starts_with(['T', 't', 'Z'])
-        })
-    };
-    for _ in 0..STOP_ATTEMPTS {
-        if !pids.iter().any(is_running) {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    false
 }

@@ -72,3 +72,43 @@ pub(super) fn lacking(dir: &Path) -> Option<String> {
     let _ = (sleep.kill(), sleep.wait());
     why
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write as _};
+    use std::process::{Command, Stdio};
+
+    use super::{Trace, lacking};
+
+    #[test]
+    fn the_syncs_of_a_traced_process_fail_and_those_after_it_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(why) = lacking(dir.path()) {
+            // Past the test harness, which would swallow it.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: nothing can be traced ({why})");
+            return;
+        }
+        // Syncs a file for every line that it reads, and says how that ended.
+        let script = "while (<STDIN>) { print defined($f->sync) ? qq(ok\\n) : qq(failed\\n) }";
+        let open = "use IO::File; $| = 1; $f = IO::File->new($ARGV[0], q(w));";
+        let mut perl = Command::new("perl");
+        perl.args(["-e", &format!("{open} {script}")]).arg(dir.path().join("file"));
+        let mut perl = perl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut ask, answers) = (perl.stdin.take().unwrap(), perl.stdout.take().unwrap());
+        let mut answers = BufReader::new(answers).lines();
+        let mut sync = || {
+            writeln!(ask).unwrap();
+            answers.next().unwrap().unwrap()
+        };
+        assert_eq!(sync(), "ok");
+        let trace = Trace::attach(perl.id(), Some("error=EIO"), dir.path().join("trace")).unwrap();
+        assert!(!trace.has_acted());
+        assert_eq!(sync(), "failed");
+        assert!(trace.has_acted());
+        drop(trace);
+        assert_eq!(sync(), "ok");
+        drop(sync);
+        drop(ask);
+        assert!(perl.wait().unwrap().success());
+    }
+}

@@ -60,7 +60,8 @@ fn rhythm(family: Family) -> (RangeInclusive<u64>, RangeInclusive<u64>) {
     match family {
         Family::Network | Family::Process => (500..=4_000, 500..=4_000),
         // A clock that is wrong is noticed within a second.
-        Family::Clock | Family::Rate => (2_500..=6_000, 500..=4_000),
+        Family::Clock => (2_500..=6_000, 500..=4_000),
+        Family::Rate => (5_000..=9_000, 500..=4_000),
         Family::Fsync | Family::Full => (1_500..=4_000, 1_000..=4_000),
         Family::Power => (500..=2_000, 1_500..=5_000),
         // A node that comes back with an empty disk needs some time until the next may lose its own.

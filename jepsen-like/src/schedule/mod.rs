@@ -24,7 +24,7 @@
 //! | `delay a 50ms jitter 20ms` | everything from and to these parties takes so much longer, each way |
 //! | `loss a 20%` | of the segments from and to these parties so many are lost, and sent again after 200 ms |
 //! | `clock a +3600s` | its wall clock is so much ahead, or behind with `-`; its monotonic clock is not touched |
-//! | `rate a 150%` | all its clocks run so fast |
+//! | `rate a 150%` | killed and started again, its clocks running so fast, the monotonic one too; likewise at the end |
 //! | `fsync-fail a` | what it asks to be synced fails with EIO |
 //! | `fsync-slow a 50ms` | it takes so much longer |
 //! | `disk-full a` | the file system of its data has no room |

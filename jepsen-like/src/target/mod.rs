@@ -8,25 +8,25 @@
 
 mod ap;
 mod etcd;
+mod place;
 mod process;
 mod roost;
 mod zookeeper;
 
 pub use ap::ApRegistry;
 pub use etcd::Etcd;
+pub use place::{Place, Surroundings};
 pub use process::Process;
 pub use roost::Roost;
 pub use zookeeper::ZooKeeper;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::roost::client::Client;
-use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::sleep;
@@ -100,71 +100,16 @@ pub trait System: Send + Sync {
         None
     }
 
+    /// Returns whether its nodes listen at [`Place::host`], wherever that is.
+    fn can_live_elsewhere(&self) -> bool {
+        false
+    }
+
     /// Returns whether members can be removed and added while it runs, with the calls of roost's HTTP API.
     fn has_members(&self) -> bool {
         false
     }
 }
-
-/// Where a node is.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// From 1.
-    pub node: u8,
-    /// Who it is in its cluster: its number, until it comes back as a new member.
-    pub id: u64,
-    /// What it may write to.
-    pub dir: PathBuf,
-    /// Its port for clients.
-    pub client: u16,
-    /// Its port for roost's HTTP API: that for clients, unless these speak something else.
-    pub http: u16,
-    /// Its port for other nodes; a system that needs one only uses that for clients.
-    pub peer: u16,
-    /// Where the other nodes reach it: a proxy.
-    pub peer_addr: String,
-    /// Where the other nodes are reached from here, by number: proxies.
-    pub others: BTreeMap<u8, String>,
-    /// Of nodes that know each other by name: all of them, with the two ports on which each listens.
-    pub named: Vec<(u8, u16, u16)>,
-}
-
-impl Place {
-    /// Returns the place of a node below a directory of nodes, as far as that decides it.
-    pub fn below(dir: &Path, node: u8) -> Place {
-        Place {
-            node,
-            id: u64::from(node),
-            dir: dir.join(format!("n{node}")),
-            client: 0,
-            http: 0,
-            peer: 0,
-            peer_addr: String::new(),
-            others: BTreeMap::new(),
-            named: Vec::new(),
-        }
-    }
-
-    /// Returns what it is to its cluster, in the words of roost's HTTP API.
-    pub fn member(&self) -> Member {
-        Member {
-            node: self.id,
-            peer_addr: self.peer_addr.clone(),
-            http_addr: format!("127.0.0.1:{}", self.http),
-            zk_addr: None,
-        }
-    }
-
-    /// Returns a client that reaches the node past all faults of the network, and does not wait for it.
-    pub fn observer(&self) -> Result<Client, String> {
-        let addr = format!("127.0.0.1:{}", self.http);
-        let client = Client::new(vec![addr]).map_err(|err| err.to_string())?;
-        Ok(client.with_timeout(Duration::from_millis(500)).impatient())
-    }
-}
-
-/// Variables of a process's environment, names and values.
-pub type Environment = Vec<(String, String)>;
 
 /// A running cluster.
 pub struct Cluster {
@@ -172,8 +117,7 @@ pub struct Cluster {
     places: Vec<Place>,
     processes: BTreeMap<u8, Process>,
     pids: Arc<Mutex<BTreeMap<u8, u32>>>,
-    /// What each node's processes are started with.
-    environment: BTreeMap<u8, Environment>,
+    surroundings: BTreeMap<u8, Surroundings>,
     links: Links,
     /// In front of each node, for the other nodes.
     _between: Vec<Proxy>,
@@ -183,13 +127,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a new cluster below a directory and returns when all of its nodes serve. Each node's processes get these
-    /// variables of the environment.
+    /// Starts a new cluster below a directory and returns when all of its nodes serve, each in these surroundings.
     pub async fn start(
         system: Arc<dyn System>,
         nodes: u8,
         dir: &Path,
-        environment: BTreeMap<u8, Environment>,
+        surroundings: BTreeMap<u8, Surroundings>,
     ) -> Result<Cluster, String> {
         let ports = Ports::reserve()?;
         let links = Links::default();
@@ -202,25 +145,31 @@ impl Cluster {
             let [client, peer, election, apart] =
                 [0, 1, 2, 3].map(|offset| ports.get(first + offset));
             let api = if system.has_api_apart() { apart } else { client };
+            let elsewhere = surroundings.get(&node).and_then(|around| around.host);
+            let host = elsewhere.unwrap_or(Ipv4Addr::LOCALHOST);
+            let at = |port: u16| SocketAddr::from((host, port));
             let source = Source::Nodes(Arc::clone(&pids));
             if system.is_reached_by_name() {
                 for port in [peer, election] {
-                    let at = format!("{NAMED_PROXIES}:{port}");
-                    let proxy = Proxy::start_at(&at, &links, source.clone(), node, local(port));
+                    let named = format!("{NAMED_PROXIES}:{port}");
+                    let proxy = Proxy::start_at(&named, &links, source.clone(), node, at(port));
                     between.push(proxy.await.map_err(failed)?);
                 }
                 named.push((node, peer, election));
             }
             let port = if system.has_one_port() { client } else { peer };
-            let proxy = Proxy::start(&links, source, node, local(port)).await.map_err(failed)?;
-            let peer_addr = proxy.addr().to_string();
-            between.push(proxy);
+            let mut peer_addr = at(port).to_string();
+            if elsewhere.is_none() {
+                let proxy = Proxy::start(&links, source, node, at(port)).await.map_err(failed)?;
+                peer_addr = proxy.addr().to_string();
+                between.push(proxy);
+            }
             for site in 1..=nodes {
-                let proxy = Proxy::start(&links, Source::Site(site), node, local(client));
+                let proxy = Proxy::start(&links, Source::Site(site), node, at(client));
                 doors.insert((site, node), proxy.await.map_err(failed)?);
             }
             let below = Place::below(dir, node);
-            let place = Place { client, http: api, peer, peer_addr, ..below };
+            let place = Place { host, client, http: api, peer, peer_addr, ..below };
             let failed = |err| format!("{}: {err}", place.dir.display());
             std::fs::create_dir_all(&place.dir).map_err(failed)?;
             places.push(place);
@@ -239,7 +188,7 @@ impl Cluster {
             places,
             processes,
             pids,
-            environment,
+            surroundings,
             links,
             _between,
             doors,
@@ -280,7 +229,7 @@ impl Cluster {
 
     /// Returns clients that reach the nodes past all faults of the network.
     pub fn observers(&self) -> Result<Vec<Arc<dyn Door>>, String> {
-        let addr = |place: &Place| format!("127.0.0.1:{}", place.client);
+        let addr = |place: &Place| format!("{}:{}", place.host, place.client);
         let doors = self.places.iter().map(|place| self.system.door(place.node, &addr(place)));
         doors.collect()
     }
@@ -299,10 +248,11 @@ impl Cluster {
     /// Starts a node that does not run, with whatever is in its directory.
     pub fn start_node(&mut self, node: u8) -> Result<(), String> {
         let place = self.place(node)?;
-        let mut command = self.system.command(place)?;
-        command.envs(
-            self.environment.get(&node).into_iter().flatten().map(|(name, value)| (name, value)),
-        );
+        let command = self.system.command(place)?;
+        let command = match self.surroundings.get(&node) {
+            Some(surroundings) => surroundings.around(command),
+            None => command,
+        };
         let process = Process::spawn(command, &place.dir.join("log"))?;
         self.pids.lock().unwrap_or_else(PoisonError::into_inner).insert(node, process.pid());
         self.processes.insert(node, process);
@@ -362,10 +312,6 @@ impl Cluster {
         let processes = self.processes.iter_mut();
         processes.filter_map(|(node, process)| Some((*node, process.ended()?))).collect()
     }
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Asks until the answer is yes.

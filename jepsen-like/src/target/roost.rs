@@ -50,15 +50,15 @@ impl System for Roost {
     }
 
     fn command(&self, place: &Place) -> Result<Command, String> {
-        let Place { id, dir, client, http, peer, .. } = place;
+        let Place { id, dir, host, client, http, peer, .. } = place;
         let zk = match self.is_zk {
-            true => format!("[zk]\nlisten = \"127.0.0.1:{client}\"\n"),
+            true => format!("[zk]\nlisten = \"{host}:{client}\"\n"),
             false => String::new(),
         };
         // Snapshots are taken as often as it goes, so that a run has some.
         let config = format!(
-            "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n\
+            "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"{host}:{http}\"\n\
+             [peer]\nlisten = \"{host}:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n\
              [raft]\nsnapshot_log_bytes = 1048576\nlog_entries_kept = 50\n{zk}",
             self.data_dir(place)
         );
@@ -129,6 +129,10 @@ impl System for Roost {
 
     fn store_file(&self, place: &Place) -> Option<PathBuf> {
         Some(self.data_dir(place).join("raft").join("db"))
+    }
+
+    fn can_live_elsewhere(&self) -> bool {
+        true
     }
 
     fn has_members(&self) -> bool {

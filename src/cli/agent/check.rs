@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(after(health("2/3", "2/3"), "+-+-+-"), "ddUUUd");
         assert_eq!(after(health("2/2", "1/1"), "+-++-+"), "dddUdd");
         // What was before the change of mind does not count again.
-        assert_eq!(after(health("1/1", "2/4"), "+--+-+++-"), "UUdUUUUUd");
+        assert_eq!(after(health("1/1", "2/4"), "+--+-+++-"), "UUdUUUUUU");
     }
 
     #[test]

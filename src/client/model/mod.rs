@@ -3,6 +3,7 @@
 
 mod cluster;
 mod registry;
+mod traffic;
 mod watch;
 
 use std::fmt;
@@ -18,6 +19,7 @@ pub use registry::{
     RenewedSession, Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions,
     Unparsable,
 };
+pub use traffic::{Deregistered, Deregistration};
 pub use watch::{
     Change, ChangeKind, Reset, Snapshot, WatchEvent, WatchState, WatchedZnode, ZnodeChange,
 };

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +23,18 @@ pub struct RenewedSession {
     pub session: String,
     /// It lives at least this long from the moment the request was sent, ms.
     pub timeout_ms: u64,
-    /// When the registry wishes to hear of it next, ms from now; a third of the timeout when it does not say.
+    /// When the registry wishes to hear of it next, ms after the request was sent. `None` from a node that does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_renew_ms: Option<u64>,
+}
+
+impl RenewedSession {
+    /// Returns when to renew next, after a plan to do so at this interval: as the cluster asks, but never later than half of
+    /// the timeout, so that one renewal may be lost.
+    pub fn next_renewal(&self, planned: Duration) -> Duration {
+        let longest = Duration::from_millis(self.timeout_ms / 2);
+        self.next_renew_ms.map_or(planned, Duration::from_millis).min(longest)
+    }
 }
 
 /// Answer of [`close_session`](crate::client::Client::close_session).
