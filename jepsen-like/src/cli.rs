@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ap::{self, Form};
 use crate::fault::{Kit, Net};
@@ -120,7 +122,7 @@ pub fn main() -> ExitCode {
     let command = Command::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(obey(command)),
+        Ok(runtime) => runtime.block_on(obey_until_told(command)),
         Err(err) => Err(format!("cannot start: {err}")),
     };
     match outcome {
@@ -130,6 +132,16 @@ pub fn main() -> ExitCode {
             eprintln!("roost-jepsen: {why}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Obeys, unless it is told to stop: then the nodes that it runs are killed, as at the end of a run.
+async fn obey_until_told(command: Command) -> Result<bool, String> {
+    let mut told = signal(SignalKind::terminate()).map_err(|err| err.to_string())?;
+    tokio::select! {
+        outcome = obey(command) => outcome,
+        _ = told.recv() => Err("told to stop".into()),
+        _ = ctrl_c() => Err("interrupted".into()),
     }
 }
 

@@ -59,6 +59,38 @@ fn both_forms_of_the_ap_registry_run_and_are_compared_in_one_report() {
     assert_eq!(fs::read_to_string(dir.path().join("report.html")).unwrap(), report);
 }
 
+/// Returns the processes that a process has started and that still run.
+fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind the name, which may hold anything: the state and the parent.
+        let mut words = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(1);
+        words.next().and_then(|word| word.parse().ok()) == Some(parent)
+    };
+    pids.filter(is_child).collect()
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_leaves_no_process_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["run", "--target=ap-careful", "--duration=50s", "--out"]).arg(dir.path());
+    let mut run = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut nodes = children(run.id());
+    while nodes.len() < 3 {
+        assert!(run.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        nodes = children(run.id());
+    }
+    let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(2));
+    let left = nodes.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    assert_eq!(left.count(), 0, "{nodes:?}");
+}
+
 #[test]
 fn what_cannot_be_run_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

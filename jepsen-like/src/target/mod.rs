@@ -111,13 +111,6 @@ pub trait System: Send + Sync {
     }
 }
 
-/// Writes a file of a node, with the directory that it is in.
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
-    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
-    std::fs::write(path, text).map_err(failed)
-}
-
 /// A running cluster.
 pub struct Cluster {
     system: Arc<dyn System>,

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{NAMED_PROXIES, Place, System, eventually, write};
+use super::{NAMED_PROXIES, Place, System, eventually};
 use crate::door::{Door, ZkDoor};
 use crate::judge;
 use crate::workload::{REQUEST_TIMEOUT, Workload};
@@ -52,6 +52,13 @@ async fn srvr(place: &Place) -> Option<String> {
         said.contains("Mode: ").then_some(said)
     };
     timeout(WORD_PATIENCE, asking).await.ok().flatten()
+}
+
+/// Writes a file of a node, with the directory that it is in.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", path.display());
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+    std::fs::write(path, text).map_err(failed)
 }
 
 impl System for ZooKeeper {

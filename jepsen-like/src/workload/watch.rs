@@ -21,7 +21,7 @@ use crate::history::kv::{KvAnswer, KvCall, KvOp};
 
 const ROOT: &str = "/watch";
 const KEYS: u64 = 5;
-const WRITE_PAUSE_MS_MAX: u64 = 120;
+const WRITE_PAUSE_MS_MAX: u64 = 40;
 /// Subscribers at each site.
 const SUBSCRIBERS: u32 = 2;
 /// How long a subscriber stays with a node.
