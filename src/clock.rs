@@ -47,7 +47,7 @@ impl Clock {
 
     /// Returns the monotonic time in ms since this clock was made.
     pub fn now_ms(&self) -> u64 {
-        self.elapsed().as_millis() as u64
+        mutant!(M24, self.wall_ms(), self.elapsed().as_millis() as u64)
     }
 
     /// Returns the monotonic time in µs since this clock was made.
@@ -62,7 +62,9 @@ impl Clock {
             Wall::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_millis() as u64),
-            Wall::Simulated(at_origin) => at_origin.load(Ordering::Relaxed) + self.now_ms(),
+            Wall::Simulated(at_origin) => {
+                at_origin.load(Ordering::Relaxed) + self.elapsed().as_millis() as u64
+            }
         }
     }
 

@@ -32,14 +32,16 @@ const AT_HOME: [(&str, &[&str]); 15] = [
     ("clap", &["src/cli/"]),
     ("rustyline", &["src/cli/"]),
     ("toml", &["src/config.rs", "src/cli/dev.rs"]),
-    ("imbl", &["src/tree/"]),
+    ("imbl", &["src/tree/", "src/policy/"]),
     ("hmac", &["src/peer/"]),
     ("nix", &["src/cli/"]),
 ];
 
 /// The layers that are values and functions, and what they must not know of.
-const PURE: [&str; 9] =
-    ["types", "identity", "tree", "watch", "session", "batch", "codec", "zkcli", "jute"];
+const PURE: [&str; 11] = [
+    "types", "identity", "policy", "traffic", "tree", "watch", "session", "batch", "codec",
+    "zkcli", "jute",
+];
 const IMPURE: [&str; 9] = [
     "tokio",
     "tracing",
@@ -202,6 +204,29 @@ fn the_pure_layers_know_no_clock_no_io_no_threads_and_no_logs() {
         wrong.extend(named.map(|word| format!("{path} names {word}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_release_has_a_planted_bug() {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml is TOML");
+    let features = manifest["features"].as_table().expect("features is a table");
+    for (feature, turns_on) in features.iter().filter(|(feature, _)| *feature != "mutants") {
+        assert!(!turns_on.to_string().contains("mutants"), "the feature {feature} turns it on");
+    }
+    for path in files("src", ".rs").into_iter().chain(files("jepsen-like/src", ".rs")) {
+        let text = code(&read(&path));
+        let is_home = path.ends_with("src/mutants.rs");
+        assert!(is_home || !text.contains("is_planted"), "{path}: say mutant!(…)");
+        let ungated = text.split("pub(crate) fn is_planted").next().unwrap_or_default();
+        assert!(
+            !is_home || ungated.trim_end().ends_with("#[cfg(feature = \"mutants\")]"),
+            "{path}"
+        );
+    }
+    let program = fs::read(env!("CARGO_BIN_EXE_roost")).expect("the program is built");
+    let word = b"ROOST_MUTANT";
+    let has_it = program.windows(word.len()).any(|window| window == word);
+    assert_eq!(has_it, cfg!(feature = "mutants"), "the program knows of planted bugs");
 }
 
 #[test]

@@ -192,3 +192,39 @@ fn written(op: &KvOp) -> Option<Written> {
     let path = key.rsplit('/').next().unwrap_or_default().to_owned();
     Some(Written { path, value, zxid })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ENOUGH, LOCK, lock};
+    use crate::check::Verdict;
+    use crate::check::lock::Holding;
+    use crate::report::tests::result;
+    use crate::workload::lock::{Held, Recorded};
+
+    fn held(lock: &str, czxid: u64, granted_us: u64) -> Held {
+        let holding = Holding {
+            process: czxid as u32,
+            czxid,
+            asked_us: granted_us,
+            granted_us,
+            renewed_us: granted_us,
+            timeout_us: 1_000,
+            release_sent_us: None,
+            released_zxid: None,
+        };
+        Held { lock: lock.to_owned(), holding }
+    }
+
+    #[test]
+    fn each_lock_is_judged_by_itself_and_few_holdings_prove_nothing() {
+        let mut run = result("roost", 0, &[]);
+        let mut recorded =
+            Recorded { held: vec![held("a", 1, 0), held("b", 2, 0)], requests: (9, 0, 0) };
+        lock(&recorded, &mut run);
+        assert!(run.verdicts[LOCK].is_ok(), "two locks may have two holders");
+        assert!(matches!(run.verdicts[ENOUGH], Verdict::Unknown(_)) && !run.is_good());
+        recorded.held.push(held("a", 3, 500));
+        lock(&recorded, &mut run);
+        assert!(run.verdicts[LOCK].is_violated(), "the first may still believe in it");
+    }
+}

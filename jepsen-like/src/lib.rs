@@ -6,6 +6,9 @@
 //! which checker is for what, `report` draws what came out. `ap` is the AP registry that roost is compared with. See the
 //! README of this directory.
 
+#[macro_use]
+mod mutants;
+
 pub mod ap;
 pub mod check;
 pub mod cli;

@@ -31,8 +31,11 @@
 //! Timeouts of its own for writes beyond [`REQUEST_PATIENCE`]; retries on behalf of a client whose node died; any say in what
 //! a transaction means.
 
+mod admit;
 mod batcher;
 mod cluster;
+mod departure;
+mod effects;
 mod ensemble;
 mod expirer;
 mod forward;
@@ -233,6 +236,7 @@ impl Node {
     /// nothing was done; `OutcomeUnknown` that it may still be.
     pub async fn submit(&self, mut request: Request) -> Result<Answer, Error> {
         self.admit_writes()?;
+        self.admit(&request.authority, &request.op)?;
         #[cfg(test)]
         self.let_rivals_go_first();
         let (waiter, answer) = tokio::sync::oneshot::channel();
@@ -283,7 +287,9 @@ impl Node {
         }
         let reading = async {
             let index = match consistency {
-                Consistency::Linearizable => Some(self.inner.barrier.read_index().await?),
+                Consistency::Linearizable => {
+                    mutant!(M05, None, Some(self.inner.barrier.read_index().await?))
+                }
                 _ => None,
             };
             let mut progress = self.inner.stage.progress();

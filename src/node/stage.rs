@@ -96,7 +96,7 @@ impl Stage {
         self.root.store(Arc::new(tree.clone()));
         for (zxid, events) in changes {
             audience.lines.fire(zxid, &events);
-            audience.hub.publish(zxid, events);
+            audience.hub.publish(zxid, mutant!(M28, without_deletions(events), events));
         }
         audience.hub.publish(tree.zxid(), Vec::new());
     }
@@ -142,6 +142,13 @@ impl Stage {
             _ => {}
         }
     }
+}
+
+/// Returns the events but for those that tell of an end.
+#[cfg(feature = "mutants")]
+fn without_deletions(mut events: Vec<Event>) -> Vec<Event> {
+    events.retain(|event| event.kind != crate::types::EventKind::Deleted);
+    events
 }
 
 impl ApplySink for Stage {

@@ -248,7 +248,7 @@ fn simulate_writer(log: Log, clock: storage::Clock, commit_time: CommitTime) -> 
             let closed = writer.is_closed();
             tokio::time::sleep(commit_time()).await;
             while writer.step() {}
-            while writer.sweep() {}
+            while writer.trim() {}
             if closed {
                 return;
             }

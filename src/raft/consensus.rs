@@ -138,8 +138,8 @@ impl Consensus {
             heartbeat_interval: options.heartbeat_ms,
             election_timeout_min: options.election_ms_min,
             election_timeout_max: options.election_ms_max,
-            enable_pre_vote: Some(true),
-            enable_leader_restore: Some(options.restore_leader),
+            enable_pre_vote: Some(mutant!(M38, false, true)),
+            enable_leader_restore: Some(mutant!(M04, true, options.restore_leader)),
             max_payload_entries: 2048,
             purge_batch_size: 256,
             max_in_snapshot_log_to_keep: options.log_entries_kept,
@@ -192,7 +192,8 @@ impl Consensus {
     /// Returns the log index that this leader, confirmed by a quorum during the call, had committed: whoever has applied up
     /// to it reads linearizably. Source: Raft thesis §6.4.
     pub async fn read_index(&self) -> Result<u64, Refused> {
-        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+        let policy = mutant!(M06, ReadPolicy::LeaseRead, ReadPolicy::ReadIndex);
+        match self.raft.get_read_log_id(policy).await {
             Ok((read, _)) => Ok(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
                 Err(Refused::NotLeader)

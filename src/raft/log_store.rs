@@ -142,7 +142,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.write(vec![Write::Vote(encode(vote))]).await
+        mutant!(M03, Ok(()), self.write(vec![Write::Vote(encode(vote))]).await)
     }
 
     /// Queued behind the entries it speaks of and not waited for: it saves a restart from re-learning it, no more.
@@ -169,7 +169,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .collect();
         self.wal.submit(
             vec![Write::Append(entries)],
-            Box::new(move |outcome| callback.io_completed(outcome)),
+            mutant!(
+                M01,
+                {
+                    callback.io_completed(Ok(()));
+                    Box::new(|_| ())
+                },
+                Box::new(move |outcome| callback.io_completed(outcome))
+            ),
         );
         Ok(())
     }

@@ -58,6 +58,7 @@ impl StateMachine {
             match batch::decode_txn(&encoded) {
                 Ok(mut txn) => {
                     settle_expiry(&mut txn.op, term);
+                    let time = mutant!(M15, at_random(time), time);
                     let outcome = self.tree.apply(time, &txn);
                     txns.push((txn, outcome));
                 }
@@ -68,10 +69,16 @@ impl StateMachine {
     }
 }
 
+/// Returns the time with something that no two nodes have in common.
+#[cfg(feature = "mutants")]
+fn at_random(time: crate::types::TxnTime) -> crate::types::TxnTime {
+    crate::types::TxnTime { wall_ms: time.wall_ms + rand::random::<u64>() % 2, ..time }
+}
+
 /// Makes an expiry what it comes to in an entry of this term: a close, or nothing.
 fn settle_expiry(op: &mut Op, entry_term: u64) {
     if let Op::ExpireSession { session, unless_moved_from, term } = *op {
-        *op = match term == entry_term {
+        *op = match mutant!(M20, true, term == entry_term) {
             true => Op::CloseSession { session, unless_moved_from: Some(unless_moved_from) },
             false => Op::Reap { paths: Vec::new() },
         };

@@ -57,7 +57,7 @@ impl ExpiryGate {
         }
         if !is_steady || self.good_in_term != seen.leading_term {
             self.good_in_term = seen.leading_term;
-            return Decision::Restart;
+            return mutant!(M19, Decision::Expire, Decision::Restart);
         }
         Decision::Expire
     }

@@ -165,7 +165,8 @@ impl Log {
         }
         let result = self.try_persist(writes, ticket);
         if let Err(err) = &result {
-            self.failed = Some((err.kind(), format!("the log failed earlier: {err}")));
+            let failed = Some((err.kind(), format!("the log failed earlier: {err}")));
+            self.failed = mutant!(M14, None, failed);
         }
         result
     }

@@ -250,7 +250,7 @@ impl Disk for SledDisk {
         writer.commits += 1;
         self.apply(changes, Some(writer.commits))?;
         self.guard(|| self.db.flush())?;
-        writer.file.sync_data()?;
+        mutant!(M02, (), writer.file.sync_data()?);
         write_mark(&writer.mark, writer.commits)
     }
 

@@ -78,6 +78,7 @@ impl Tree {
             }
             Op::SetAcl { path, acl, aversion } => self.set_acl(client, path, acl, *aversion),
             Op::Check { path, version } => self.check(client, path, *version),
+            Op::Deregister { candidates } => self.deregister(client, candidates, events),
             Op::Multi(_)
             | Op::OpenSession { .. }
             | Op::AttachSession { .. }
@@ -101,7 +102,10 @@ impl Tree {
         let parent = self.existing(wanted.parent)?;
         check_permitted(parent, client, Perms::CREATE)?;
         let name = match wanted.mode.is_sequential() {
-            true => format!("{}{:010}", wanted.name, parent.created),
+            true => {
+                let number = mutant!(M33, parent.children.len() as i32, parent.created);
+                format!("{}{number:010}", wanted.name)
+            }
             false => wanted.name.to_owned(),
         };
         let path = wanted.parent.child(&name).map_err(|_| Code::BadArguments)?;
@@ -110,6 +114,10 @@ impl Tree {
         }
         if parent.ephemeral_owner().is_some() {
             return Err(Code::NoChildrenForEphemerals);
+        }
+        let is_ephemeral = matches!(lifetime, Lifetime::Ephemeral(_));
+        if self.tombstone_of(&path, wanted.data, is_ephemeral, client.authority).is_some() {
+            return Err(Code::NoAuth);
         }
         self.check_quota(&path, 1, wanted.data.map_or(0, |data| data.len()) as u64)?;
         let znode = Znode {
@@ -191,7 +199,7 @@ impl Tree {
         let len = |data: Option<&Data>| data.map_or(0, |data| data.len());
         let more = len(data).saturating_sub(len(znode.data()));
         self.check_quota(path, 0, more as u64)?;
-        check_version(version, znode.version)?;
+        check_version(mutant!(M34, None, version), znode.version)?;
         self.replace_data(path, self.data_for(path, data), events)
     }
 
@@ -288,7 +296,11 @@ fn check_data(data: Option<&Data>) -> Result<(), Code> {
     }
 }
 
-fn check_permitted(znode: &Znode, client: Client<'_>, wanted: Perms) -> Result<(), Code> {
+pub(super) fn check_permitted(
+    znode: &Znode,
+    client: Client<'_>,
+    wanted: Perms,
+) -> Result<(), Code> {
     if permits(&znode.acl, client.authority, wanted) { Ok(()) } else { Err(Code::NoAuth) }
 }
 

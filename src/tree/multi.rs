@@ -21,7 +21,7 @@ impl Tree {
             match self.change_znode(client, op, events) {
                 Ok(reply) => replies.push(reply),
                 Err(code) => {
-                    *self = before;
+                    mutant!(M32, drop(before), *self = before);
                     events.clear();
                     return Err(Failure { code, multi_index: Some(index as u32) });
                 }

@@ -107,7 +107,8 @@ impl Tree {
             return Err(Code::SessionMoved);
         }
         let doomed: Vec<ZnodePath> = session.ephemerals().cloned().collect();
-        events.extend(doomed.iter().filter_map(|path| self.unlink(path)));
+        let gone = doomed.iter().skip(mutant!(M22, 1, 0));
+        events.extend(gone.filter_map(|path| self.unlink(path)));
         self.remove_session(id);
         Ok(Reply::Removed { znodes: doomed.len() as u32 })
     }

@@ -116,7 +116,8 @@ impl SnapshotWriter {
     }
 
     fn after_session(&self, id: SessionId) -> (Record, Position) {
-        match self.tree.sessions.range((Bound::Excluded(id), Bound::Unbounded)).next() {
+        let next = self.tree.sessions.range((Bound::Excluded(id), Bound::Unbounded)).next();
+        match mutant!(M11, None, next) {
             Some((&id, session)) => {
                 let (timeout_ms, password, owner) =
                     (session.timeout_ms, session.password, session.owner);

@@ -165,7 +165,10 @@ impl Hub {
         self.counters.filters += filters.len();
         let (told, (state, start)) = match since {
             Since::Now => (self.ring.last(), (State::Lost, Start::Reset)),
-            Since::After(zxid) => (zxid, self.place(zxid)),
+            Since::After(zxid) => {
+                let zxid = mutant!(M27, Zxid(zxid.0.saturating_sub(3)), zxid);
+                (zxid, self.place(zxid))
+            }
         };
         self.subscribers.insert(id, Subscriber::new(id, filters, told, state, wake));
         Ok((id, start))
@@ -235,7 +238,8 @@ impl Hub {
         };
         match &messages {
             Some(messages) => {
-                subscriber.told = told(subscriber, messages, self.ring.last());
+                subscriber.told =
+                    mutant!(M31, self.ring.last(), told(subscriber, messages, self.ring.last()));
                 self.counters.delivered += messages.len() as u64;
             }
             None => subscriber.state = State::Lost,
@@ -310,8 +314,9 @@ impl Hub {
         if outlived || mailbox.len() >= limit {
             self.counters.pending -= mailbox.len();
             self.counters.overflows += 1;
-            subscriber.state = State::Lost;
+            mutant!(M25, (), subscriber.state = State::Lost);
         } else {
+            mutant!(M26, mailbox.push_back((zxid, selection.clone())), ());
             mailbox.push_back((zxid, selection));
             self.counters.pending += 1;
         }

@@ -66,8 +66,11 @@ pub(super) async fn connection(door: &Door, mut stream: TcpStream, place: &Place
     place.tally.attached(line.session(), timeout_ms, door.node().wall_ms());
     let mut conversation = Conversation::new(door.clone(), line, place.tally.clone(), told);
     conversation.output().extend_from_slice(&reply);
-    let mut socket = Socket { stream, input, sent: 0 };
+    let mut socket = Socket { stream, input, sent: 0, client_left: false };
     let why = socket.serve(door, &mut conversation, timeout_ms).await;
+    if socket.client_left {
+        door.node().connection_lost(conversation.line().session(), conversation.line().owner());
+    }
     farewell(&mut socket.stream, conversation.output().get(socket.sent..).unwrap_or_default())
         .await;
     why
@@ -147,7 +150,8 @@ fn run(node: &Node, line: &Line, errand: Errand) -> Running {
 /// Waits until everything that was committed before is applied on this node, however long there is no leader.
 async fn barrier(node: Node) -> Result<(), Error> {
     loop {
-        match node.read(Consistency::Linearizable, Zxid(0)).await {
+        let consistency = mutant!(M07, Consistency::Stale, Consistency::Linearizable);
+        match node.read(consistency, Zxid(0)).await {
             Ok(_) => return Ok(()),
             Err(err @ (Error::Stopping | Error::NotInitialized)) => return Err(err),
             Err(_) => tokio::time::sleep(RETRY).await,
@@ -160,6 +164,9 @@ struct Socket {
     input: BytesMut,
     /// Of the output, so many bytes are sent.
     sent: usize,
+    /// The client's side has ended the connection: its process closed it, or is gone. A network that swallows everything
+    /// does not look like that.
+    client_left: bool,
 }
 
 impl Socket {
@@ -208,7 +215,7 @@ impl Socket {
                 ready = ready(&self.stream, interest) => {
                     if is_read && ready.is_ok_and(|ready| ready.is_readable()) {
                         match self.receive() {
-                            Ok(()) => node.touch(conversation.line().session()),
+                            Ok(()) => mutant!(M21, (), node.touch(conversation.line().session())),
                             Err(why) => return why,
                         }
                     }
@@ -275,10 +282,16 @@ impl Socket {
         while received < ZK_INPUT_BYTES_AT_ONCE {
             self.input.reserve(16 << 10);
             match self.stream.try_read_buf(&mut self.input) {
-                Ok(0) => return Err("its client has closed it"),
+                Ok(0) => {
+                    self.client_left = true;
+                    return Err("its client has closed it");
+                }
                 Ok(count) => received += count,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err("the socket is gone"),
+                Err(err) => {
+                    self.client_left = err.kind() == io::ErrorKind::ConnectionReset;
+                    return Err("the socket is gone");
+                }
             }
         }
         Ok(())

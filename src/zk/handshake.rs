@@ -37,7 +37,7 @@ async fn attach(door: &Door, address: IpAddr, request: &ConnectRequest) -> Greet
     let seen = Zxid(u64::try_from(request.last_zxid_seen).unwrap_or(0));
     // It has seen more than there is here. If this node only lags, it waits; if the cluster was never there, this is
     // another cluster than the client takes it for.
-    if seen > node.local().zxid() {
+    if mutant!(M36, false, seen > node.local().zxid()) {
         match node.read(Consistency::Linearizable, Zxid(0)).await {
             Ok(view) if view.tree.zxid() >= seen => {}
             Ok(_) => return Greeting::Closed("it has seen what this cluster has not reached"),
@@ -49,7 +49,7 @@ async fn attach(door: &Door, address: IpAddr, request: &ConnectRequest) -> Greet
     };
     let timeout_ms = node.negotiate_timeout_ms(u32::try_from(request.timeout_ms).unwrap_or(0));
     let known = Password::try_from(request.password.as_deref().unwrap_or_default());
-    let (op, password) = if request.session.is_none() {
+    let (op, password) = if mutant!(M23, true, request.session.is_none()) {
         let password = node.new_password();
         (Op::OpenSession { timeout_ms, password, owner: Some(line.owner()) }, password)
     } else {

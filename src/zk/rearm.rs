@@ -75,7 +75,8 @@ impl Rearm {
         for (watched, path) in self.rest.by_ref().take(max) {
             // A text that is no path names a znode that can never exist.
             let Ok(valid) = ZnodePath::parse(&path) else { continue };
-            match news(tree, authority, self.since, watched, &path) {
+            let since = mutant!(M30, tree.zxid(), self.since);
+            match news(tree, authority, since, watched, &path) {
                 Some(event) => missed.push((event, path)),
                 None => watches.add(&valid, watched.mode())?,
             }

@@ -29,7 +29,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
-/// Runs all of these seeds, on as many threads as there are processors, and returns the reports by seed.
+/// Runs these seeds until one fails, on as many threads as there are processors, and returns the reports by seed.
 fn run_all(seeds: std::ops::Range<u64>) -> Vec<(u64, Report)> {
     let next = AtomicU64::new(seeds.start);
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -40,7 +40,11 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<(u64, Report)> {
             if seed >= seeds.end {
                 return reports;
             }
-            reports.push((seed, run(seed)));
+            let report = run(seed);
+            if !report.violations.is_empty() {
+                next.store(seeds.end, Ordering::Relaxed);
+            }
+            reports.push((seed, report));
         }
     };
     let mut reports: Vec<(u64, Report)> = thread::scope(|scope| {

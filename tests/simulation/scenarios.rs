@@ -1,9 +1,18 @@
 //! What random faults find only by luck, as scripts.
 
-use roost::types::{NodeId, Op, Reply, SessionId};
+use std::collections::BTreeMap;
 
-use crate::clients::done;
+use roost::types::{CreateMode, NodeId, Op, Reply, SessionId};
+
+use crate::clients::{create, done};
 use crate::world::{Setup, World};
+
+/// Starts a cluster of which every node has heard.
+fn calm(seed: u64) -> World {
+    let mut world = World::start(seed, Setup::default());
+    world.pass(1_000);
+    world
+}
 
 /// Returns the leader and two others.
 fn cast(world: &World) -> (NodeId, NodeId, NodeId) {
@@ -37,7 +46,7 @@ fn renew(world: &mut World, through: NodeId, session: SessionId) -> bool {
 
 #[test]
 fn a_session_that_the_next_leader_renewed_outlives_what_the_last_one_had_decided_about_it() {
-    let mut world = World::start(24, Setup::default());
+    let mut world = calm(24);
     let (old, through, _) = cast(&world);
     let session = open_session(&mut world, through, 1_000);
     assert!(renew(&mut world, through, session));
@@ -56,4 +65,69 @@ fn a_session_that_the_next_leader_renewed_outlives_what_the_last_one_had_decided
         world.pass(250);
         assert!(renew(&mut world, through, session), "it was renewed all the time");
     }
+}
+
+#[test]
+fn a_node_that_has_voted_and_lost_its_power_does_not_vote_again_in_that_term() {
+    let mut world = calm(3);
+    let (old, _, _) = cast(&world);
+    let term = world.node(old).expect("it runs").leadership().term;
+    let mut leaders = BTreeMap::from([(term, old)]);
+    world.crash(old, 0, true);
+    world.until("another one leads", |world| world.leader().is_some());
+    let (new, voter) = {
+        let new = world.leader().expect("there is one");
+        let voter = world.ids().into_iter().find(|id| *id != new && *id != old);
+        (new, voter.expect("there are three"))
+    };
+    // Nobody hears that it leads, and who voted for it starts again beside the one that was not there.
+    set_cut(&world, new, true);
+    world.crash(voter, 0, true);
+    world.boot(voter);
+    world.boot(old);
+    for _ in 0..4_000 {
+        world.step();
+        for node in world.ids().into_iter().filter_map(|id| world.node(id)) {
+            let leadership = node.leadership();
+            if leadership.leader == Some(node.id()) {
+                let first = *leaders.entry(leadership.term).or_insert(node.id());
+                assert_eq!(first, node.id(), "two lead in term {}", leadership.term);
+            }
+        }
+    }
+    assert!(leaders.len() >= 3, "the other two have found a leader: {leaders:?}");
+}
+
+#[test]
+fn a_node_that_comes_back_from_a_partition_does_not_unseat_a_leader_that_works() {
+    let mut world = calm(4);
+    let (leader, lonely, _) = cast(&world);
+    let term = world.node(leader).expect("it runs").leadership().term;
+    set_cut(&world, lonely, true);
+    world.pass(5_000);
+    set_cut(&world, lonely, false);
+    world.pass(3_000);
+    for node in world.ids().into_iter().filter_map(|id| world.node(id)) {
+        let leadership = node.leadership();
+        assert_eq!((leadership.leader, leadership.term), (Some(leader), term));
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_ends_neither_a_session_nor_a_ttl() {
+    let mut world = calm(5);
+    let (leader, through, _) = cast(&world);
+    let session = open_session(&mut world, through, 2_000);
+    let ttl = create("/ttl", b"", CreateMode::Ttl(5_000));
+    world.run_on(through, |node| done(node, ttl));
+    for hours in [1, -2, 3] {
+        world.jump_wall(leader, hours * 3_600_000);
+        world.pass(700);
+        assert!(renew(&mut world, through, session), "it was renewed all the time");
+        let tree = world.node(leader).expect("it runs").local();
+        assert!(tree.get("/ttl").is_some(), "its TTL is not over");
+    }
+    world.pass(6_000);
+    let tree = world.node(leader).expect("it runs").local();
+    assert!(tree.get("/ttl").is_none() && tree.session(session).is_none(), "now their time is up");
 }

@@ -83,11 +83,18 @@ impl Careful {
         if stamp.wall_ms > wall_ms.saturating_add(AHEAD_MS_MAX) {
             return false;
         }
+        if mutant!(M39, self.clock > stamp, false) {
+            return false;
+        }
         self.clock = self.clock.max(Stamp { node: self.node, ..stamp });
         if self.records.get(&key).is_some_and(|(has, _)| *has >= stamp) {
             return false;
         }
-        self.records.insert(key, (stamp, instance));
+        let forgets = mutant!(M40, instance.is_none(), false);
+        match forgets {
+            true => drop(self.records.remove(&key)),
+            false => drop(self.records.insert(key, (stamp, instance))),
+        }
         true
     }
 

@@ -436,3 +436,49 @@ impl Door for EtcdDoor {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{changes, encode, int, kv, refusal};
+    use crate::door::{News, Trouble};
+
+    #[test]
+    fn events_of_one_transaction_are_one_change() {
+        let event = |key: &str, zxid: u64| json!({ "kv": { "key": encode(key), "value": encode("7"), "mod_revision": zxid.to_string() } });
+        let gone =
+            json!({ "type": "DELETE", "kv": { "key": encode("/w/a"), "mod_revision": "6" } });
+        let told = changes(&json!([event("/w/a", 5), event("/w/b", 5), gone]));
+        let set = |name: &str| (name.to_owned(), Some(b"7".to_vec()));
+        let first = News::Change { zxid: 5, changes: vec![set("a"), set("b")] };
+        let second = News::Change { zxid: 6, changes: vec![("a".to_owned(), None)] };
+        assert_eq!(told, [first, second]);
+        assert!(
+            changes(&json!(null)).is_empty(),
+            "a message that only says that the watch is there"
+        );
+    }
+
+    #[test]
+    fn numbers_are_text_and_versions_begin_with_1() {
+        assert_eq!((int(&json!("12")), int(&json!(12)), int(&json!(null))), (12, 12, 0));
+        let found = kv(
+            &json!({ "value": encode("9"), "version": "1", "create_revision": "3", "mod_revision": "3" }),
+        );
+        let found = found.unwrap();
+        assert_eq!((found.value, found.version, found.czxid, found.mzxid), (9, 0, 3, 3));
+        assert_eq!(kv(&json!(null)), None);
+    }
+
+    #[test]
+    fn only_what_was_certainly_not_done_has_failed() {
+        let lease = json!({ "error": "etcdserver: requested lease not found", "code": 5 });
+        assert_eq!(refusal(&lease, true), Trouble::Expired);
+        let leader = json!({ "error": "etcdserver: no leader", "code": 14 });
+        assert!(matches!(refusal(&leader, true), Trouble::Failed(_)));
+        let late = json!({ "error": "etcdserver: request timed out", "code": 14 });
+        assert!(matches!(refusal(&late, true), Trouble::Unknown(_)), "it may be done yet");
+        assert!(matches!(refusal(&late, false), Trouble::Failed(_)), "a read does nothing");
+    }
+}

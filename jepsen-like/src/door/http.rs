@@ -143,11 +143,11 @@ async fn follow(
     since: Option<u64>,
     sender: mpsc::Sender<Reply<News>>,
 ) -> Trouble {
-    let filter = WatchFilter { kind: WatchKind::ChildrenData, path: parent };
+    let filter = WatchFilter { kind: WatchKind::ChildrenData, path: parent.clone() };
     let mut watch = client.watch(&[filter], since);
     loop {
         let news = match watch.next().await {
-            Ok(event) => news(event),
+            Ok(event) => news(event, &parent),
             Err(error) => return trouble(&error, false),
         };
         if sender.send(Ok(news)).await.is_err() {
@@ -156,7 +156,7 @@ async fn follow(
     }
 }
 
-fn news(event: WatchEvent) -> News {
+fn news(event: WatchEvent, parent: &str) -> News {
     match event {
         WatchEvent::Snapshot(snapshot) => {
             let znodes = snapshot.watches.into_iter().flat_map(|watch| watch.znodes);
@@ -165,7 +165,9 @@ fn news(event: WatchEvent) -> News {
             News::Snapshot(State { zxid: snapshot.zxid, children: children.collect() })
         }
         WatchEvent::Change(change) => {
-            let changes = change.changes.into_iter().map(|change| {
+            // Whoever subscribes where the parent is not there yet is told of that too, which is no child.
+            let children = change.changes.into_iter().filter(|change| change.path != parent);
+            let changes = children.map(|change| {
                 let is_gone = change.kind == ChangeKind::Deleted;
                 let data = (!is_gone).then(|| change.payload.0.unwrap_or_default());
                 (name(&change.path).to_owned(), data)

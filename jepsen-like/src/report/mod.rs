@@ -133,4 +133,4 @@ timeout ago was acknowledged, but it is not in the list. Both in provider-second
 20 of each checker and a line for more; systems that promise nothing of the kind have no such run.</li></ul>\n";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

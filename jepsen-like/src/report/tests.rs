@@ -7,7 +7,7 @@ use crate::judge::{LINEARIZABLE, WITNESS};
 use crate::run::{Band, RunResult};
 use crate::workload::Workload;
 
-pub(super) fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
+pub(crate) fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
     let strip = |answers| BTreeMap::from([(1, vec![answers; 10]), (2, vec![(2, 2); 10])]);
     let measures = Measures {
         calls: 1_000,

@@ -24,7 +24,9 @@ const LOCKS: u32 = 2;
 const CLIENTS: u32 = 3;
 /// How long somebody waits before the next attempt to get what somebody else has.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 20..=150;
-const HOLD_MS: std::ops::RangeInclusive<u64> = 50..=1_200;
+const HOLD_MS: std::ops::RangeInclusive<u64> = 50..=1_000;
+/// So many hold it for longer than a session lasts without renewal, and up to twice as long.
+const LONG_SHARE: f64 = 0.15;
 /// So many holders never release.
 const DEATHS_SHARE: f64 = 0.08;
 
@@ -160,7 +162,11 @@ impl Contender {
 
     /// Holds the lock for a while and releases it.
     async fn hold(&mut self, session: &Session, mut holding: Holding) -> Holding {
-        let until_ms = self.world.clock.now_ms() + self.random.random_range(HOLD_MS);
+        let for_ms = match self.random.random_bool(LONG_SHARE) {
+            true => self.random.random_range(session.timeout_ms..=2 * session.timeout_ms),
+            false => self.random.random_range(HOLD_MS),
+        };
+        let until_ms = self.world.clock.now_ms() + for_ms;
         let rhythm_ms = session.timeout_ms / 5;
         loop {
             let now_ms = self.world.clock.now_ms();

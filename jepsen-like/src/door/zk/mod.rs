@@ -347,3 +347,54 @@ async fn follow(
         while events.try_recv().is_ok() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use roost::jute::{OpResult, Ops, Response, opcodes};
+    use roost::types::Stat;
+
+    use super::{read_all, refusal, set_all};
+    use crate::door::Trouble;
+    use crate::history::kv::{KvAnswer, Refusal};
+
+    fn results(all: Vec<OpResult>) -> (u64, Response) {
+        (9, Response::Results(Ops(all)))
+    }
+
+    fn set(version: i32) -> OpResult {
+        OpResult::DataSet(Stat { version, ..Stat::default() })
+    }
+
+    #[test]
+    fn a_multi_that_was_refused_is_no_success() {
+        let refused =
+            results(vec![OpResult::Failed(0), OpResult::Failed(-101), OpResult::Failed(-2)]);
+        assert_eq!(set_all(refused), Err(Trouble::Refused(Refusal::NoNode)));
+        let done = |version| Ok(KvAnswer::Done { zxid: 9, version });
+        assert_eq!(set_all(results(vec![set(4), set(4)])), done(Some(4)));
+        assert_eq!(
+            set_all(results(vec![set(4), set(5)])),
+            done(None),
+            "which of them is not known"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_part_of_what_is_read() {
+        let answer = read_all(results(vec![OpResult::Failed(-101)]));
+        assert_eq!(answer, Ok(KvAnswer::ReadAll { zxid: 9, seen: vec![None] }));
+    }
+
+    #[test]
+    fn only_what_was_certainly_not_done_has_failed() {
+        let of_write = |err| refusal(err, opcodes::SET_DATA);
+        assert_eq!(of_write(-103), Trouble::Refused(Refusal::BadVersion));
+        assert_eq!(of_write(-112), Trouble::Expired);
+        assert!(matches!(of_write(-118), Trouble::Denied(_)), "the session was moved");
+        assert!(matches!(of_write(-4), Trouble::Unknown(_)), "the server lost the others");
+        assert!(
+            matches!(refusal(-4, opcodes::GET_DATA), Trouble::Failed(_)),
+            "a read does nothing"
+        );
+    }
+}

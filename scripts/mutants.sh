@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Plants one bug after the other (src/mutants.rs) and runs the part of the tests that has to find it. The last lines are a
+# table: what found each bug and how fast. The exit code is 0 only if every one was found, and nothing without one.
+#
+#     scripts/mutants.sh            all of them: minutes to build, then most of them seconds each
+#     scripts/mutants.sh M05 M20    only these
+#
+# M02 needs root and loop devices, as the power cuts do.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+# Bug, binary of tests, tests in it, what it is.
+mutants='
+M01 simulation no_seed acknowledged before the log is synced
+M02 powercut - a commit ends without fdatasync
+M03 simulation voted the vote is not saved
+M04 simulation no_seed a leader that restarts goes on leading
+M05 simulation no_seed a linearizable read of the local state
+M06 simulation no_seed a linearizable read under a lease
+M07 zkdoor behind_a_sync sync does not ask a majority
+M11 simulation no_seed snapshots leave out sessions
+M13 lib storage:: checksums of the log are not checked
+M14 lib storage:: after a failed commit the log goes on
+M15 simulation no_seed nodes apply something of their own
+M16 lib storage:: a failed commit is reported as done
+M17 simulation no_seed a node that does not lead expires sessions
+M19 simulation no_seed a new leader trusts the deadlines it has
+M20 simulation outlives what a deposed leader decided about sessions counts
+M21 zkdoor heard_of requests do not keep a session alive
+M22 simulation no_seed an ephemeral survives its session
+M23 zkdoor sessions:: who comes back gets another session
+M24 simulation wall_clock the wall clock decides
+M25 lib watch:: a subscriber that is too slow misses something
+M26 simulation no_seed an event is told twice
+M27 simulation no_seed who resumes is told what he has heard
+M28 simulation no_seed deletions are not told
+M30 zkdoor watches:: who comes back is not told what he missed
+M31 lib watch:: the bookmark runs ahead of the events
+M32 simulation no_seed half of a multi that fails stays
+M33 model - sequence numbers are counts of children
+M34 model - the version is not checked when it counts
+M35 simulation no_seed what is sent again is done again
+M36 zkdoor has_seen_more a client that has seen more than the node is let in
+M38 simulation unseat no vote before the vote
+M39 jepsen ap::careful newer than what anybody has said, not than this instance
+M40 jepsen ap::careful removals are forgotten
+'
+
+target="${CARGO_TARGET_DIR:-target}"
+log=$(mktemp)
+trap 'rm -f "$log" "$log.run"' EXIT
+build() {
+    cargo test "$@" --no-run 2>&1 | tee -a "$log" | grep -v '^ *Executable' >&2
+    [ "${PIPESTATUS[0]}" = 0 ] || exit 1
+}
+build --features mutants --lib --test simulation --test model --test zkdoor --test powercut
+build -p roost-jepsen --features mutants --lib
+
+# `Executable tests/model.rs (target/debug/deps/model-0123456789abcdef)`
+program() {
+    case $1 in
+    lib) pattern='unittests src/lib.rs .*/roost-' ;;
+    jepsen) pattern='unittests src/lib.rs .*/roost_jepsen-' ;;
+    *) pattern="/$1-" ;;
+    esac
+    sed -n 's/^ *Executable //p' "$log" | grep -E "$pattern" | sed 's/.*(\(.*\))/\1/' | tail -1
+}
+
+# Runs some tests with a bug, or with none. Says how it went: found, or not.
+try() {
+    local bug=$1 binary filter=$3
+    binary=$(program "$2")
+    [ -x "$binary" ] || { echo "no program for $2 in $target"; return 2; }
+    [ "$filter" = - ] && filter=''
+    [ "$2" = jepsen ] && cd jepsen-like
+    # shellcheck disable=SC2086
+    ROOST_MUTANT="$bug" timeout 600 "$binary" $filter >"$log.run" 2>&1
+    local code=$?
+    [ "$2" = jepsen ] && cd ..
+    grep -q '^running 0 tests' "$log.run" && { echo "no tests are named $filter"; return 2; }
+    [ $code = 124 ] && { echo "it hangs"; return 1; }
+    [ $code = 0 ] && { echo "nothing is found"; return 0; }
+    sed -n 's/^test \(.*\) \.\.\. FAILED/\1/p; s/^seed \([0-9]*\):.*/seed \1/p' "$log.run" | paste -sd ' '
+    return 1
+}
+
+table='' failed=0
+wanted=" $* "
+while read -r bug binary filter what; do
+    [ -n "$bug" ] || continue
+    [ $# = 0 ] || [[ "$wanted" = *" $bug "* ]] || continue
+    began=$EPOCHREALTIME
+    by=$(try "$bug" "$binary" "$filter")
+    outcome=$?
+    took=$(awk "BEGIN { printf \"%.1f\", $EPOCHREALTIME - $began }")
+    [ $outcome = 1 ] || failed=1
+    row="| $bug | $what | \`$binary\`: ${by:-?} | $took |"
+    echo "$row"
+    table+="$row"$'\n'
+done <<<"$mutants"
+
+# The same tests, without a bug: what fails anyway finds nothing.
+while read -r binary filter; do
+    [ -n "$binary" ] || continue
+    by=$(try none "$binary" "$filter")
+    [ $? = 0 ] || { echo "without a bug $binary $filter fails too: $by"; failed=1; }
+done < <(awk -v wanted="$wanted" -v all=$# 'NF && (all == 0 || index(wanted, " " $1 " ")) { print $2, $3 }' <<<"$mutants" | sort -u)
+
+printf '\n| bug | what | found by | s |\n|---|---|---|---|\n%s' "$table"
+[ $failed = 0 ] && echo "every bug was found"
+exit $failed
