@@ -107,7 +107,6 @@ mod tests {
         assert!(trace.has_acted());
         drop(trace);
         assert_eq!(sync(), "ok");
-        drop(sync);
         drop(ask);
         assert!(perl.wait().unwrap().success());
     }

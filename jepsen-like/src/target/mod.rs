@@ -287,6 +287,8 @@ impl Cluster {
                 };
                 removed.map_err(failed)?;
             }
+            // Or a power cut a moment later brings all of it back.
+            std::fs::File::open(&path).and_then(|dir| dir.sync_all()).map_err(failed)?;
         }
         Ok(())
     }
