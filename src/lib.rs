@@ -1,7 +1,8 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `tree`, `watch`, `session`, `zkcli`,
-//! `jute`. The feature `client` adds the HTTP client; `server` (the default) adds the node and the command line.
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `policy`, `traffic`, `tree`, `watch`,
+//! `session`, `zkcli`, `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node and
+//! the command line.
 
 #[macro_use]
 mod mutants;
@@ -19,9 +20,13 @@ pub mod http;
 pub mod identity;
 pub mod jute;
 pub mod limits;
+pub mod policy;
 #[cfg(feature = "client")]
 pub mod registry;
+#[cfg(feature = "client")]
+pub mod sdk;
 pub mod session;
+pub mod traffic;
 pub mod tree;
 pub mod types;
 pub mod watch;

@@ -14,6 +14,14 @@ pub const BODY_BYTES_MAX: usize = 4 << 20;
 pub const BODY_BYTES_DRAINED_MAX: usize = 16 << 20;
 /// Ops in one multi. Beyond: 400.
 pub const MULTI_OPS_MAX: usize = 10_000;
+/// Data of one policy, bytes. Beyond: 400.
+pub const POLICY_BYTES_MAX: usize = 64 << 10;
+/// Znodes that a test of a policy looks at. Beyond: the answer says that there are more.
+pub const POLICY_TEST_ZNODES_MAX: usize = 100_000;
+/// Longest window of a policy of removal, s: also the most losses that are told apart for one service, one per second. Beyond: 400.
+pub const PROTECTION_WINDOW_S_MAX: u64 = 3_600;
+/// Longest hold of a policy of removal, s. Beyond: 400.
+pub const PROTECTION_HOLD_S_MAX: u64 = 86_400;
 /// Rules in one access control list. Beyond: `invalid_acl`.
 pub const ACL_RULES_MAX: usize = 128;
 /// Length of the scheme and of the name in one rule, bytes each. Beyond: `invalid_acl`.
@@ -30,6 +38,12 @@ pub const IDEMPOTENCY_BYTES_MAX: usize = 64 << 20;
 pub const NODE_ID_MAX: u64 = 255;
 /// Live sessions in the cluster. Beyond: 429.
 pub const SESSIONS_MAX: usize = 1_000_000;
+/// Znodes that one batch deregistration takes out. Beyond: 400.
+pub const DEREGISTER_ZNODES_MAX: usize = 4_000;
+/// Longest time for which what was deregistered is kept from coming back, ms. Beyond: 400.
+pub const BLOCK_MS_MAX: u64 = 86_400_000;
+/// Reason that somebody gives for what he does by hand, bytes. Beyond: 400.
+pub const REASON_BYTES_MAX: usize = 1024;
 /// Session timeouts, ms, shortest and longest; a wish outside is moved to the nearest.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 /// See [`SESSION_TIMEOUT_MS_MIN`].
@@ -57,6 +71,20 @@ pub const CHUNK_BYTES_MAX: usize = 256 << 10;
 pub const READ_WAITERS_MAX: usize = 65_536;
 /// Renewals that wait for the leader's answer on one node. Beyond: 429.
 pub const RENEWALS_MAX: usize = 262_144;
+/// Connections that clients have ended and of which the leader is not told yet. Beyond: they are not told of, and their
+/// sessions have their full timeout.
+pub const LOST_CONNECTIONS_MAX: usize = 65_536;
+/// How long a session may live on after its client has ended its connection, by a policy, ms, shortest and longest. Beyond:
+/// the policy is refused.
+pub const GRACE_MS_MIN: u32 = 100;
+/// See [`GRACE_MS_MIN`].
+pub const GRACE_MS_MAX: u32 = 600_000;
+/// Ephemeral znodes of one session that are looked at for such a policy; one beyond does not count.
+pub const EPHEMERALS_SEEN_MAX: usize = 1_000;
+/// Effects of overrides that the leader brings about or undoes at one look; the rest follow at the next.
+pub const EFFECTS_PER_LOOK_MAX: usize = 256;
+/// Znodes below the pattern of one override that the leader looks at; one beyond has no effect in other layouts.
+pub const OVERRIDDEN_SEEN_MAX: usize = 100_000;
 /// Sessions in one report to the leader; more go in several.
 pub const TOUCHES_PER_REPORT_MAX: usize = 100_000;
 /// Sessions that the leader closes in one tick; the rest follow at the next.
@@ -176,6 +204,14 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// One message of a watch stream that the client takes, bytes: a snapshot of a large subtree. Beyond: the stream is given
 /// up with an error.
 pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Instances that left a service without a word and that a subscriber of the SDK remembers in case all do. Beyond: the
+/// later ones are forgotten.
+pub const DEPARTED_INSTANCES_MAX: usize = 10_000;
+/// Instances of one service that the SDK probes at the same time. Beyond: they wait for each other.
+pub const PROBES_AT_ONCE_MAX: usize = 16;
+/// Services that one request for another program's service discovery may name. Beyond: 400.
+pub const DISCOVERY_SERVICES_MAX: usize = 1_000;
 
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;

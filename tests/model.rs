@@ -20,7 +20,7 @@ use roost::codec;
 use roost::tree::{Lifetime, Loader, Session, SnapshotWriter, Tree};
 use roost::types::{
     Acl, AclId, CreateMode, Data, Op, Origin, Outcome, Owner, Password, Perms, Reply, SessionId,
-    Stat, Txn, TxnTime, ZnodePath,
+    Stat, Txn, TxnTime, ZnodePath, Zxid,
 };
 
 /// Everything that can be seen of one znode.
@@ -275,6 +275,8 @@ fn znode_ops() -> BoxedStrategy<Op> {
         1 => (any_paths(), acls(), versions())
             .prop_map(|(path, acl, aversion)| Op::SetAcl { path, acl, aversion }),
         1 => (any_paths(), versions()).prop_map(|(path, version)| Op::Check { path, version }),
+        1 => (any_paths(), 0..60u64)
+            .prop_map(|(path, czxid)| Op::Deregister { candidates: vec![(path, Zxid(czxid))] }),
     ]
     .boxed()
 }

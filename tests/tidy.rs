@@ -32,14 +32,16 @@ const AT_HOME: [(&str, &[&str]); 15] = [
     ("clap", &["src/cli/"]),
     ("rustyline", &["src/cli/"]),
     ("toml", &["src/config.rs", "src/cli/dev.rs"]),
-    ("imbl", &["src/tree/"]),
+    ("imbl", &["src/tree/", "src/policy/"]),
     ("hmac", &["src/peer/"]),
     ("nix", &["src/cli/"]),
 ];
 
 /// The layers that are values and functions, and what they must not know of.
-const PURE: [&str; 9] =
-    ["types", "identity", "tree", "watch", "session", "batch", "codec", "zkcli", "jute"];
+const PURE: [&str; 11] = [
+    "types", "identity", "policy", "traffic", "tree", "watch", "session", "batch", "codec",
+    "zkcli", "jute",
+];
 const IMPURE: [&str; 9] = [
     "tokio",
     "tracing",

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,15 +9,22 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ap::{self, Form};
+use crate::fault::{Kit, Net};
 use crate::history::load;
 use crate::history::registry::Noted;
 use crate::report;
-use crate::run::{RunResult, Workload, run, workload_name};
-use crate::schedule::{Schedule, parse_ms};
-use crate::target::{ApRegistry, Roost, System};
+use crate::run::{RunResult, run};
+use crate::schedule::{Family, Schedule, parse_ms};
+use crate::target::{ApRegistry, Etcd, Roost, System, ZooKeeper};
+use crate::workload::Workload;
 
 /// What every comparison is made of unless other targets are named.
-const TARGETS: &str = "roost,ap-described,ap-careful";
+const TARGETS: [&str; 5] = ["roost", "ap-described", "ap-careful", "zookeeper", "etcd"];
+/// All that there are.
+const ALL_TARGETS: &str = "roost, roost-zk, ap-described, ap-careful, zookeeper, etcd";
+
+/// What schedules are drawn from unless other families are named.
+const FAMILIES: &str = "network,process";
 
 /// Chaos for service registries: the same faults against CP and AP, checked histories, one report.
 #[derive(Parser)]
@@ -40,6 +48,8 @@ enum Verb {
         nodes: u8,
         #[arg(long, default_value = "60s", value_parser = parse_ms)]
         duration: u64,
+        #[arg(long, default_value = FAMILIES)]
+        faults: String,
     },
     /// Draw the report of earlier runs again.
     Report {
@@ -65,12 +75,13 @@ enum Verb {
 
 #[derive(Args)]
 struct RunArgs {
-    /// Names, separated by commas: roost, ap-described, ap-careful.
-    #[arg(long, default_value = TARGETS, value_delimiter = ',')]
+    /// Names, separated by commas: roost, roost-zk, ap-described, ap-careful, zookeeper, etcd. By default all but
+    /// roost-zk that are installed and have what the workload needs.
+    #[arg(long, value_delimiter = ',')]
     target: Vec<String>,
-    /// What the clients do.
-    #[arg(long, value_enum, default_value = "registry")]
-    workload: Workload,
+    /// What the clients do; several, separated by commas, one after another.
+    #[arg(long, value_enum, default_value = "registry", value_delimiter = ',')]
+    workload: Vec<Workload>,
     /// What schedule and workload are made from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -83,6 +94,16 @@ struct RunArgs {
     /// Timeout of sessions.
     #[arg(long, default_value = "3s", value_parser = parse_ms)]
     timeout: u64,
+    /// ZooKeeper's tickTime; its servers give each other up after four ticks.
+    #[arg(long, default_value = "500ms", value_parser = parse_ms)]
+    zk_tick: u64,
+    /// Families of faults that the schedule is drawn from, separated by commas: network, process, clock, rate, fsync,
+    /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
+    #[arg(long, default_value = FAMILIES)]
+    faults: String,
+    /// What is between the nodes.
+    #[arg(long, value_enum, default_value = "proxies")]
+    net: Net,
     /// A file with a schedule, instead of the one of the seed.
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -114,13 +135,10 @@ pub fn main() -> ExitCode {
 
 async fn obey(command: Command) -> Result<bool, String> {
     match command.verb {
-        Verb::Run(args) => {
-            let workload = args.workload;
-            run_all(&args, &[workload]).await
-        }
+        Verb::Run(args) => run_all(&args, &args.workload).await,
         Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
-        Verb::Schedule { seed, nodes, duration } => {
-            print!("{}", Schedule::generate(seed, nodes, duration));
+        Verb::Schedule { seed, nodes, duration, faults } => {
+            print!("{}", Schedule::generate(seed, nodes, duration, &families(&faults, seed)?));
             Ok(true)
         }
         Verb::Report { dir } => {
@@ -134,12 +152,30 @@ async fn obey(command: Command) -> Result<bool, String> {
     }
 }
 
+/// Returns the families that were named and can be made here, and says which cannot.
+fn families(named: &str, seed: u64) -> Result<BTreeSet<Family>, String> {
+    let mut families: BTreeSet<Family> = match named {
+        "all" => Family::ALL.into(),
+        named => named.split(',').map(str::parse).collect::<Result<_, _>>()?,
+    };
+    // A run has one or the other: the seed decides.
+    if families.contains(&Family::Clock) && families.contains(&Family::Rate) {
+        families.remove(if seed.is_multiple_of(2) { &Family::Rate } else { &Family::Clock });
+    }
+    for (family, why) in Kit::find(&families).lacking() {
+        eprintln!("SKIPPED: no faults of the family {family}: {why}");
+        families.remove(family);
+    }
+    Ok(families)
+}
+
 fn schedule(args: &RunArgs) -> Result<Schedule, String> {
     let Some(path) = &args.schedule else {
         if !(1..=9).contains(&args.nodes) {
             return Err("--nodes: expected 1 to 9".into());
         }
-        return Ok(Schedule::generate(args.seed, args.nodes, args.duration));
+        let families = families(&args.faults, args.seed)?;
+        return Ok(Schedule::generate(args.seed, args.nodes, args.duration, &families));
     };
     let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;
     text.parse().map_err(|why| format!("{}: {why}", path.display()))
@@ -151,7 +187,7 @@ fn system(name: &str, args: &RunArgs) -> Result<Arc<dyn System>, String> {
     match name {
         "ap-described" => ap(Form::Described),
         "ap-careful" => ap(Form::Careful),
-        "roost" => {
+        "roost" | "roost-zk" => {
             let program = args.roost.clone().unwrap_or_else(|| own.with_file_name("roost"));
             if !program.is_file() {
                 let path = program.display();
@@ -159,16 +195,40 @@ fn system(name: &str, args: &RunArgs) -> Result<Arc<dyn System>, String> {
                     "{path} is not there: build it with `cargo build`, or say --roost"
                 ));
             }
-            Ok(Arc::new(Roost { program }))
+            Ok(Arc::new(Roost { program, is_zk: name == "roost-zk" }))
         }
-        _ => Err(format!("{name:?} is no target: expected some of {TARGETS}")),
+        "zookeeper" => match ZooKeeper::missing() {
+            Some(why) => Err(why),
+            None => Ok(Arc::new(ZooKeeper { tick_ms: args.zk_tick })),
+        },
+        "etcd" => match Etcd::missing() {
+            Some(why) => Err(why),
+            None => Ok(Arc::new(Etcd)),
+        },
+        _ => Err(format!("{name:?} is no target: expected some of {ALL_TARGETS}")),
     }
+}
+
+/// Returns the targets that were named, or else those that are installed.
+fn systems(args: &RunArgs) -> Result<Vec<Arc<dyn System>>, String> {
+    if !args.target.is_empty() {
+        return args.target.iter().map(|name| system(name, args)).collect();
+    }
+    let is_rival = |name: &str| matches!(name, "zookeeper" | "etcd");
+    let mut systems = Vec::new();
+    for name in TARGETS {
+        match system(name, args) {
+            Ok(system) => systems.push(system),
+            Err(why) if is_rival(name) => println!("{name} is left out: {why}"),
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(systems)
 }
 
 async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String> {
     let schedule = schedule(args)?;
-    let systems: Vec<Arc<dyn System>> =
-        args.target.iter().map(|name| system(name, args)).collect::<Result<_, _>>()?;
+    let systems = systems(args)?;
     let failed = |err: std::io::Error| format!("{}: {err}", args.out.display());
     std::fs::create_dir_all(&args.out).map_err(failed)?;
     std::fs::write(args.out.join("schedule.txt"), schedule.to_string()).map_err(failed)?;
@@ -176,12 +236,13 @@ async fn run_all(args: &RunArgs, workloads: &[Workload]) -> Result<bool, String>
     let mut results = Vec::new();
     for workload in workloads {
         for system in &systems {
-            if *workload == Workload::Register && !system.is_linearizable() {
+            if (workloads.len() > 1 || args.target.is_empty()) && !system.runs(*workload) {
                 continue;
             }
-            println!("{} with the workload {} …", system.name(), workload_name(*workload));
+            println!("{} with the workload {} …", system.name(), workload.name());
             let result =
-                run(Arc::clone(system), &schedule, *workload, args.timeout, &args.out).await?;
+                run(Arc::clone(system), &schedule, *workload, args.timeout, args.net, &args.out)
+                    .await?;
             say(&result);
             results.push(result);
         }
@@ -201,8 +262,12 @@ fn say(result: &RunResult) {
             measures.calls, measures.failed_first, measures.failed_all, measures.lost
         );
     }
+    for (name, figure) in &result.figures {
+        println!("  {name}: {figure}");
+    }
     for (name, verdict) in &result.verdicts {
-        println!("  {name}: {verdict:?}");
+        let remark = if result.unpromised.contains(name) { " (not promised)" } else { "" };
+        println!("  {name}{remark}: {verdict:?}");
     }
 }
 

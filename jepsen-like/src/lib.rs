@@ -1,9 +1,10 @@
 //! Chaos for service registries: the same faults against CP and AP, checked histories, one honest report.
 //!
 //! It reaches what it tests only as a user can: HTTP, sockets, processes. `history` records what clients did and saw,
-//! `check` judges that and nothing else, `schedule` says what goes wrong and when, `net` and `target` make it go wrong,
-//! `workload` is the clients, `run` puts these together, `report` draws what came out. `ap` is the AP registry that
-//! roost is compared with. See the README of this directory.
+//! `check` judges that and nothing else, `schedule` says what goes wrong and when, `target` is what it happens to, `net`
+//! and `fault` make it happen, `workload` is the clients, `door` what they speak, `run` puts these together, `judge` says
+//! which checker is for what, `report` draws what came out. `ap` is the AP registry that roost is compared with. See the
+//! README of this directory.
 
 #[macro_use]
 mod mutants;
@@ -12,7 +13,10 @@ pub mod ap;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod door;
+pub mod fault;
 pub mod history;
+pub mod judge;
 pub mod net;
 pub mod report;
 pub mod run;

@@ -8,44 +8,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::check::registry::{Distribution, Frame, Measures, measure};
-use crate::check::{Verdict, enough, monotonic, multi, wgl, witness};
+use crate::check::Verdict;
+use crate::check::registry::{Distribution, Frame, Measures};
 use crate::clock::Clock;
-use crate::history::{Outcome, save};
-use crate::schedule::{Fault, Network, Schedule, Who, resolve};
+use crate::door::Door;
+use crate::fault::{Net, Rig, Tormented, torment};
+use crate::history::save;
+use crate::judge;
+use crate::schedule::Schedule;
 use crate::target::{Cluster, System};
-use crate::workload::{World, register, registry};
+use crate::workload::{Workload, World, lock, register, registry, session, set, watch};
 
-/// Fewer answered requests than this per second of a run say nothing.
-const ANSWERED_PER_SECOND_MIN: usize = 3;
+pub use crate::fault::Band;
+
 /// How long nodes may take to agree after a run.
 const AGREE_ATTEMPTS: u32 = 200;
-/// So long before a fault of a role it is looked for who has it, so that the fault is in time.
-const LOOK_FOR_LEADER_MS: u64 = 500;
 /// How often timers are checked, ms.
 const LAG_INTERVAL_MS: u64 = 50;
 const AGREE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What the clients of a run do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Workload {
-    /// Providers and consumers; on every registry.
-    Registry,
-    /// Linearizable registers; on what promises them.
-    Register,
-}
-
-/// A fault as it happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Band {
-    /// From the start of the workload, ms.
-    pub from_ms: u64,
-    /// Likewise.
-    pub until_ms: u64,
-    /// The fault, with numbers in the place of roles.
-    pub fault: String,
-}
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +46,12 @@ pub struct RunResult {
     pub requests: (usize, usize, usize),
     /// What the checkers say, by their names.
     pub verdicts: BTreeMap<String, Verdict>,
+    /// Those verdicts that the system does not promise: shown, and no failure.
+    #[serde(default)]
+    pub unpromised: BTreeSet<String>,
+    /// Other figures of the run, by their names.
+    #[serde(default)]
+    pub figures: BTreeMap<String, f64>,
     /// How late timers of this program were, ms: on a machine that is too busy, times measure the machine.
     pub timer_lag_ms: Distribution,
 }
@@ -73,7 +59,9 @@ pub struct RunResult {
 impl RunResult {
     /// Returns whether every promise of the system was kept, for certain.
     pub fn is_good(&self) -> bool {
-        self.verdicts.values().all(Verdict::is_ok)
+        let mut promised =
+            self.verdicts.iter().filter(|(name, _)| !self.unpromised.contains(*name));
+        promised.all(|(_, verdict)| verdict.is_ok())
     }
 }
 
@@ -84,24 +72,20 @@ pub async fn run(
     schedule: &Schedule,
     workload: Workload,
     timeout_ms: u64,
+    net: Net,
     dir: &Path,
 ) -> Result<RunResult, String> {
-    let wipes = schedule.steps.iter().any(|step| matches!(step.fault, Fault::Wipe(_)));
-    if wipes && !system.survives_wipe() {
-        return Err(format!(
-            "a node of {} does not come back from a wipe by itself",
-            system.name()
-        ));
+    if !system.runs(workload) {
+        return Err(format!("{} has not what {} needs", system.name(), workload.name()));
     }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
-    let mut cluster = Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path()).await?;
+    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net)?;
+    let starting =
+        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.surroundings());
+    let mut cluster = starting.await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);
-    let places = cluster.places().to_vec();
-    let name = format!("{}-{}", system.name(), workload_name(workload));
-    let history = dir.join(format!("{name}.jsonl"));
-    let saved =
-        |result: std::io::Result<()>| result.map_err(|err| format!("{}: {err}", history.display()));
+    let history = dir.join(format!("{}-{}.jsonl", system.name(), workload.name()));
     let mut result = RunResult {
         target: system.name(),
         workload,
@@ -118,35 +102,20 @@ pub async fn run(
         measures: None,
         requests: (0, 0, 0),
         verdicts: BTreeMap::new(),
+        unpromised: system.unpromised().iter().map(|name| (*name).to_owned()).collect(),
+        figures: BTreeMap::new(),
         timer_lag_ms: Distribution::default(),
     };
     let lag = tokio::spawn(timer_lag(clock, schedule.duration_ms));
-    match workload {
-        Workload::Registry => {
-            let (events, tormented) = tokio::join!(
-                registry::run(&world, &places),
-                torment(&mut cluster, schedule, clock)
-            );
-            let events = events?;
-            result.bands = tormented?;
-            saved(save(&history, &events))?;
-            judge_registry(&events, &mut result);
-        }
-        Workload::Register => {
-            let (recorded, tormented) =
-                tokio::join!(register::run(&world), torment(&mut cluster, schedule, clock));
-            let recorded = recorded?;
-            result.bands = tormented?;
-            saved(save(&history, &recorded.history))?;
-            judge_register(&recorded, schedule, &mut result);
-        }
-    }
+    let observers = cluster.observers()?;
+    let faults = torment(&mut cluster, &mut rig, schedule, clock);
+    work(&world, observers, faults, &history, &mut result).await?;
     result.timer_lag_ms = lag.await.map_err(|err| format!("a task failed: {err}"))?;
     let ended = cluster.ended();
     let ended = ended.iter().map(|(node, why)| format!("node {node} ended by itself: {why}"));
     result.verdicts.insert("nodes keep running".into(), Verdict::of(ended.collect()));
-    if system.is_linearizable() {
-        result.verdicts.insert("nodes agree".into(), agree(&cluster).await?);
+    if let Some(verdict) = agree(&cluster).await {
+        result.verdicts.insert("nodes agree".into(), verdict);
     }
     Ok(result)
 }
@@ -163,143 +132,80 @@ async fn timer_lag(clock: Clock, end_ms: u64) -> Distribution {
     Distribution::of(lags)
 }
 
-/// Returns the name of a workload in file names and on the command line.
-pub fn workload_name(workload: Workload) -> &'static str {
-    match workload {
-        Workload::Registry => "registry",
-        Workload::Register => "register",
-    }
-}
-
-fn judge_registry(events: &[crate::history::registry::Noted], result: &mut RunResult) {
-    use crate::history::registry::{Answered, Event};
-    for noted in events {
-        if let Event::Asked { result: answer, .. } = noted.what {
-            match answer {
-                Answered::Ok | Answered::Refused => result.requests.0 += 1,
-                Answered::Failed => result.requests.1 += 1,
-                Answered::Unknown => result.requests.2 += 1,
-            }
+/// Runs the clients of a workload while the faults happen, keeps what they saw in a file, and judges it.
+async fn work(
+    world: &World,
+    observers: Vec<Arc<dyn Door>>,
+    faults: impl Future<Output = Result<Tormented, String>>,
+    history: &Path,
+    result: &mut RunResult,
+) -> Result<(), String> {
+    let failed = |err: std::io::Error| format!("{}: {err}", history.display());
+    match result.workload {
+        Workload::Registry => {
+            let (events, tormented) = tokio::join!(registry::run(world, observers), faults);
+            let events = events?;
+            judge::faults(tormented?, result);
+            save(history, &events).map_err(failed)?;
+            judge::registry(&events, result);
+        }
+        Workload::Register | Workload::Multi | Workload::Monotonic => {
+            let mix = match result.workload {
+                Workload::Multi => register::Mix::Multi,
+                Workload::Monotonic => register::Mix::Monotonic,
+                _ => register::Mix::All,
+            };
+            let (recorded, tormented) = tokio::join!(register::run(world, mix), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, &recorded.history).map_err(failed)?;
+            judge::register(&recorded, result);
+        }
+        Workload::Set => {
+            let (recorded, tormented) = tokio::join!(set::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, std::slice::from_ref(&recorded)).map_err(failed)?;
+            judge::set(&recorded, result);
+        }
+        Workload::Lock => {
+            let (recorded, tormented) = tokio::join!(lock::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, &recorded.held).map_err(failed)?;
+            judge::lock(&recorded, result);
+        }
+        Workload::Session => {
+            let (recorded, tormented) = tokio::join!(session::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, &recorded.lives).map_err(failed)?;
+            judge::session(&recorded, result);
+        }
+        Workload::Watch => {
+            let (recorded, tormented) = tokio::join!(watch::run(world), faults);
+            let recorded = recorded?;
+            judge::faults(tormented?, result);
+            save(history, std::slice::from_ref(&recorded)).map_err(failed)?;
+            judge::watch(&recorded, result);
         }
     }
-    let measures = measure(events, &result.frame);
-    let seconds = (result.frame.end_us / 1_000_000) as usize;
-    let too_little = result.requests.0 < seconds * ANSWERED_PER_SECOND_MIN || measures.calls == 0;
-    let verdict = match too_little {
-        true => Verdict::Unknown("too little happened to say anything".into()),
-        false => Verdict::Ok,
-    };
-    result.verdicts.insert("enough happened".into(), verdict);
-    result.measures = Some(measures);
+    Ok(())
 }
 
-fn judge_register(recorded: &register::Recorded, schedule: &Schedule, result: &mut RunResult) {
-    let register::Recorded { history, monotonic: processes } = recorded;
-    let count = |is: fn(&Outcome<_>) -> bool| history.iter().filter(|op| is(&op.outcome)).count();
-    result.requests = (
-        count(|outcome| matches!(outcome, Outcome::Ok(_))),
-        count(|outcome| matches!(outcome, Outcome::Failed(_))),
-        count(|outcome| matches!(outcome, Outcome::Unknown(_))),
-    );
-    let seconds = (schedule.duration_ms / 1_000) as usize;
-    let verdicts = [
-        ("enough happened", enough(history, seconds * ANSWERED_PER_SECOND_MIN)),
-        ("one history in zxid order (witness)", witness::check(history)),
-        ("each key is linearizable (search)", wgl::check(history)),
-        ("transactions are whole", multi::check(history)),
-        ("no client's view goes back", monotonic::check(history, processes)),
-    ];
-    for (name, verdict) in verdicts {
-        result.verdicts.insert(name.into(), verdict);
-    }
-}
-
-/// Compares the nodes' digests, as soon as all stand at one zxid.
-async fn agree(cluster: &Cluster) -> Result<Verdict, String> {
+/// Compares the nodes' states, as soon as all stand at one zxid; `None` when the system does not show them.
+async fn agree(cluster: &Cluster) -> Option<Verdict> {
     for _ in 0..AGREE_ATTEMPTS {
-        let mut answers = Vec::new();
-        for place in cluster.places() {
-            answers.extend(place.observer()?.digest().await.ok());
-        }
-        let zxids: BTreeSet<u64> = answers.iter().map(|answer| answer.zxid).collect();
-        if answers.len() == cluster.places().len() && zxids.len() == 1 {
-            let digests: BTreeSet<&String> = answers.iter().map(|answer| &answer.digest).collect();
-            return Ok(match digests.len() {
+        let digests = cluster.system().digests(cluster.places()).await?;
+        let zxids: BTreeSet<u64> = digests.iter().map(|(zxid, _)| *zxid).collect();
+        if digests.len() == cluster.places().len() && zxids.len() == 1 {
+            let different: BTreeSet<&String> = digests.iter().map(|(_, digest)| digest).collect();
+            return Some(match different.len() {
                 1 => Verdict::Ok,
-                _ => Verdict::of(vec![format!("the nodes' states differ: {answers:?}")]),
+                _ => Verdict::of(vec![format!("the nodes' states differ: {digests:?}")]),
             });
         }
         sleep(AGREE_INTERVAL).await;
     }
-    Ok(Verdict::Unknown("the nodes did not come to one zxid in time".into()))
-}
-
-/// Which nodes a resolved fault wants down, and which paused.
-fn wanted(fault: &Fault, nodes: u8) -> (BTreeSet<u8>, BTreeSet<u8>) {
-    let numbers = |all: &[Who]| {
-        let number = |who: &Who| match who {
-            Who::Number(node) => Some(*node),
-            Who::Leader | Who::Follower => None,
-        };
-        all.iter().filter_map(number).collect::<BTreeSet<u8>>()
-    };
-    match fault {
-        Fault::Kill(all) => (numbers(all), BTreeSet::new()),
-        Fault::Wipe(one) => (numbers(&[*one]), BTreeSet::new()),
-        Fault::KillAll => ((1..=nodes).collect(), BTreeSet::new()),
-        Fault::Pause(all) => (BTreeSet::new(), numbers(all)),
-        _ => Default::default(),
-    }
-}
-
-/// Makes the faults of a schedule happen, and returns them as they did. All are over when it returns.
-async fn torment(
-    cluster: &mut Cluster,
-    schedule: &Schedule,
-    clock: Clock,
-) -> Result<Vec<Band>, String> {
-    let nodes = schedule.nodes;
-    let begins = schedule.steps.iter().enumerate().map(|(at, step)| (step.at_ms, true, at));
-    let ends = schedule.steps.iter().enumerate().map(|(at, step)| (step.until_ms(), false, at));
-    let mut changes: Vec<(u64, bool, usize)> = begins.chain(ends).collect();
-    // What ends at a moment makes room for what begins then.
-    changes.sort_unstable();
-    let mut active: BTreeMap<usize, (Fault, u64)> = BTreeMap::new();
-    let (mut down, mut paused) = (BTreeSet::new(), BTreeSet::new());
-    let mut bands = Vec::new();
-    for (at_ms, is_begin, at) in changes {
-        let fault = &schedule.steps[at].fault;
-        let has_role = *fault != resolve(fault, 0, nodes);
-        let leader = if is_begin && has_role {
-            clock.sleep_until_ms(at_ms.saturating_sub(LOOK_FOR_LEADER_MS)).await;
-            cluster.leader().await
-        } else {
-            1
-        };
-        clock.sleep_until_ms(at_ms).await;
-        if is_begin {
-            active.insert(at, (resolve(fault, leader, nodes), clock.now_ms()));
-        } else if let Some((fault, from_ms)) = active.remove(&at) {
-            if let Fault::Wipe(Who::Number(node)) = fault {
-                cluster.wipe(node)?;
-            }
-            let until_ms = clock.now_ms();
-            bands.push(Band { from_ms, until_ms, fault: fault.to_string() });
-        }
-        cluster.links().set(Network::under(active.values().map(|(fault, _)| fault), nodes));
-        let wants = active.values().map(|(fault, _)| wanted(fault, nodes));
-        let (want_down, want_paused): (Vec<_>, Vec<_>) = wants.unzip();
-        let want_down: BTreeSet<u8> = want_down.into_iter().flatten().collect();
-        let want_paused: BTreeSet<u8> = want_paused.into_iter().flatten().collect();
-        want_down.difference(&down).for_each(|node| cluster.kill(*node));
-        for node in down.difference(&want_down) {
-            cluster.start_node(*node)?;
-            cluster.pause(*node, want_paused.contains(node));
-        }
-        want_paused.difference(&paused).for_each(|node| cluster.pause(*node, true));
-        paused.difference(&want_paused).for_each(|node| cluster.pause(*node, false));
-        (down, paused) = (want_down, want_paused);
-    }
-    bands.sort_by_key(|band| band.from_ms);
-    Ok(bands)
+    Some(Verdict::Unknown("the nodes did not come to one zxid in time".into()))
 }

@@ -7,8 +7,12 @@ use clap::{
     Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
+use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
+use super::policy::PolicyCommand;
+use super::session::SessionCommand;
+use super::traffic::{DeregisterArgs, OverrideCommand};
 use crate::client::WatchKind;
 use crate::client::model::{AclRule, Member};
 
@@ -109,6 +113,12 @@ pub enum Command {
     /// deregistered at once. When the registry is away the command goes on running. When roost itself is
     /// killed (-9) the command goes on running too, and the registration goes at the session's timeout.
     Run(RunArgs),
+    /// Write a file from a template and the present providers, again whenever these change.
+    ///
+    /// The template is in the language of Jinja; `service("web")` in it is the list of those providers that take
+    /// traffic, each with id, host, port, addr, weight, status and metadata, and `instances("web")` of all. The file
+    /// is replaced whole. Changes that come together are gathered before the command is executed.
+    Render(RenderArgs),
     /// An interactive shell with history and completion of paths.
     Shell,
     /// Put load on a running cluster and measure it.
@@ -186,6 +196,14 @@ pub enum Verb {
     /// One service.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Take out registrations by hand: dead ones, those of a host, of a session, or by their metadata.
+    Deregister(DeregisterArgs),
+    /// Policies: what is protected, and who may register what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Overrides: how instances stand, whatever they say themselves.
+    #[command(subcommand)]
+    Override(OverrideCommand),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.
@@ -349,34 +367,6 @@ impl From<KindArg> for WatchKind {
     }
 }
 
-/// See [`Verb::Session`].
-#[derive(Debug, Subcommand)]
-pub enum SessionCommand {
-    /// Open a session and print its token.
-    Open {
-        /// How long it lives without being renewed.
-        #[arg(long, default_value_t = 30_000)]
-        timeout_ms: u64,
-    },
-    /// Renew a session.
-    Renew {
-        /// Its token.
-        token: String,
-    },
-    /// Close a session; its ephemerals go.
-    Close {
-        /// Its token.
-        token: String,
-    },
-    /// List the sessions.
-    Ls,
-    /// Print a session and the paths of its ephemerals.
-    Show {
-        /// Its id, 0x….
-        session: String,
-    },
-}
-
 /// See [`Verb::Service`].
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
@@ -450,23 +440,6 @@ pub struct JoinArgs {
     /// Leave it a learner.
     #[arg(long)]
     pub learner: bool,
-}
-
-/// See [`Command::Run`].
-#[derive(Debug, clap::Args)]
-pub struct RunArgs {
-    /// The service.
-    #[arg(long)]
-    pub service: String,
-    /// What to say of the provider.
-    #[command(flatten)]
-    pub instance: InstanceArgs,
-    /// How long the registration outlives this command when it cannot deregister.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1_000..=600_000))]
-    pub timeout_ms: u64,
-    /// The command and its arguments.
-    #[arg(last = true, required = true)]
-    pub command: Vec<std::ffi::OsString>,
 }
 
 /// See [`Command::Dev`].

@@ -15,6 +15,7 @@
 //! All verbs reach a cluster as any user does, over HTTP, and know nothing of where the leader is. Two commands
 //! work on a node itself: `serve` runs one, and `dump` reads what a stopped one has on its disk.
 
+pub mod agent;
 pub mod args;
 pub mod bench;
 mod cluster;
@@ -22,11 +23,12 @@ mod dev;
 mod dump;
 mod output;
 mod parse;
-mod run;
+mod policy;
 mod service;
 mod session;
 mod shell;
 mod signal;
+mod traffic;
 mod watch;
 mod znode;
 
@@ -112,7 +114,8 @@ pub async fn execute(args: Args) -> ExitCode {
     let Args { global, command } = args;
     let result = match command {
         Command::Verb(verb) => execute_single(verb, &global).await.map(|()| 0),
-        Command::Run(args) => run::execute(args, &global).await,
+        Command::Run(args) => agent::run::execute(args, &global).await,
+        Command::Render(args) => agent::render::execute(args, &global).await.map(|()| 0),
         Command::Shell => shell::execute(&global).await.map(|()| 0),
         Command::Bench(args) => bench::execute(args, &global).await.map(|()| 0),
         Command::Dev(args) => dev::execute(args, &global).await.map(|()| 0),
@@ -154,6 +157,9 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Session(command) => session::execute(context, &command).await,
         Verb::Services => service::list(context).await,
         Verb::Service(command) => service::execute(context, &command).await,
+        Verb::Deregister(args) => traffic::deregister(context, args).await,
+        Verb::Override(command) => traffic::overrides(context, command).await,
+        Verb::Policy(command) => policy::execute(context, &command).await,
         Verb::Init { member } => cluster::init(context, &member).await,
         Verb::Join(args) => cluster::join(context, &args).await,
         Verb::Leave { node } => cluster::leave(context, node).await,

@@ -2,13 +2,41 @@
 
 use std::time::Duration;
 
+use clap::Subcommand;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Context;
-use super::args::SessionCommand;
 use super::output::{Failure, table};
 use crate::client::{Client, jittered};
+
+/// See [`Verb::Session`](super::args::Verb::Session).
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Open a session and print its token.
+    Open {
+        /// How long it lives without being renewed.
+        #[arg(long, default_value_t = 30_000)]
+        timeout_ms: u64,
+    },
+    /// Renew a session.
+    Renew {
+        /// Its token.
+        token: String,
+    },
+    /// Close a session; its ephemerals go.
+    Close {
+        /// Its token.
+        token: String,
+    },
+    /// List the sessions.
+    Ls,
+    /// Print a session and the paths of its ephemerals.
+    Show {
+        /// Its id, 0x….
+        session: String,
+    },
+}
 
 /// Timeout of a session that a command holds for itself, ms: short, so that a killed command is soon
 /// forgotten.
@@ -57,15 +85,18 @@ impl HeldSession {
     }
 }
 
-/// Renews a session three times per timeout until the cluster says that it has expired.
+/// Renews a session three times per timeout, or as the cluster asks, until the cluster says that it has expired.
 async fn renew(client: Client, token: String, timeout_ms: u64) {
     let interval = Duration::from_millis(timeout_ms / 3);
     let client = client.with_timeout(interval.max(Duration::from_secs(1)));
-    let mut failures = 0;
+    let (mut failures, mut next) = (0, interval);
     loop {
-        sleep(if failures == 0 { interval } else { jittered(failures).min(interval) }).await;
+        sleep(if failures == 0 { next } else { jittered(failures).min(interval) }).await;
         match client.renew_session(&token).await {
-            Ok(_) => failures = 0,
+            Ok(renewed) => {
+                failures = 0;
+                next = renewed.next_renewal(interval);
+            }
             Err(error) if error.is("session_expired") => return,
             Err(_) => failures += 1,
         }

@@ -21,17 +21,20 @@
 //! that any node accepts, so nothing is re-attached after a failover, and renewing it is the caller's
 //! business.
 //!
-//! What it deliberately lacks: TLS, a cache, and background tasks. Nothing runs unless a call of it is being
-//! awaited.
+//! What it deliberately lacks: TLS, a cache, and background tasks ([`sdk`](crate::sdk) has the latter two). Nothing runs
+//! unless a call of it is being awaited.
 
 mod call;
 mod cluster;
 mod error;
 pub mod model;
+mod policies;
+mod probe;
 mod request;
 mod services;
 mod sessions;
 mod sse;
+mod traffic;
 mod watch;
 mod znodes;
 
@@ -40,6 +43,7 @@ mod tests;
 
 pub use call::encode_path;
 pub use error::{Error, Refusal};
+pub use probe::Probe;
 pub use request::{Client, jittered};
 pub use sse::{SseMessage, SseOverflow, SseParser};
 pub use watch::{Watch, WatchFilter, WatchKind};

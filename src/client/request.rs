@@ -101,6 +101,23 @@ impl Client {
         Client { is_impatient: true, ..self.clone() }
     }
 
+    /// Returns a client of other endpoints which shares the connections, beginning with the first. Error: as
+    /// [`new`](Client::new). An endpoint that is named twice counts once.
+    pub fn with_endpoints(&self, endpoints: Vec<String>) -> Result<Client, Error> {
+        let mut urls = Vec::with_capacity(endpoints.len());
+        for endpoint in &endpoints {
+            let url = normalize(endpoint)?;
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+        if urls.is_empty() {
+            return Err(Error::Invalid("no endpoint is given".to_owned()));
+        }
+        let endpoints = Arc::new(Endpoints { urls, current: AtomicUsize::new(0) });
+        Ok(Client { endpoints, ..self.clone() })
+    }
+
     /// Returns the time within which every call ends.
     pub fn timeout(&self) -> Duration {
         self.timeout
@@ -114,6 +131,10 @@ impl Client {
     /// Returns the URL of the endpoint that the next call tries first.
     pub fn endpoint(&self) -> &str {
         &self.endpoints.urls[self.endpoint_index()]
+    }
+
+    pub(super) fn is_impatient(&self) -> bool {
+        self.is_impatient
     }
 
     pub(super) fn endpoint_index(&self) -> usize {

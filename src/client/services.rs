@@ -2,12 +2,12 @@ use reqwest::Method;
 
 use super::call::{Call, encode_path};
 use super::error::Error;
-use super::model::{Done, Registered, Registration, Service, Services};
+use super::model::{Done, Drain, Drained, Registered, Registration, Service, Services};
 use super::request::Client;
 use super::znodes::ReadOptions;
 
 /// Encodes a name that is one element of a path: a slash in it does not begin another.
-fn element(name: &str) -> String {
+pub(super) fn element(name: &str) -> String {
     encode_path(name).replace('/', "%2F")
 }
 
@@ -55,5 +55,12 @@ impl Client {
     pub async fn deregister(&self, service: &str, id: &str, force: bool) -> Result<Done, Error> {
         let path = format!("/v1/services/{}/providers/{}", element(service), element(id));
         self.send(&Call::write(Method::DELETE, path).param("force", force.then_some(true))).await
+    }
+
+    /// Announces that a provider leaves, and returns how many subscribers know. Errors: `no_node`, `no_auth`; `not_found` or
+    /// `method_not_allowed` from a server that does not know how.
+    pub async fn drain(&self, service: &str, id: &str, drain: &Drain) -> Result<Drained, Error> {
+        let path = format!("/v1/services/{}/providers/{}/drain", element(service), element(id));
+        self.send(&Call::write(Method::POST, path).json(drain)).await
     }
 }

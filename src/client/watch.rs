@@ -6,9 +6,9 @@ use reqwest::Response;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::call::encode_path;
+use super::call::{Call, encode_path};
 use super::error::Error;
-use super::model::WatchEvent;
+use super::model::{Snapshot, WatchEvent};
 use super::request::{Client, describe, jittered, refusal_of};
 use super::sse::{SseMessage, SseParser};
 
@@ -81,13 +81,9 @@ impl Client {
     /// Returns a subscription to these paths: first a snapshot, or with `since` the changes after that zxid.
     /// Connects at the first [`next`](Watch::next).
     pub fn watch(&self, filters: &[WatchFilter], since: Option<u64>) -> Watch {
-        let query: Vec<String> = filters
-            .iter()
-            .map(|filter| format!("watch={}", encode_path(&filter.to_string())))
-            .collect();
         Watch {
             client: self.clone(),
-            path: format!("/v1/watch?{}", query.join("&")),
+            path: format!("/v1/watch?{}", query_of(filters)),
             since,
             at: self.endpoint_index(),
             connection: None,
@@ -98,6 +94,28 @@ impl Client {
     }
 }
 
+/// The answer of a poll, as far as it is used.
+#[derive(serde::Deserialize)]
+struct Polled {
+    snapshot: Option<Snapshot>,
+}
+
+impl Client {
+    /// Returns what a watch of these paths would begin with, from the state of one node.
+    pub async fn snapshot(&self, filters: &[WatchFilter]) -> Result<Snapshot, Error> {
+        let polled: Polled =
+            self.send(&Call::read(format!("/v1/poll?{}", query_of(filters)))).await?;
+        polled
+            .snapshot
+            .ok_or_else(|| Error::BadAnswer("a poll without since has no snapshot".to_owned()))
+    }
+}
+
+fn query_of(filters: &[WatchFilter]) -> String {
+    let one = |filter: &WatchFilter| format!("watch={}", encode_path(&filter.to_string()));
+    filters.iter().map(one).collect::<Vec<_>>().join("&")
+}
+
 impl Watch {
     /// Returns the zxid up to which everything has been handed out: what `since` of a later watch should be.
     pub fn since(&self) -> Option<u64> {
@@ -106,7 +124,8 @@ impl Watch {
 
     /// Returns the next event, however long it takes while connected; a broken connection is replaced by one
     /// to the next endpoint without the caller noticing. Errors: `unreachable` when there was no connection
-    /// for the client's timeout (calling again goes on trying, nothing is lost), or the cluster's refusal.
+    /// for the client's timeout, or at any endpoint if the client is [impatient](Client::impatient) (calling
+    /// again goes on trying, nothing is lost), or the cluster's refusal.
     /// May be dropped at any await and called again.
     pub async fn next(&mut self) -> Result<WatchEvent, Error> {
         let mut deadline = Instant::now() + self.client.timeout();
@@ -137,8 +156,13 @@ impl Watch {
         };
         self.client.leave_endpoint(self.at);
         self.failures += 1;
-        self.not_before = Some(Instant::now() + jittered(self.failures));
-        if for_caller || Instant::now() >= deadline { Err(error) } else { Ok(()) }
+        self.not_before = match self.client.is_impatient() {
+            true => None,
+            false => Some(Instant::now() + jittered(self.failures)),
+        };
+        let has_tried_all = self.client.is_impatient()
+            && self.failures as usize % self.client.endpoints().len() == 0;
+        if for_caller || has_tried_all || Instant::now() >= deadline { Err(error) } else { Ok(()) }
     }
 
     async fn connect(&mut self, deadline: Instant) -> Result<(), Error> {

@@ -161,6 +161,8 @@ fn valid_calls() -> Vec<Call> {
         {"op": "delete", "path": "/m", "version": 1},
     ]});
     let acl = json!({"acl": [{"perms": "cdrwa", "scheme": "world", "id": "anyone"}]});
+    let policy = json!({"reason": "r", "pattern": "/services/*/providers", "max_ratio": 0.5});
+    let test = json!({"kind": "removal", "policy": policy, "write": {"path": "/a", "data": "x"}});
     vec![
         call(
             "post /v1/cluster/init",
@@ -187,6 +189,7 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/sessions", "/v1/sessions?limit=10", ""),
         call("get /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
         call("put /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
+        call("put /v1/sessions/{session}", "/v1/sessions/SESSION?misses=5", ""),
         call(
             "post /v1/services/{name}/providers",
             "/v1/services/web/providers",
@@ -209,10 +212,23 @@ fn valid_calls() -> Vec<Call> {
             "/v1/deregister",
             r#"{"providers":[{"service":"web","id":"p2"}]}"#,
         ),
+        call(
+            "post /v1/deregister",
+            "/v1/deregister",
+            r#"{"ip":"10.0.0.1","services":["web"],"pattern":"/dubbo/**","block_ms":1000,"reason":"r"}"#,
+        ),
+        call("get /v1/sd/prometheus", "/v1/sd/prometheus?service=web", ""),
+        call("get /v1/sd/nginx", "/v1/sd/nginx?service=web", ""),
+        call("get /v1/overrides", "/v1/overrides?below=/services&limit=5", ""),
         call("get /v1/watch", "/v1/watch?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/&watch=data:/none&since=0", ""),
         call("get /v1/poll", "/v1/poll?watch=children:/a&since=1", ""),
+        call("put /v1/policies/{kind}/{name}", "/v1/policies/removal/p", policy.to_string()),
+        call("get /v1/policies", "/v1/policies?kind=removal", ""),
+        call("get /v1/policies/{kind}/{name}", "/v1/policies/removal/p", ""),
+        call("post /v1/policies/test", "/v1/policies/test", test.to_string()),
+        call("delete /v1/policies/{kind}/{name}", "/v1/policies/removal/p", ""),
         call("delete /v1/znodes/{path}", "/v1/znodes/e", ""),
         call("delete /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
         call("post /v1/cluster/learners", "/v1/cluster/learners", member(2).to_string()),

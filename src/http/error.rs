@@ -24,6 +24,9 @@ pub(crate) struct ErrorBody {
     /// When to try again, ms from now, when trying again can help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
+    /// Which policy forbids it, and behind a slash which of its rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<String>,
     /// Which op of a multi, or which item of a batch, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) multi_index: Option<u32>,
@@ -55,6 +58,7 @@ impl Failed {
             message: message.into(),
             zk_code: None,
             retry_after_ms: None,
+            rule: None,
             multi_index: None,
         };
         Failed(Box::new(Parts { status, body, zxid: None }))
@@ -115,6 +119,12 @@ impl Failed {
         self
     }
 
+    /// Returns the same answer without an index, for ops that the client did not number.
+    pub(crate) fn as_one(mut self) -> Failed {
+        self.0.body.multi_index = None;
+        self
+    }
+
     /// Returns the same answer, speaking of the state at this zxid.
     pub(crate) fn at(mut self, zxid: Zxid) -> Failed {
         self.0.zxid = Some(zxid);
@@ -147,6 +157,13 @@ fn status_of(code: Code) -> StatusCode {
     }
 }
 
+/// Returns the answer for an error that has a code of the tree.
+fn of_code(code: Code, error: &Error, multi_index: Option<u32>) -> Failed {
+    let mut failed = Failed::because(code, error.to_string());
+    failed.0.body.multi_index = multi_index;
+    failed
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         let (status, retry_after_ms) = match &error {
@@ -157,6 +174,14 @@ impl From<Error> for Failed {
                 (StatusCode::SERVICE_UNAVAILABLE, Some(RETRY_AFTER_MS))
             }
             Error::Refused(_) => (StatusCode::CONFLICT, None),
+            Error::Invalid { multi_index, .. } => {
+                return of_code(Code::BadArguments, &error, *multi_index);
+            }
+            Error::Forbidden { rule, multi_index, .. } => {
+                let mut failed = of_code(Code::NoAuth, &error, *multi_index);
+                failed.0.body.rule = Some(rule.clone());
+                return failed;
+            }
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
             Error::OutcomeUnknown | Error::Io(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };

@@ -61,6 +61,11 @@ impl Meters {
         (before < max).then_some(place)
     }
 
+    /// Returns how many requests have a place.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
     /// Returns the page for Prometheus: these counters and the given gauges (name, help, value).
     pub(crate) fn page(
         &self,

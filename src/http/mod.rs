@@ -7,7 +7,7 @@
 //! How a request travels: `serve` accepts the connection and stamps its requests with the peer's address;
 //! `routes` finds the handler; `front` counts it, bounds how many are under way and puts `Roost-Node` and
 //! `Roost-Zxid` on the answer; `extract` checks path, query, headers, session and body; a handler (`znodes`,
-//! `multi`, `sessions`, `services`, `register`, `watch`, `cluster`, `operation`) does the rest. Whatever
+//! `multi`, `sessions`, `services`, `register`, `deregister`, `overrides`, `watch`, `policies`, `cluster`, `operation`) does the rest. Whatever
 //! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
 //! `stream` and `snapshot` write the body of a watch stream.
 //!
@@ -30,6 +30,8 @@ mod answer;
 mod api_tests;
 mod authority;
 mod cluster;
+mod deregister;
+mod discovery;
 mod dto;
 mod error;
 mod extract;
@@ -38,6 +40,8 @@ mod metrics;
 mod multi;
 mod openapi;
 mod operation;
+mod overrides;
+mod policies;
 mod read;
 mod register;
 mod routes;
@@ -57,6 +61,7 @@ use std::sync::{Arc, OnceLock};
 use axum::body::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::HTTP_REQUESTS_MAX;
 use crate::node::Node;
 use metrics::Meters;
 
@@ -126,6 +131,12 @@ impl Door {
 
     fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    /// Returns how much there is to do, in thousandths of what can be at once.
+    fn pressure(&self) -> u32 {
+        let requests = self.meters().under_way().saturating_mul(1_000) / HTTP_REQUESTS_MAX;
+        self.node().pressure().max(u32::try_from(requests).unwrap_or(u32::MAX))
     }
 
     fn meters(&self) -> &Meters {

@@ -153,6 +153,19 @@ impl Entry {
     }
 }
 
+/// Returns the refusal of what a list or a tombstone forbids.
+fn blocked(tree: &Tree, caller: &Caller, entries: &[Entry]) -> Failed {
+    let tombstone = |(index, entry): (usize, &Entry)| {
+        let Entry { path, data, .. } = entry;
+        let found = tree.tombstone_of(path, Some(data), true, &caller.authority)?;
+        let why = format!("{path} was deregistered and is kept from coming back by {found}");
+        let failed = Failed::because(Code::NoAuth, why);
+        Some(if entries.len() > 1 { failed.in_item(index) } else { failed })
+    };
+    let found = entries.iter().enumerate().find_map(tombstone);
+    found.unwrap_or_else(|| Failed::code(Code::NoAuth))
+}
+
 /// Brings all entries about, or none. Returns for each whether it is new, and the zxid.
 async fn register_all(
     door: &Door,
@@ -177,7 +190,7 @@ async fn register_all(
                 Some(if entries.len() > 1 { failed.in_item(index) } else { failed })
             });
             // Nobody else has them: a list forbids it, or it was the session's other request, and a new plan may do.
-            let forbidden = (failure.code == Code::NoAuth).then(|| Failed::code(Code::NoAuth));
+            let forbidden = (failure.code == Code::NoAuth).then(|| blocked(tree, caller, entries));
             held.next().or(forbidden)
         }
         code => Some(Failed::code(code)),
@@ -319,7 +332,7 @@ fn done(zxid: Zxid) -> Response {
 }
 
 /// Returns the refusal to deregister what is at these paths.
-fn not_deregistered(failure: &Failure, paths: &[ZnodePath]) -> Failed {
+pub(crate) fn not_deregistered(failure: &Failure, paths: &[ZnodePath]) -> Failed {
     let index = failure.multi_index.map_or(0, |index| index as usize);
     let failed = match (failure.code, paths.get(index)) {
         (Code::NoAuth, Some(path)) => {
@@ -331,53 +344,5 @@ fn not_deregistered(failure: &Failure, paths: &[ZnodePath]) -> Failed {
     match failure.multi_index {
         Some(index) => failed.in_item(index as usize),
         None => failed,
-    }
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = Deregister)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DeregisterBody {
-    providers: Vec<NamedBody>,
-}
-
-/// A provider by its service and id.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ProviderName)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NamedBody {
-    service: String,
-    id: String,
-}
-
-/// Deregisters many of the session's providers, all or none.
-#[utoipa::path(post, path = "/v1/deregister", tag = "services",
-    params(("Roost-Session" = String, Header, description = "The session that they belong to")),
-    request_body = DeregisterBody,
-    responses((status = 200, description = "All are gone", body = DoneBody)))]
-pub(crate) async fn deregister(
-    State(door): State<Door>,
-    Params(NoParams {}): Params<NoParams>,
-    caller: Caller,
-    Json(body): Json<DeregisterBody>,
-) -> Result<Response, Failed> {
-    caller.need_session()?;
-    let count = body.providers.len();
-    if count == 0 || count > MULTI_OPS_MAX {
-        let why = format!("{count} providers in one request: there must be 1 to {MULTI_OPS_MAX}");
-        return Err(Failed::bad_arguments(why));
-    }
-    let path = |(index, NamedBody { service, id }): (usize, &NamedBody)| {
-        let path = providers_path(service).and_then(|parent| parent.child(id));
-        path.map_err(|why| Failed::from(why).in_item(index))
-    };
-    let paths: Vec<ZnodePath> =
-        body.providers.iter().enumerate().map(path).collect::<Result<_, _>>()?;
-    let ops = paths.iter().map(|path| Op::DeleteOwn { path: path.clone() }).collect();
-    let answer = door.node().submit(caller.into_request(Op::Multi(ops))).await?;
-    match answer.result {
-        Ok(Reply::Multi(_)) => Ok(done(answer.zxid)),
-        Ok(_) => Err(write::other_kind(answer.zxid)),
-        Err(failure) => Err(not_deregistered(&failure, &paths).at(answer.zxid)),
     }
 }

@@ -8,7 +8,10 @@ use utoipa_axum::routes;
 use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
-use super::{cluster, multi, operation, register, services, sessions, watch, znodes};
+use super::{
+    cluster, deregister, discovery, multi, operation, overrides, policies, register, services,
+    sessions, watch, znodes,
+};
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
 pub fn router(door: Door) -> Router {
@@ -36,11 +39,17 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(sessions::renew_session, sessions::close_session, sessions::get_session))
         .bounded(routes!(services::list_services))
         .bounded(routes!(services::get_service))
+        .bounded(routes!(discovery::prometheus_targets))
+        .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
         .bounded(routes!(register::deregister_provider))
         .bounded(routes!(register::register_consumer))
         .bounded(routes!(register::register))
-        .bounded(routes!(register::deregister))
+        .bounded(routes!(deregister::deregister))
+        .bounded(routes!(overrides::list_effects))
+        .bounded(routes!(policies::list_policies))
+        .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))
+        .bounded(routes!(policies::test_policy))
         .free(routes!(watch::subscribe_service))
         .free(routes!(watch::watch))
         .free(routes!(watch::poll))

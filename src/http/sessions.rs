@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,6 +15,7 @@ use super::extract::{Caller, Json, Params, Segments, Token};
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
+use crate::session::{MISSES_DEFAULT, MISSES_MAX, MISSES_MIN, next_renew_ms};
 use crate::types::{Code, Op, Reply, SessionId};
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -21,7 +23,32 @@ use crate::types::{Code, Op, Reply, SessionId};
 #[serde(deny_unknown_fields)]
 pub(crate) struct OpenBody {
     /// How long the session may be silent, ms; moved into the cluster's range.
-    timeout_ms: u32,
+    timeout_ms: Option<u32>,
+    /// Instead of it: how often the client means to renew, ms. The timeout is that times `misses`.
+    interval_ms: Option<u32>,
+    /// So many renewals in a row must be missed before the session ends: 2 to 10, 3 when left out.
+    misses: Option<u32>,
+}
+
+impl OpenBody {
+    /// Returns the timeout that is wished for, ms, and the misses.
+    fn wish(&self) -> Result<(u32, u32), Failed> {
+        let misses = checked_misses(self.misses)?;
+        match (self.timeout_ms, self.interval_ms) {
+            (Some(timeout_ms), None) => Ok((timeout_ms, misses)),
+            (None, Some(interval_ms)) => Ok((interval_ms.saturating_mul(misses), misses)),
+            _ => Err(Failed::bad_arguments("exactly one of timeout_ms and interval_ms is needed")),
+        }
+    }
+}
+
+fn checked_misses(misses: Option<u32>) -> Result<u32, Failed> {
+    let misses = misses.unwrap_or(MISSES_DEFAULT);
+    if !(MISSES_MIN..=MISSES_MAX).contains(&misses) {
+        let why = format!("misses is {misses}: it must be {MISSES_MIN} to {MISSES_MAX}");
+        return Err(Failed::bad_arguments(why));
+    }
+    Ok(misses)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +60,8 @@ pub(crate) struct OpenedBody {
     token: String,
     /// What was agreed.
     timeout_ms: u32,
+    /// When to renew first, ms from now.
+    next_renew_ms: u32,
     zxid: u64,
 }
 
@@ -46,8 +75,9 @@ pub(crate) async fn open_session(
     Json(body): Json<OpenBody>,
 ) -> Result<Response, Failed> {
     let node = door.node();
+    let (wish_ms, misses) = body.wish()?;
     let op = Op::OpenSession {
-        timeout_ms: node.negotiate_timeout_ms(body.timeout_ms),
+        timeout_ms: node.negotiate_timeout_ms(wish_ms),
         password: node.new_password(),
         owner: None,
     };
@@ -57,27 +87,29 @@ pub(crate) async fn open_session(
     let password = node.local().session(session).map(|session| *session.password());
     let password = password.ok_or_else(|| Failed::code(Code::SessionExpired).at(zxid))?;
     let token = Token { session, password }.to_string();
-    let body = OpenedBody { session: session.to_string(), token, timeout_ms, zxid: zxid.0 };
+    let next_renew_ms = next_renew_ms(timeout_ms, misses, door.pressure());
+    let session = session.to_string();
+    let body = OpenedBody { session, token, timeout_ms, next_renew_ms, zxid: zxid.0 };
     Ok(answer::json_at(StatusCode::CREATED, zxid, &body))
 }
 
-/// The session that the URL names, which has to be the one that the caller's token proves, and the caller.
+/// The session that the URL names, which has to be the one that the caller's token proves, the caller, and the query.
 #[derive(Debug)]
-pub(crate) struct Own(SessionId, Caller);
+pub(crate) struct Own<P>(SessionId, Caller, P);
 
-impl FromRequestParts<Door> for Own {
+impl<P: DeserializeOwned + Send> FromRequestParts<Door> for Own<P> {
     type Rejection = Failed;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Own, Failed> {
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Own<P>, Failed> {
         let Segments(text) = Segments::<String>::from_request_parts(parts, door).await?;
-        let Params(NoParams {}) = Params::from_request_parts(parts, door).await?;
+        let Params(params) = Params::from_request_parts(parts, door).await?;
         let caller = Caller::from_request_parts(parts, door).await?;
         let session = SessionId::from_str(&text).map_err(Failed::bad_arguments)?;
         if caller.need_session()? != session {
             let why = "Roost-Session is the token of another session";
             return Err(Failed::because(Code::AuthFailed, why));
         }
-        Ok(Own(session, caller))
+        Ok(Own(session, caller, params))
     }
 }
 
@@ -87,18 +119,30 @@ pub(crate) struct RenewedBody {
     session: String,
     /// The session lives at least this long from the moment the request was sent.
     timeout_ms: u32,
+    /// When to renew next, ms from when the request was sent; later than an even share of the timeout while the node has
+    /// more to do than it should, never later than half of it.
+    next_renew_ms: u32,
     zxid: u64,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenewParams {
+    /// As the session was opened with; 3 when left out.
+    misses: Option<u32>,
 }
 
 /// Renews a session.
 #[utoipa::path(put, path = "/v1/sessions/{session}", tag = "sessions",
-    params(("session" = String, Path, description = "The session's id"),
+    params(("session" = String, Path, description = "The session's id"), RenewParams,
         ("Roost-Session" = String, Header, description = "Its token")),
     responses((status = 200, description = "The leader has noted it", body = RenewedBody)))]
 pub(crate) async fn renew_session(
     State(door): State<Door>,
-    Own(session, _): Own,
+    Own(session, _, params): Own<RenewParams>,
 ) -> Result<Response, Failed> {
+    let misses = checked_misses(params.misses)?;
     let alive = door.node().renew(session).await?;
     let tree = door.node().local();
     let (zxid, found) = (tree.zxid(), tree.session(session));
@@ -106,7 +150,9 @@ pub(crate) async fn renew_session(
         None => Err(Failed::code(Code::SessionExpired).at(zxid)),
         Some(found) => {
             let timeout_ms = found.timeout_ms();
-            let body = RenewedBody { session: session.to_string(), timeout_ms, zxid: zxid.0 };
+            let next_renew_ms = next_renew_ms(timeout_ms, misses, door.pressure());
+            let session = session.to_string();
+            let body = RenewedBody { session, timeout_ms, next_renew_ms, zxid: zxid.0 };
             Ok(answer::json_at(StatusCode::OK, zxid, &body))
         }
     }
@@ -127,7 +173,7 @@ pub(crate) struct ClosedBody {
     responses((status = 200, description = "It is closed", body = ClosedBody)))]
 pub(crate) async fn close_session(
     State(door): State<Door>,
-    Own(session, caller): Own,
+    Own(session, caller, NoParams {}): Own<NoParams>,
 ) -> Result<Response, Failed> {
     let op = Op::CloseSession { session, unless_moved_from: None };
     match write::submit(&door, caller, op).await? {

@@ -33,7 +33,8 @@ pub(crate) async fn submit_planned(
 ) -> Result<(Reply, Zxid), Failed> {
     for attempt in 0..ATTEMPTS_MAX {
         let op = plan(&door.node().local())?;
-        let answer = door.node().submit(caller.request(attempt, op)).await?;
+        let submitted = door.node().submit(caller.request(attempt, op)).await;
+        let answer = submitted.map_err(|error| Failed::from(error).as_one())?;
         match answer.result {
             Ok(reply) => return Ok((reply, answer.zxid)),
             Err(failure) => {

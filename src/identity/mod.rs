@@ -28,6 +28,6 @@ mod network;
 mod proof;
 mod rules;
 
-pub use network::of_address;
+pub use network::{Network, of_address};
 pub use proof::{SuperDigest, digest_of, of_password, prove};
 pub use rules::{fix_up, masked, permits, received};

@@ -7,18 +7,38 @@ pub fn of_address(address: IpAddr) -> AclId {
     AclId { scheme: "ip".to_owned(), id: address.to_canonical().to_string() }
 }
 
+/// The addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    /// Reads `addr` or `addr/bits`; bits are at most the width of the address.
+    pub fn parse(text: &str) -> Option<Network> {
+        parse(text).map(|(address, bits)| Network { address, bits })
+    }
+
+    /// Returns whether an address is one of them. An IPv4 address in IPv6 clothes is IPv4.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let Network { address: network, bits } = self;
+        match (network, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                (network.to_bits() ^ address.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                (network.to_bits() ^ address.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Returns whether an address lies in `addr` or `addr/bits`. Texts that are neither match nothing.
 pub(super) fn is_in(network: &str, address: &str) -> bool {
-    let (Some((network, bits)), Ok(address)) = (parse(network), address.parse::<IpAddr>()) else {
-        return false;
-    };
-    match (network, address.to_canonical()) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            (network.to_bits() ^ address.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            (network.to_bits() ^ address.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
-        }
+    match (Network::parse(network), address.parse::<IpAddr>()) {
+        (Some(network), Ok(address)) => network.contains(address),
         _ => false,
     }
 }

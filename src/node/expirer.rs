@@ -10,12 +10,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
-use super::{Node, Request, ensemble};
+use super::{Node, Request, effects, ensemble};
 use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
 use crate::tree::Quota;
-use crate::types::{Op, SessionId, ZnodePath};
+use crate::types::{AclId, Op, SessionId, ZnodePath, Zxid};
+
+/// Time between two looks at what overrides have to show elsewhere, ms.
+const EFFECTS_INTERVAL_MS: u64 = 500;
 
 /// Granularity of housekeeping.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,8 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
     let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
     let leadership = consensus.leadership();
     let check_interval_ms = pace.check_interval.as_millis() as u64;
-    let mut next_check_ms = 0;
+    let (mut next_check_ms, mut next_effects_ms) = (0, 0);
+    let mut effects_seen = Zxid(0);
     let mut over_quota = BTreeSet::new();
     // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
     let next_tick = || Duration::from_millis(tick_ms - node.inner.stage.clock.now_ms() % tick_ms);
@@ -68,6 +72,10 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                     show_members(&node, &consensus);
                 }
                 report_quotas(&node, &mut over_quota);
+                if now_ms >= next_effects_ms {
+                    next_effects_ms = now_ms + EFFECTS_INTERVAL_MS;
+                    show_overrides(&node, &mut effects_seen);
+                }
             }
         }
     }
@@ -109,6 +117,20 @@ fn reap(node: &Node) {
     }
 }
 
+/// Keeps what overrides do in step with them, looking only when something has changed since the last look.
+fn show_overrides(node: &Node, seen: &mut Zxid) {
+    let root = node.inner.stage.root();
+    if root.zxid() == *seen || !effects::is_needed(&root) {
+        return;
+    }
+    *seen = root.zxid();
+    for op in effects::plan(&root) {
+        // Those who may set overrides need not be permitted to write what other frameworks read.
+        let everything = AclId { scheme: "super".to_owned(), id: String::new() };
+        propose_as(node, vec![everything], op);
+    }
+}
+
 /// Keeps `/zookeeper/config` in step with the membership: however it came to differ, it is set again.
 fn show_members(node: &Node, consensus: &Consensus) {
     let lines = ensemble::lines(&consensus.status().members);
@@ -131,13 +153,12 @@ fn report_quotas(node: &Node, known: &mut BTreeSet<ZnodePath>) {
 
 /// Proposes without waiting: what is lost or refused is found again at a later tick.
 fn propose(node: &Node, op: Op) {
-    let mut request = Request {
-        session: SessionId::NONE,
-        owner: None,
-        authority: Vec::new(),
-        idempotency_key: None,
-        op,
-    };
+    propose_as(node, Vec::new(), op);
+}
+
+fn propose_as(node: &Node, authority: Vec<AclId>, op: Op) {
+    let mut request =
+        Request { session: SessionId::NONE, owner: None, authority, idempotency_key: None, op };
     let (nobody, _) = tokio::sync::oneshot::channel();
     if let Err(err) = node.enqueue(&mut request, Waiter::Once(nobody)) {
         tracing::debug!(%err, "housekeeping has to wait");

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::lines::{self, Inbox};
 use super::outbox::Waiter;
 use super::{Node, Request};
-use crate::limits::WATCHES_REMOVED_AT_ONCE;
+use crate::limits::{OUTBOX_TXNS_MAX, RENEWALS_MAX, WATCHES_REMOVED_AT_ONCE};
 use crate::tree::Tree;
 use crate::types::{AclId, Error, Op, Owner, SessionId};
 use crate::watch::{WatchMode, WatcherId, Watches, WatchesFull};
@@ -69,6 +69,13 @@ impl Node {
     /// Returns how many writes entered through this node and are not applied here yet.
     pub fn writes_waiting(&self) -> usize {
         self.inner.stage.outbox.lock().len()
+    }
+
+    /// Returns how full the node's queues are, in thousandths: those of writes and of renewals.
+    pub fn pressure(&self) -> u32 {
+        let share = |waiting: usize, max: usize| (waiting.min(max) * 1_000 / max) as u32;
+        let writes = share(self.writes_waiting(), OUTBOX_TXNS_MAX);
+        writes.max(share(self.inner.reports.renewals_waiting(), RENEWALS_MAX))
     }
 
     /// Returns for how long this node has been without a leader: zero while it follows one.
@@ -134,6 +141,9 @@ impl Line {
     /// errors mean that nothing was done, and give the op back.
     pub fn submit(&mut self, op: Box<Op>) -> Result<(), (Error, Box<Op>)> {
         if let Err(error) = self.node.admit_writes() {
+            return Err((error, op));
+        }
+        if let Err(error) = self.node.admit(&self.authority, &op) {
             return Err((error, op));
         }
         let mut request = Request {

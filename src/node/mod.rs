@@ -31,8 +31,11 @@
 //! Timeouts of its own for writes beyond [`REQUEST_PATIENCE`]; retries on behalf of a client whose node died; any say in what
 //! a transaction means.
 
+mod admit;
 mod batcher;
 mod cluster;
+mod departure;
+mod effects;
 mod ensemble;
 mod expirer;
 mod forward;
@@ -233,6 +236,7 @@ impl Node {
     /// nothing was done; `OutcomeUnknown` that it may still be.
     pub async fn submit(&self, mut request: Request) -> Result<Answer, Error> {
         self.admit_writes()?;
+        self.admit(&request.authority, &request.op)?;
         #[cfg(test)]
         self.let_rivals_go_first();
         let (waiter, answer) = tokio::sync::oneshot::channel();

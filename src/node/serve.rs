@@ -74,6 +74,10 @@ impl Handler for Dispatch {
             }
             .boxed(),
             Kind::Touch => async move { liveness::serve_report(&member?, &payload).await }.boxed(),
+            Kind::Lost => {
+                std::future::ready(member.and_then(|it| liveness::serve_lost(&it, &payload)))
+                    .boxed()
+            }
             Kind::Status => async move { cluster::serve(&member?, &payload).await }.boxed(),
             Kind::Join => {
                 let membership = self.membership.clone();

@@ -28,11 +28,13 @@ pub enum Kind {
     Status = 9,
     /// The wish to become a member.
     Join = 10,
+    /// Sessions whose clients have ended their connections.
+    Lost = 11,
 }
 
 impl Kind {
     /// Every kind, in the order of the numbers, which start at 1 and have no gap.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Append,
         Kind::Vote,
         Kind::PreVote,
@@ -43,6 +45,7 @@ impl Kind {
         Kind::ReadIndex,
         Kind::Status,
         Kind::Join,
+        Kind::Lost,
     ];
 
     /// Returns the byte on the wire.

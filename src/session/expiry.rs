@@ -61,7 +61,7 @@ impl ExpiryQueue {
     }
 
     /// Gives a session that was heard of its full timeout from now, which is `timeout_ms` henceforth. A
-    /// deadline never becomes earlier, not even by a shorter timeout. Returns whether the session is known.
+    /// deadline never becomes earlier by that, not even by a shorter timeout. Returns whether the session is known.
     /// Cost: O(log sessions).
     pub fn touch(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) -> bool {
         let deadline_ms = self.deadline(timeout_ms, now_ms);
@@ -70,6 +70,21 @@ impl ExpiryQueue {
         *entry = before.renewed(timeout_ms, deadline_ms);
         let due_ms = entry.due_ms;
         self.rebucket(session, before.due_ms, due_ms);
+        true
+    }
+
+    /// Leaves a session only this much time from now, if it had more: its connection has ended, and by a policy that means
+    /// that its process has. Being heard of again gives it its full timeout. Returns whether the session is known and not
+    /// being closed. Cost: O(log sessions).
+    pub fn hasten(&mut self, session: SessionId, grace_ms: u32, now_ms: u64) -> bool {
+        let hastened_ms = self.deadline(grace_ms, now_ms);
+        let Some(entry) = self.sessions.get_mut(&session).filter(|entry| !entry.is_closing) else {
+            return false;
+        };
+        let before_ms = entry.due_ms;
+        entry.due_ms = before_ms.min(hastened_ms);
+        let due_ms = entry.due_ms;
+        self.rebucket(session, before_ms, due_ms);
         true
     }
 
@@ -213,6 +228,24 @@ mod tests {
         assert_eq!(queue.next_deadline(), Some(9_000));
         queue.restart_all(8_950);
         assert_eq!(queue.next_deadline(), Some(10_000), "the new timeout counts from then on");
+    }
+
+    #[test]
+    fn a_session_that_is_hastened_has_its_grace_unless_it_is_heard_of() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 9_000, 0);
+        queue.insert(S2, 500, 0);
+        assert!(
+            queue.hasten(S1, 1_000, 50) && queue.hasten(S2, 1_000, 50) && !queue.hasten(S3, 1, 0)
+        );
+        assert_eq!(queue.expired(600, 9), [S2], "no grace lengthens a timeout");
+        assert!(!queue.hasten(S2, 1, 600), "it is being closed");
+        assert_eq!(first_expiry(&mut queue, 600..3_000), Some(1_100));
+        assert!(queue.remove(S1) && queue.remove(S2));
+        queue.insert(S3, 5_000, 0);
+        queue.hasten(S3, 1_000, 2_000);
+        queue.touch(S3, 5_000, 2_500);
+        assert_eq!(first_expiry(&mut queue, 7_400..9_000), Some(7_500), "heard of again");
     }
 
     #[test]

@@ -17,6 +17,13 @@
 //! 5. A leader that lost its quorum may have been cut off from the nodes that report: nothing expires while
 //!    it has none, and when it is back: again.
 //!
+//! One exception to the first, which has to be asked for: where a policy says so, a session whose connection its client has
+//! ended has only a *grace* left, unless it is heard of again ([`ExpiryQueue::hasten`]). The node that had the connection
+//! reports that only if it was itself well for as long as the session's timeout ([`Steadiness`]): clients leave a node
+//! that stood still or was cut off, and that is no fault of theirs.
+//!
+//! How often a client should renew is told to it with each renewal ([`next_renew_ms`]).
+//!
 //! How the leader uses the two, on each tick and in this order:
 //!
 //! ```text
@@ -38,9 +45,13 @@
 
 mod expiry;
 mod gate;
+mod renewal;
+mod steadiness;
 
 #[cfg(test)]
 mod model_test;
 
 pub use expiry::ExpiryQueue;
 pub use gate::{Decision, ExpiryGate, Observation};
+pub use renewal::{MISSES_DEFAULT, MISSES_MAX, MISSES_MIN, next_renew_ms};
+pub use steadiness::Steadiness;

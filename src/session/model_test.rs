@@ -19,6 +19,8 @@ enum Step {
     Open(u64, u32),
     /// A session is reported.
     Hear(u64),
+    /// A session's connection has ended, and it has this much time left.
+    Hasten(u64, u32),
     /// A session's `CloseSession` is applied, if it was proposed.
     Close(u64),
     /// Time passes, less than a pause.
@@ -38,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (session.clone(), 100..2_000u32).prop_map(|(s, t)| Step::Open(s, t)),
         6 => session.clone().prop_map(Step::Hear),
+        1 => (session.clone(), 1..1_000u32).prop_map(|(s, grace)| Step::Hasten(s, grace)),
         2 => session.prop_map(Step::Close),
         16 => (1..GAP_MS + 1).prop_map(Step::Tick),
         1 => (GAP_MS + 1..3_000).prop_map(Step::Pause),
@@ -106,6 +109,15 @@ impl World {
                 self.queue.insert(session, timeout_ms, self.now_ms);
             }
             Step::Hear(session) => self.hear(SessionId(session), None),
+            Step::Hasten(session, grace_ms) => {
+                let session = SessionId(session);
+                let truth = self.truth.get_mut(&session).filter(|truth| truth.named_ms.is_none());
+                if let Some(truth) = truth {
+                    let left_until_ms = self.now_ms + u64::from(grace_ms);
+                    truth.full_until_ms = truth.full_until_ms.min(left_until_ms);
+                    assert!(self.queue.hasten(session, grace_ms, self.now_ms));
+                }
+            }
             Step::Close(session) => {
                 let session = SessionId(session);
                 if self.truth.get(&session).is_some_and(|truth| truth.named_ms.is_some()) {

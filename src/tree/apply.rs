@@ -78,6 +78,7 @@ impl Tree {
             }
             Op::SetAcl { path, acl, aversion } => self.set_acl(client, path, acl, *aversion),
             Op::Check { path, version } => self.check(client, path, *version),
+            Op::Deregister { candidates } => self.deregister(client, candidates, events),
             Op::Multi(_)
             | Op::OpenSession { .. }
             | Op::AttachSession { .. }
@@ -113,6 +114,10 @@ impl Tree {
         }
         if parent.ephemeral_owner().is_some() {
             return Err(Code::NoChildrenForEphemerals);
+        }
+        let is_ephemeral = matches!(lifetime, Lifetime::Ephemeral(_));
+        if self.tombstone_of(&path, wanted.data, is_ephemeral, client.authority).is_some() {
+            return Err(Code::NoAuth);
         }
         self.check_quota(&path, 1, wanted.data.map_or(0, |data| data.len()) as u64)?;
         let znode = Znode {
@@ -291,7 +296,11 @@ fn check_data(data: Option<&Data>) -> Result<(), Code> {
     }
 }
 
-fn check_permitted(znode: &Znode, client: Client<'_>, wanted: Perms) -> Result<(), Code> {
+pub(super) fn check_permitted(
+    znode: &Znode,
+    client: Client<'_>,
+    wanted: Perms,
+) -> Result<(), Code> {
     if permits(&znode.acl, client.authority, wanted) { Ok(()) } else { Err(Code::NoAuth) }
 }
 

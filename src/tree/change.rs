@@ -1,5 +1,5 @@
 //! The edits of the znodes: the only code that touches the links between a znode, its parent, its session,
-//! the index of what is due, the usage of quotas, and the rolling digest.
+//! the index of what is due, the usage of quotas, the policies, and the rolling digest.
 
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ impl Tree {
         self.put(path.clone(), znode);
         self.count_usage(path, (0, 0), (1, bytes));
         self.follow_limits(path);
+        self.follow_policy(path);
     }
 
     /// Enters a znode into the table and the sums, without linking it to its parent or session.
@@ -69,6 +70,7 @@ impl Tree {
         }
         self.count_usage(path, (1, znode.data().map_or(0, |data| data.len())), (0, 0));
         self.follow_limits(path);
+        self.follow_policy(path);
         Some(self.event(EventKind::Deleted, path, &znode))
     }
 
@@ -110,6 +112,7 @@ impl Tree {
         self.data_bytes -= len_before as u64;
         self.count_usage(path, (1, len_before), (1, len));
         self.follow_limits(path);
+        self.follow_policy(path);
     }
 
     /// Changes a session that exists.

@@ -122,6 +122,7 @@ impl Loader {
             ));
         }
         tree.find_quotas();
+        tree.find_policies();
         Ok(tree)
     }
 

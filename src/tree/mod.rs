@@ -30,12 +30,14 @@
 //! may not have permissions that do not exist.
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
-//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `change` the edits, `read` the
+//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `deregister`
+//! what is taken out and kept from coming back, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
 
 mod apply;
 mod change;
+mod deregister;
 mod digest;
 mod due;
 mod idempotency;
@@ -43,6 +45,7 @@ mod lists;
 mod load;
 mod multi;
 mod path_set;
+mod policies;
 mod quota;
 mod read;
 mod sessions;
@@ -56,6 +59,7 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdMap, OrdSet};
 
 use crate::limits::NODE_ID_MAX;
+use crate::policy::Policies;
 use crate::types::{
     Acl, AclId, AclList, Applied, Code, Data, Failure, NodeId, Origin, Outcome, Perms, SessionId,
     Txn, TxnTime, ZnodePath, Zxid,
@@ -88,6 +92,8 @@ pub struct Tree {
     acls: OrdMap<AclList, u64>,
     /// Derived from the znodes below `/zookeeper/quota` and those that they speak of.
     quotas: Quotas,
+    /// Derived from the znodes below `/roost/policies`.
+    policies: Policies,
     /// Childless container and TTL znodes by the time from which they may be deleted.
     due: OrdSet<(u64, ZnodePath)>,
     zxid: Zxid,
@@ -150,6 +156,7 @@ impl Tree {
             results: Results::default(),
             acls: OrdMap::new(),
             quotas: Quotas::new(),
+            policies: Policies::new(),
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,

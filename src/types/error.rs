@@ -18,6 +18,22 @@ pub enum Error {
     Timeout(&'static str),
     /// The request is refused as it stands; the text says what to change.
     Refused(String),
+    /// The request says something that has no meaning; nothing was done.
+    Invalid {
+        /// What, and why, for a person.
+        why: String,
+        /// Which op of a multi, from 0.
+        multi_index: Option<u32>,
+    },
+    /// A policy forbids the request; nothing was done.
+    Forbidden {
+        /// The policy, and behind a slash its rule.
+        rule: String,
+        /// Why, for a person.
+        why: String,
+        /// Which op of a multi, from 0.
+        multi_index: Option<u32>,
+    },
     /// Something in the request is larger than its bound.
     TooLarge {
         /// What is too large.
@@ -42,6 +58,8 @@ impl Error {
             Error::OutcomeUnknown => "outcome_unknown",
             Error::Timeout(_) => "timeout",
             Error::Refused(_) => "refused",
+            Error::Invalid { .. } => "bad_arguments",
+            Error::Forbidden { .. } => "no_auth",
             Error::TooLarge { .. } => "too_large",
             Error::NotInitialized => "not_initialized",
             Error::Stopping => "stopping",
@@ -59,7 +77,8 @@ impl fmt::Display for Error {
             }
             Error::OutcomeUnknown => f.write_str("the outcome is unknown: read before you retry"),
             Error::Timeout(what) => write!(f, "{what} took too long"),
-            Error::Refused(why) => f.write_str(why),
+            Error::Refused(why) | Error::Invalid { why, .. } => f.write_str(why),
+            Error::Forbidden { rule, why, .. } => write!(f, "the policy {rule} forbids it: {why}"),
             Error::TooLarge { what, limit } => write!(f, "{what} is too large: the limit is {limit}"),
             Error::NotInitialized => f.write_str(
                 "this node belongs to no cluster yet: run `roost init` on one node, or `roost join`",

@@ -9,6 +9,7 @@
 //! work, and it says whether to retry, to give up, or that the outcome is unknown.
 
 mod acl;
+mod address;
 mod code;
 mod error;
 mod event;
@@ -19,6 +20,7 @@ mod path;
 mod stat;
 
 pub use acl::{Acl, AclId, AclList, Perms};
+pub use address::{normal_host, parse_address};
 pub use code::Code;
 pub use error::Error;
 pub use event::{Event, EventKind};

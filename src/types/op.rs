@@ -167,7 +167,8 @@ pub enum Op {
         /// Only if the version is this.
         version: Option<i32>,
     },
-    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetOwn`, `SetAcl` and `Check` only.
+    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetOwn`, `SetAcl`, `Check` and
+    /// `Deregister` only.
     Multi(#[serde(deserialize_with = "flat")] Vec<Op>),
     /// Opens a session; the tree chooses its id.
     OpenSession {
@@ -230,6 +231,11 @@ pub enum Op {
         unless_moved_from: Option<Owner>,
         /// The term.
         term: u64,
+    },
+    /// Deletes those of the candidates that are still what was chosen; the others are left alone.
+    Deregister {
+        /// The znodes that were chosen, each with the zxid at which it was created.
+        candidates: Vec<(ZnodePath, Zxid)>,
     },
 }
 
@@ -297,6 +303,11 @@ pub enum Reply {
     Removed {
         /// How many znodes went.
         znodes: u32,
+    },
+    /// Of `Deregister`.
+    Deregistered {
+        /// The znodes that went, in the order of the candidates.
+        paths: Vec<ZnodePath>,
     },
 }
 

@@ -66,8 +66,11 @@ pub(super) async fn connection(door: &Door, mut stream: TcpStream, place: &Place
     place.tally.attached(line.session(), timeout_ms, door.node().wall_ms());
     let mut conversation = Conversation::new(door.clone(), line, place.tally.clone(), told);
     conversation.output().extend_from_slice(&reply);
-    let mut socket = Socket { stream, input, sent: 0 };
+    let mut socket = Socket { stream, input, sent: 0, client_left: false };
     let why = socket.serve(door, &mut conversation, timeout_ms).await;
+    if socket.client_left {
+        door.node().connection_lost(conversation.line().session(), conversation.line().owner());
+    }
     farewell(&mut socket.stream, conversation.output().get(socket.sent..).unwrap_or_default())
         .await;
     why
@@ -161,6 +164,9 @@ struct Socket {
     input: BytesMut,
     /// Of the output, so many bytes are sent.
     sent: usize,
+    /// The client's side has ended the connection: its process closed it, or is gone. A network that swallows everything
+    /// does not look like that.
+    client_left: bool,
 }
 
 impl Socket {
@@ -276,10 +282,16 @@ impl Socket {
         while received < ZK_INPUT_BYTES_AT_ONCE {
             self.input.reserve(16 << 10);
             match self.stream.try_read_buf(&mut self.input) {
-                Ok(0) => return Err("its client has closed it"),
+                Ok(0) => {
+                    self.client_left = true;
+                    return Err("its client has closed it");
+                }
                 Ok(count) => received += count,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err("the socket is gone"),
+                Err(err) => {
+                    self.client_left = err.kind() == io::ErrorKind::ConnectionReset;
+                    return Err("the socket is gone");
+                }
             }
         }
         Ok(())

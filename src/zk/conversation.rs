@@ -212,11 +212,17 @@ impl Conversation {
             if one.task.is_read() {
                 break;
             }
-            if let Task::Write { op, .. } = &mut one.task
+            if let Task::Write { op, shape } = &mut one.task
                 && let Some(wanted) = op.take()
             {
                 match self.line.submit(wanted) {
                     Ok(()) => {}
+                    Err((Error::Invalid { multi_index, .. }, _)) => {
+                        one.task = writes::refusal(shape, Code::BadArguments, multi_index);
+                    }
+                    Err((Error::Forbidden { multi_index, .. }, _)) => {
+                        one.task = writes::refusal(shape, Code::NoAuth, multi_index);
+                    }
                     Err((Error::TooLarge { .. }, _)) => {
                         one.task = Task::Refused(Code::BadArguments.number());
                     }

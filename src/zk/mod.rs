@@ -30,7 +30,8 @@
 //! - Sizes and numbers have bounds, in `limits` and in the configuration; beyond them a client gets the protocol's own
 //!   error or its connection is closed, never silence.
 //! - "Session expired" is said by the answer of a transaction that this node has applied: its znodes are gone here.
-//! - A session lives as long as it is heard from, by whatever connection owns it; that a connection breaks means nothing.
+//! - A session lives as long as it is heard from, by whatever connection owns it; that a connection breaks means nothing,
+//!   unless a policy says so of what the session owns and it was the client's side that ended it.
 //!
 //! # What it lacks on purpose
 //!

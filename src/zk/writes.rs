@@ -1,5 +1,6 @@
 //! Requests that change something: what they ask the tree for, and what its answer looks like.
 
+use super::pending::Task;
 use crate::identity::received;
 use crate::jute::{Create, CreateTtl, OpResult, Ops, PathStat, Response, WriteOp};
 use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX, TTL_MS_MAX};
@@ -166,6 +167,17 @@ pub(super) fn reply(shape: &Shape, result: Result<Reply, Failure>) -> Result<Res
     }
 }
 
+/// Returns what is left to do for a write that is refused before the log.
+pub(super) fn refusal(shape: &Shape, code: Code, multi_index: Option<u32>) -> Task {
+    match shape {
+        Shape::Multi(with_stat) => {
+            let index = multi_index.unwrap_or(0) as usize;
+            Task::Reply(Response::failed_multi(with_stat.len(), index, code))
+        }
+        _ => Task::Refused(code.number()),
+    }
+}
+
 fn item(reply: Reply, with_stat: bool) -> OpResult {
     match reply {
         Reply::Created { path, stat } if with_stat => {
@@ -174,8 +186,10 @@ fn item(reply: Reply, with_stat: bool) -> OpResult {
         Reply::Created { path, .. } => OpResult::Created(path.to_string()),
         Reply::DataSet { stat } | Reply::AclSet { stat } => OpResult::DataSet(stat),
         Reply::Checked => OpResult::Checked,
-        Reply::Deleted | Reply::Multi(_) | Reply::Session { .. } | Reply::Removed { .. } => {
-            OpResult::Deleted
-        }
+        Reply::Deleted
+        | Reply::Multi(_)
+        | Reply::Session { .. }
+        | Reply::Removed { .. }
+        | Reply::Deregistered { .. } => OpResult::Deleted,
     }
 }

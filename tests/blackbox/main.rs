@@ -3,6 +3,7 @@
 //! Each file has one theme. Random choices come from a seed that is printed; `ROOST_SEED` repeats it.
 //! Longer forms: `ROOST_CRASH_ROUNDS=50`, `ROOST_FAILOVERS=20`.
 
+mod agent;
 mod cli;
 mod crash;
 mod dev;
@@ -15,5 +16,6 @@ mod load;
 mod pause;
 mod refusal;
 mod run;
+mod sdk;
 mod store;
 mod watch;

@@ -5,12 +5,14 @@
 //! for the scenario, only what must *not* have happened before is checked, so a slow machine makes no test fail.
 
 mod backpressure;
+mod deregister;
 mod exactly_once;
 mod harness;
 mod leader_restore;
 mod load;
 mod membership;
 mod ops;
+mod overrides;
 mod reads;
 mod sessions;
 mod snapshots;

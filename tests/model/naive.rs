@@ -148,6 +148,7 @@ impl Naive {
                     | Op::SetOwn { .. }
                     | Op::SetAcl { .. }
                     | Op::Check { .. }
+                    | Op::Deregister { .. }
             );
             let result = if fits { self.op(txn, op, events) } else { Err(Code::BadArguments) };
             replies.push(result.map_err(|code| Failure { code, multi_index: Some(index as u32) })?);
@@ -224,6 +225,26 @@ impl Naive {
                 expect(*version, node.version)?;
                 Ok(Reply::Checked)
             }
+            Op::Deregister { candidates } => {
+                let mut gone = Vec::new();
+                for (path, czxid) in candidates {
+                    let path = path.as_str();
+                    if ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"].contains(&path)
+                    {
+                        return Err(Code::BadArguments);
+                    }
+                    let node = self.nodes.get(path);
+                    if node.is_some_and(|node| node.czxid == czxid.0)
+                        && self.children(path).is_empty()
+                    {
+                        may(&self.nodes[parent_of(path)], txn, Perms::DELETE)?;
+                        gone.push(ZnodePath::parse(path).unwrap());
+                    }
+                }
+                gone.dedup();
+                gone.iter().for_each(|path| self.remove(path.as_str(), events));
+                Ok(Reply::Deregistered { paths: gone })
+            }
             Op::OpenSession { timeout_ms, password, owner } => {
                 self.opened += 1;
                 let session = SessionId((txn.origin.node.max(1) << 56) + self.opened);
@@ -280,6 +301,8 @@ impl Naive {
                 events.push(self.event(EventKind::DataChanged, "/zookeeper/config"));
                 Ok(Reply::DataSet { stat: self.stat("/zookeeper/config") })
             }
+            // It becomes another op before the tree sees it.
+            Op::ExpireSession { .. } => Err(Code::BadArguments),
             Op::Multi(_) => unreachable!("handled by the caller"),
         }
     }

@@ -7,6 +7,7 @@
 mod harness;
 
 mod client;
+mod disconnect;
 mod limits;
 mod ops;
 mod order;

@@ -116,7 +116,7 @@ fn heard(node: &Node, headers: &HeaderMap) -> Answer<(String, u64)> {
 
 async fn renew_session(State(node): State<Arc<Node>>, headers: HeaderMap) -> Answer<Response> {
     let (session, timeout_ms) = heard(&node, &headers)?;
-    Ok(Json(RenewedSession { session, timeout_ms }).into_response())
+    Ok(Json(RenewedSession { session, timeout_ms, next_renew_ms: None }).into_response())
 }
 
 async fn close_session(State(node): State<Arc<Node>>, headers: HeaderMap) -> Answer<Response> {

@@ -8,6 +8,9 @@
 //! 4. a snapshot has exactly what was written last before it;
 //! 5. all subscribers agree on what a zxid did, also where the writers do not know.
 //!
+//! In the end the replay of each stream is the tree ([`arrived`]): what a subscription that only says "look again" can be
+//! held to, and what finds news that never came.
+//!
 //! A reset ends a stretch: what follows is not asked for until the next snapshot, and the number of resets is for the
 //! report. Cost: O((writes + messages) log n) per subscriber.
 
@@ -89,6 +92,40 @@ pub fn check(writes: &[Written], streams: &[Vec<Told>]) -> Verdict {
         let mut say = |what: String| violations.push(format!("subscriber {at}: {what}"));
         truth.compare_snapshots(stream, &mut say);
         truth.find_gaps(stream, &mut say);
+    }
+    Verdict::of(violations)
+}
+
+/// Returns what somebody holds who has believed a stream; `None` before it knows.
+pub fn replay(stream: &[Told]) -> Option<BTreeMap<String, u64>> {
+    let mut held: Option<BTreeMap<String, u64>> = None;
+    for told in stream {
+        match told {
+            Told::Snapshot { values, .. } => held = Some(values.clone()),
+            Told::Reset => held = None,
+            Told::Progress { .. } => {}
+            Told::Change { changes, .. } => {
+                let Some(held) = &mut held else { continue };
+                for (path, value) in changes {
+                    match value {
+                        Some(value) => held.insert(path.clone(), *value),
+                        None => held.remove(path),
+                    };
+                }
+            }
+        }
+    }
+    held
+}
+
+/// Demands that the replay of each stream is what was there in the end.
+pub fn arrived(streams: &[Vec<Told>], tree: &BTreeMap<String, u64>) -> Verdict {
+    let mut violations = Vec::new();
+    for (at, stream) in streams.iter().enumerate() {
+        let held = replay(stream);
+        if held.as_ref() != Some(tree) {
+            violations.push(format!("subscriber {at} ended with {held:?}, the tree with {tree:?}"));
+        }
     }
     Verdict::of(violations)
 }
@@ -194,7 +231,7 @@ impl Truth<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Told, Value, Written, check};
+    use super::{Told, Value, Written, arrived, check};
     use crate::check::Verdict;
 
     fn write(path: &str, value: Value, zxid: Option<u64>) -> Written {
@@ -263,5 +300,15 @@ mod tests {
         assert_eq!(check(&writes, &[told(6), told(6)]), Verdict::Ok);
         let silent = vec![snapshot(5, &[("/a", 1)]), Told::Progress { zxid: 7 }];
         assert!(check(&writes, &[told(6), silent]).is_violated());
+    }
+
+    #[test]
+    fn a_replay_that_lacks_the_last_news_is_found() {
+        let tree = BTreeMap::from([("/b".to_owned(), 2)]);
+        let whole =
+            vec![snapshot(5, &[("/a", 1)]), change(6, "/b", Some(2)), change(8, "/a", None)];
+        assert_eq!(arrived(std::slice::from_ref(&whole), &tree), Verdict::Ok);
+        assert!(arrived(&[whole[..2].to_vec()], &tree).is_violated());
+        assert!(arrived(&[[whole, vec![Told::Reset]].concat()], &tree).is_violated());
     }
 }

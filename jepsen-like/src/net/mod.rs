@@ -25,21 +25,34 @@ mod proxy;
 pub use ports::Ports;
 pub use proxy::{Proxy, Source};
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::schedule::Network;
+use crate::schedule::{End, Network};
 
 /// The present state of the network, shared by all proxies and by clients that call each other directly.
 #[derive(Clone, Debug)]
 pub struct Links {
     state: Arc<watch::Sender<Network>>,
+    tallies: Arc<Mutex<BTreeMap<(End, End), Tally>>>,
+}
+
+/// What faults did to the bytes of one link, since the run began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Connections and segments that had to wait because the link was cut.
+    pub held: u64,
+    /// Segments that were sent again because one was lost.
+    pub lost: u64,
+    /// Segments that came while the link was lossy.
+    pub exposed: u64,
 }
 
 impl Default for Links {
     fn default() -> Links {
-        Links { state: Arc::new(watch::Sender::new(Network::default())) }
+        Links { state: Arc::new(watch::Sender::new(Network::default())), tallies: Arc::default() }
     }
 }
 
@@ -52,5 +65,17 @@ impl Links {
     /// Returns the present state, and a way to wait for another.
     pub fn watch(&self) -> watch::Receiver<Network> {
         self.state.subscribe()
+    }
+
+    /// Returns what was done to a link so far.
+    pub fn tally(&self, from: End, to: End) -> Tally {
+        let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.get(&(from, to)).copied().unwrap_or_default()
+    }
+
+    fn count(&self, ends: (End, End), change: impl FnOnce(&mut Tally)) {
+        change(
+            self.tallies.lock().unwrap_or_else(PoisonError::into_inner).entry(ends).or_default(),
+        );
     }
 }

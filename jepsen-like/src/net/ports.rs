@@ -11,8 +11,8 @@ pub struct Ports {
 }
 
 const FIRST: u16 = 29_100;
-const BLOCK: u16 = 20;
-const BLOCKS: u16 = 150;
+const BLOCK: u16 = 40;
+const BLOCKS: u16 = 75;
 
 impl Ports {
     /// Takes a free block. Error: there is none.
@@ -26,15 +26,15 @@ impl Ports {
                 return Ok(Ports { base, _lock: lock });
             }
         }
-        Err(format!("no 20 free ports from {FIRST} on"))
+        Err(format!("no {BLOCK} free ports from {FIRST} on"))
     }
 
-    /// Returns one of the 19 ports.
+    /// Returns one of the 39 ports.
     ///
     /// # Panics
     /// When asked for another.
     pub fn get(&self, index: u8) -> u16 {
-        assert!(u16::from(index) + 1 < BLOCK, "a block has 19 ports");
+        assert!(u16::from(index) + 1 < BLOCK, "a block has 39 ports");
         self.base + 1 + u16::from(index)
     }
 }

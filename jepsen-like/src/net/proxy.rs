@@ -42,9 +42,25 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy on a free port in front of a node's port on this machine.
-    pub async fn start(links: &Links, source: Source, to: u8, port: u16) -> io::Result<Proxy> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    /// Starts a proxy on a free port in front of a node's own address.
+    pub async fn start(
+        links: &Links,
+        source: Source,
+        to: u8,
+        node: SocketAddr,
+    ) -> io::Result<Proxy> {
+        Proxy::start_at("127.0.0.1:0", links, source, to, node).await
+    }
+
+    /// As [`start`](Proxy::start), on an address that is chosen by the caller.
+    pub async fn start_at(
+        listen: &str,
+        links: &Links,
+        source: Source,
+        to: u8,
+        node: SocketAddr,
+    ) -> io::Result<Proxy> {
+        let listener = TcpListener::bind(listen).await?;
         let addr = listener.local_addr()?;
         let links = links.clone();
         let task = tokio::spawn(async move {
@@ -57,7 +73,7 @@ impl Proxy {
                         connections.spawn(async move {
                             if let Some(from) = source.find(far_end).await {
                                 let ends = (from, End::Node(to));
-                                connect(client, port, ends, links.watch()).await;
+                                connect(client, node, ends, links).await;
                             }
                         });
                     }
@@ -105,16 +121,15 @@ async fn until_open(
     links.wait_for(is_open).await.map(|_| ()).map_err(|_| ())
 }
 
-async fn connect(
-    client: TcpStream,
-    port: u16,
-    (from, to): (End, End),
-    mut links: watch::Receiver<Network>,
-) {
-    let open = until_open(&mut links, |network| network.is_open(from, to));
+async fn connect(client: TcpStream, addr: SocketAddr, (from, to): (End, End), links: Links) {
+    let mut state = links.watch();
+    if !state.borrow().is_open(from, to) {
+        links.count((from, to), |tally| tally.held += 1);
+    }
+    let open = until_open(&mut state, |network| network.is_open(from, to));
     let is_open = timeout(CONNECT_PATIENCE, open).await.is_ok_and(|open| open.is_ok());
     let node = match is_open {
-        true => TcpStream::connect(("127.0.0.1", port)).await.ok(),
+        true => TcpStream::connect(addr).await.ok(),
         false => None,
     };
     let Some(node) = node else {
@@ -125,8 +140,8 @@ async fn connect(
     let _ = (client.set_nodelay(true), node.set_nodelay(true));
     let (client_in, client_out) = client.into_split();
     let (node_in, node_out) = node.into_split();
-    let there = pump(client_in, node_out, (from, to), links.clone());
-    let back = pump(node_in, client_out, (to, from), links);
+    let there = pump(client_in, node_out, (from, to), &links);
+    let back = pump(node_in, client_out, (to, from), &links);
     // An end of one direction is passed on; a failure of one ends both.
     let _ = tokio::try_join!(there, back);
 }
@@ -138,10 +153,10 @@ async fn pump(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
     ends: (End, End),
-    links: watch::Receiver<Network>,
+    links: &Links,
 ) -> Result<(), ()> {
     let (sender, receiver) = mpsc::channel(SEGMENTS_MAX);
-    let sending = send(from, sender, ends, links.clone());
+    let sending = send(from, sender, ends, links);
     tokio::try_join!(sending, deliver(to, receiver, ends, links)).map(|_| ())
 }
 
@@ -150,18 +165,24 @@ async fn send(
     mut from: OwnedReadHalf,
     under_way: mpsc::Sender<Segment>,
     ends: (End, End),
-    links: watch::Receiver<Network>,
+    links: &Links,
 ) -> Result<(), ()> {
+    let state = links.watch();
     let mut buffer = vec![0; SEGMENT_BYTES];
     loop {
         let count = from.read(&mut buffer).await.map_err(|_| ())?;
-        let link = links.borrow().link(ends.0, ends.1);
+        let link = state.borrow().link(ends.0, ends.1);
         let mut delay = Duration::from_millis(link.delay_ms);
         if link.jitter_ms > 0 {
             delay += Duration::from_millis(rand::rng().random_range(0..=link.jitter_ms));
         }
-        if link.loss_percent > 0 && rand::rng().random_range(0..100) < link.loss_percent {
-            delay += RESEND;
+        if link.loss_percent > 0 {
+            let is_lost = rand::rng().random_range(0..100) < link.loss_percent;
+            links.count(ends, |tally| {
+                tally.exposed += 1;
+                tally.lost += u64::from(is_lost);
+            });
+            delay += if is_lost { RESEND } else { Duration::ZERO };
         }
         let segment = (count > 0).then(|| buffer[..count].to_vec());
         let is_end = segment.is_none();
@@ -176,11 +197,15 @@ async fn deliver(
     mut to: OwnedWriteHalf,
     mut under_way: mpsc::Receiver<Segment>,
     ends: (End, End),
-    mut links: watch::Receiver<Network>,
+    links: &Links,
 ) -> Result<(), ()> {
+    let mut state = links.watch();
     while let Some((at, segment)) = under_way.recv().await {
         sleep_until(at).await;
-        until_open(&mut links, |network| !network.link(ends.0, ends.1).is_cut).await?;
+        if state.borrow().link(ends.0, ends.1).is_cut {
+            links.count(ends, |tally| tally.held += 1);
+        }
+        until_open(&mut state, |network| !network.link(ends.0, ends.1).is_cut).await?;
         match segment {
             Some(bytes) => to.write_all(&bytes).await.map_err(|_| ())?,
             None => return to.shutdown().await.map_err(|_| ()),
@@ -192,13 +217,13 @@ async fn deliver(
 #[cfg(test)]
 mod tests {
     use super::{Links, Proxy, Source, TcpListener, TcpStream};
-    use crate::schedule::{Fault, Network};
+    use crate::schedule::{End, Fault, Network};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// A node that says back what it hears, and a connection of site 1 to it.
     async fn echo() -> (Links, Proxy, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let addr = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {
@@ -208,7 +233,7 @@ mod tests {
             }
         });
         let links = Links::default();
-        let proxy = Proxy::start(&links, Source::Site(1), 1, port).await.unwrap();
+        let proxy = Proxy::start(&links, Source::Site(1), 1, addr).await.unwrap();
         let stream = TcpStream::connect(proxy.addr()).await.unwrap();
         (links, proxy, stream)
     }
@@ -242,6 +267,9 @@ mod tests {
             links.set(Network::default());
             assert_eq!(hear(&mut stream).await, *b"two!", "{fault}");
         }
+        // Each way was cut once together with the other and once alone.
+        let held = |from, to| links.tally(from, to).held;
+        assert_eq!((held(End::Site(1), End::Node(1)), held(End::Node(1), End::Site(1))), (2, 1));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! What it deliberately lacks: interaction, and anything that would have to be trusted beyond the summary it is made
 //! from.
 
+mod sides;
 mod svg;
 mod table;
 mod timeline;
@@ -16,7 +17,7 @@ mod words;
 use std::fmt::Write;
 
 use crate::check::Verdict;
-use crate::run::{RunResult, workload_name};
+use crate::run::RunResult;
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#1c2530;background:#fff}\
@@ -62,7 +63,7 @@ pub fn html(results: &[RunResult]) -> String {
     page += "</ul>\n";
     if !compared.is_empty() {
         page += "<h2>Side by side</h2>\n";
-        page += &table::table(&compared);
+        page += &table::table(&compared, results);
         page += "<h2>Over time</h2>\n<p class=\"quiet\">Bars on top: faults, listed below each figure. Cells are seconds: \
                  green all requests answered, red none, amber some, grey nobody asked. Then failed calls, pale at \
                  first, dark for good; and per consumer ghosts (purple) and missing providers (orange).</p>\n";
@@ -91,13 +92,27 @@ fn verdicts(results: &[RunResult]) -> String {
                 Verdict::Violated(lines) => ("bad", format!("broken: {}", lines.join("; "))),
                 Verdict::Unknown(why) => ("open", format!("not known: {why}")),
             };
+            let is_promised = !result.unpromised.contains(name);
+            let (class, promise) = match is_promised {
+                true => (class, name.clone()),
+                false => ("open", format!("{name} (not promised)")),
+            };
             let _ = write!(
                 out,
                 "<tr><td>{} · {}</td><td>{}</td><td class=\"{class}\">{}</td><td>{answered} / {failed} / {unknown}</td></tr>",
                 escape(&result.target),
-                workload_name(result.workload),
-                escape(name),
+                result.workload.name(),
+                escape(&promise),
                 escape(&text),
+            );
+        }
+        for (name, figure) in &result.figures {
+            let _ = write!(
+                out,
+                "<tr><td>{} · {}</td><td>{}</td><td>{figure:.1}</td><td></td></tr>",
+                escape(&result.target),
+                result.workload.name(),
+                escape(name),
             );
         }
     }
@@ -112,7 +127,10 @@ timeout ago was acknowledged, but it is not in the list. Both in provider-second
 <li><b>Lost</b>: missing from some consumer&#39;s list at the very end, long after the last fault.</li>\
 <li><b>Stale read</b>: a list that lacked what had to be in it when it was asked for, or held what had deregistered.</li>\
 <li><b>Converged</b>: from the end of the last fault until every node lists the truth and goes on doing so.</li>\
-<li><b>Availability</b>: answered share of the requests that clients near a node sent to that node.</li></ul>\n";
+<li><b>Availability</b>: answered share of the requests that clients near a node sent to that node; <i>cut off</i> and \
+<i>majority</i> count the seconds of partitions that left a majority on one side.</li>\
+<li><b>Linearizability violations</b>: those that the two checkers described in the register run of the system, the first \
+20 of each checker and a line for more; systems that promise nothing of the kind have no such run.</li></ul>\n";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::escape;
+use super::{escape, sides};
+use crate::check::Verdict;
 use crate::check::registry::{Answers, Measures};
+use crate::judge;
 use crate::run::RunResult;
+use crate::workload::Workload;
 
 /// One row: its name, its values, and whether more is worse.
 struct Row {
@@ -24,8 +27,25 @@ pub(super) fn share(strips: &BTreeMap<u8, Vec<Answers>>) -> Option<f64> {
     (all > 0).then(|| answered as f64 * 100.0 / all as f64)
 }
 
-fn rows(results: &[&RunResult]) -> Vec<Row> {
+/// Returns how many violations of linearizability were described of a system in its register run, if it had one that
+/// says anything.
+fn violations(target: &str, all: &[RunResult]) -> Option<f64> {
+    let is_it = |run: &&RunResult| run.workload == Workload::Register && run.target == target;
+    let run = all.iter().find(is_it)?;
+    let mut count = 0;
+    for name in [judge::WITNESS, judge::LINEARIZABLE] {
+        match run.verdicts.get(name)? {
+            Verdict::Ok => {}
+            Verdict::Violated(lines) => count += lines.len(),
+            Verdict::Unknown(_) => return None,
+        }
+    }
+    Some(count as f64)
+}
+
+fn rows(results: &[&RunResult], all: &[RunResult]) -> Vec<Row> {
     let mut rows = Vec::new();
+    let linearizability = results.iter().map(|result| violations(&result.target, all)).collect();
     let mut row = |name, more_is_worse, digits, value: &dyn Fn(&Measures) -> Option<f64>| {
         let values = results.iter().map(|result| result.measures.as_ref().and_then(value));
         rows.push(Row { name, values: values.collect(), more_is_worse, digits });
@@ -49,17 +69,36 @@ fn rows(results: &[&RunResult]) -> Vec<Row> {
     row("notification, p99 ms", true, 0, &|one| one.notification_ms.quantile(0.99));
     row("never notified", true, 0, &|one| Some(one.never_notified as f64));
     row("detection of a crash, p50 ms", true, 0, &|one| one.detection_ms.quantile(0.5));
+    type Strips = fn(&Measures) -> &BTreeMap<u8, Vec<Answers>>;
+    let sides: [(&'static str, &'static str, Strips); 3] = [
+        ("writes, cut off, %", "writes, majority, %", |one| &one.writes),
+        ("lists, cut off, %", "lists, majority, %", |one| &one.lists),
+        ("subscriptions, cut off, %", "subscriptions, majority, %", |one| &one.subscribes),
+    ];
+    for (cut_off, majority, strips) in sides {
+        let shares = results.iter().map(|result| {
+            let measures = result.measures.as_ref();
+            measures.map_or((None, None), |one| sides::shares(result, strips(one)))
+        });
+        let (on_one, on_other): (Vec<_>, Vec<_>) = shares.unzip();
+        for (name, values) in [(cut_off, on_one), (majority, on_other)] {
+            rows.push(Row { name, values, more_is_worse: false, digits: 1 });
+        }
+    }
+    let (name, values) = ("linearizability violations", linearizability);
+    rows.push(Row { name, values, more_is_worse: true, digits: 0 });
     rows
 }
 
 /// Returns the table. In each row the best and the worst are marked where they differ by more than a tenth.
-pub(super) fn table(results: &[&RunResult]) -> String {
+/// Figures of other workloads are looked for among `all`.
+pub(super) fn table(results: &[&RunResult], all: &[RunResult]) -> String {
     let mut out = String::from("<table><tr><th>measure</th>");
     results.iter().for_each(|result| {
         let _ = write!(out, "<th>{}</th>", escape(&result.target));
     });
     out += "</tr>";
-    for (at, row) in rows(results).into_iter().enumerate() {
+    for (at, row) in rows(results, all).into_iter().enumerate() {
         let _ = write!(out, "<tr><td>{}</td>", row.name);
         let known: Vec<f64> = row.values.iter().copied().flatten().collect();
         let low = known.iter().copied().fold(f64::INFINITY, f64::min);

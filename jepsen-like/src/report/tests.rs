@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use super::html;
 use crate::check::Verdict;
 use crate::check::registry::{Distribution, Frame, Measures};
-use crate::run::{Band, RunResult, Workload};
+use crate::judge::{LINEARIZABLE, WITNESS};
+use crate::run::{Band, RunResult};
+use crate::workload::Workload;
 
-fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
+pub(crate) fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
     let strip = |answers| BTreeMap::from([(1, vec![answers; 10]), (2, vec![(2, 2); 10])]);
     let measures = Measures {
         calls: 1_000,
@@ -38,6 +40,8 @@ fn result(target: &str, failed_first: u64, lost: &[&str]) -> RunResult {
         measures: Some(measures),
         requests: (500, 10, 3),
         verdicts: BTreeMap::from([("enough happened".into(), Verdict::Ok)]),
+        unpromised: Default::default(),
+        figures: BTreeMap::new(),
         timer_lag_ms: Distribution::of(vec![1.0, 2.0]),
     }
 }
@@ -91,6 +95,24 @@ fn a_broken_promise_is_said_as_such() {
     let page = html(&[broken]);
     assert!(page.contains("roost BROKE 1 of its stronger promises"), "{page}");
     assert!(page.contains("broken: op 4 saw op 3 &lt; op 2"));
+}
+
+#[test]
+fn what_was_not_promised_is_shown_and_is_no_broken_promise() {
+    let registry = result("zookeeper", 0, &[]);
+    let mut broken = result("zookeeper", 0, &[]);
+    (broken.workload, broken.measures) = (Workload::Register, None);
+    let stale = Verdict::of(vec!["op 4".into(), "op 5".into()]);
+    broken.verdicts.insert(WITNESS.into(), stale);
+    broken.verdicts.insert(LINEARIZABLE.into(), Verdict::Ok);
+    broken.unpromised.insert(WITNESS.into());
+    let page = html(&[registry, broken.clone()]);
+    assert!(!page.contains("BROKE"), "{page}");
+    assert!(page.contains("zookeeper does not promise") && page.contains("(not promised)"));
+    assert!(page.contains("<tr><td>linearizability violations</td><td>2</td></tr>"), "{page}");
+    assert!(broken.is_good());
+    broken.unpromised.clear();
+    assert!(!broken.is_good() && html(&[broken]).contains("zookeeper BROKE 1"));
 }
 
 #[test]

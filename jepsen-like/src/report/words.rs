@@ -3,7 +3,8 @@
 use super::table::share;
 use crate::check::Verdict;
 use crate::check::registry::Measures;
-use crate::run::{RunResult, Workload};
+use crate::run::RunResult;
+use crate::workload::Workload;
 
 /// Systems whose numbers of failed calls are within this share of each other are called equal.
 const EQUAL_SHARE: f64 = 0.1;
@@ -28,7 +29,7 @@ pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
     said.extend(lost(&compared));
     said.extend(availability(&compared));
     said.extend(wrong_lists(&compared));
-    said.extend(linearizable(results));
+    said.extend(stronger(results));
     if said.is_empty() {
         said.push("There were no runs to compare.".into());
     }
@@ -144,26 +145,56 @@ fn wrong_lists(compared: &[(&RunResult, &Measures)]) -> Option<String> {
     ))
 }
 
-fn linearizable(results: &[RunResult]) -> Vec<String> {
-    let judged = results.iter().filter(|result| result.workload == Workload::Register);
-    judged
-        .map(|result| {
-            let broken =
-                result.verdicts.iter().filter(|(_, verdict)| verdict.is_violated()).count();
-            let open = result.verdicts.values().filter(|verdict| matches!(verdict, Verdict::Unknown(_)));
-            let (answered, _, unknown) = result.requests;
-            match (broken, open.count()) {
-                (0, 0) => format!(
-                    "{} promised more, and kept it: {answered} reads and writes of znodes ({unknown} of unknown outcome) \
-                     were one linearizable history.",
-                    result.target
-                ),
-                (0, open) => format!(
-                    "Of {}'s stronger promises {open} could not be judged in this run.",
-                    result.target
-                ),
-                (broken, _) => format!("{} BROKE {broken} of its stronger promises.", result.target),
-            }
-        })
-        .collect()
+/// What was promised beyond a list, by the name of the workload that asked for it.
+fn promise(workload: Workload) -> &'static str {
+    match workload {
+        Workload::Registry => "its list",
+        Workload::Register => "that reads and writes of znodes are one linearizable history",
+        Workload::Multi => "that transactions are seen whole",
+        Workload::Monotonic => "that no client's view goes back",
+        Workload::Set => "that sequential names are unique and none is lost",
+        Workload::Lock => "that nobody gets a lock while its holder may believe in it",
+        Workload::Session => "that sessions end neither early nor late",
+        Workload::Watch => "that subscribers are told everything, once, in order",
+    }
+}
+
+fn stronger(results: &[RunResult]) -> Vec<String> {
+    let judged = results.iter().filter(|result| result.workload != Workload::Registry);
+    judged.map(judge).collect()
+}
+
+fn judge(result: &RunResult) -> String {
+    let (target, promise) = (&result.target, promise(result.workload));
+    let is_promised = |name: &String| !result.unpromised.contains(name);
+    let count = |is: &dyn Fn(&String, &Verdict) -> bool| {
+        result.verdicts.iter().filter(|(name, verdict)| is(name, verdict)).count()
+    };
+    let broken = count(&|name, verdict| verdict.is_violated() && is_promised(name));
+    let unpromised = count(&|name, verdict| verdict.is_violated() && !is_promised(name));
+    let is_open = |verdict: &Verdict| matches!(verdict, Verdict::Unknown(_));
+    let open = count(&|name, verdict| is_open(verdict) && is_promised(name));
+    let (answered, _, unknown) = result.requests;
+    let workload = result.workload.name();
+    match (broken, open) {
+        (0, 0) if unpromised > 0 => format!(
+            "{target} does not promise {promise}, and under the workload {workload} that was seen: {unpromised} of its \
+             checkers found what is no such thing. What it does promise was kept."
+        ),
+        (0, 0) if !result.unpromised.is_empty() && result.workload == Workload::Register => {
+            format!(
+                "{target} does not promise {promise}; in this run it was so all the same ({answered} answered, {unknown} of \
+             unknown outcome)."
+            )
+        }
+        (0, 0) => format!(
+            "{target} promised {promise}, and kept it ({answered} answered, {unknown} of unknown outcome)."
+        ),
+        (0, open) => format!(
+            "Of what {target} promises {open} could not be judged under the workload {workload}."
+        ),
+        (broken, _) => format!(
+            "{target} BROKE {broken} of its stronger promises under the workload {workload}."
+        ),
+    }
 }

@@ -1,6 +1,6 @@
 //! What the faults that are active at a moment mean for each link: a pure function from them to a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fault, Group, Party, Who};
 
@@ -38,6 +38,7 @@ pub fn resolve(fault: &Fault, leader: u8, nodes: u8) -> Fault {
         Who::Number(node) => Who::Number(node),
         Who::Leader => Who::Number(leader),
         Who::Follower => Who::Number(leader % nodes + 1),
+        Who::Last => Who::Number(if leader > 1 { leader - 1 } else { nodes }),
     };
     let party = |party: Party| match party {
         Party::Node(who) => Party::Node(number(who)),
@@ -64,6 +65,50 @@ pub fn resolve(fault: &Fault, leader: u8, nodes: u8) -> Fault {
         }
         Fault::Loss { parties: all, percent } => {
             Fault::Loss { parties: parties(all), percent: *percent }
+        }
+        Fault::Clock { node, ms } => Fault::Clock { node: number(*node), ms: *ms },
+        Fault::Rate { node, percent } => Fault::Rate { node: number(*node), percent: *percent },
+        Fault::FsyncFail(who) => Fault::FsyncFail(number(*who)),
+        Fault::FsyncSlow { node, ms } => Fault::FsyncSlow { node: number(*node), ms: *ms },
+        Fault::DiskFull(who) => Fault::DiskFull(number(*who)),
+        Fault::PowerCut(nodes) => Fault::PowerCut(nodes.iter().map(|who| number(*who)).collect()),
+        Fault::PowerCutAll => Fault::PowerCutAll,
+        Fault::Tear { node, bytes } => Fault::Tear { node: number(*node), bytes: *bytes },
+        Fault::Flip { node, bits } => Fault::Flip { node: number(*node), bits: *bits },
+        Fault::Leave(who) => Fault::Leave(number(*who)),
+        Fault::Transfer(who) => Fault::Transfer(number(*who)),
+    }
+}
+
+impl Fault {
+    /// Returns the nodes whose processes, disks or clocks it is about, when it is resolved; none for those of links.
+    pub fn nodes(&self, nodes: u8) -> BTreeSet<u8> {
+        let numbers = |all: &[Who]| {
+            let number = |who: &Who| match who {
+                Who::Number(node) => Some(*node),
+                Who::Leader | Who::Follower | Who::Last => None,
+            };
+            all.iter().filter_map(number).collect()
+        };
+        match self {
+            Fault::Kill(all) | Fault::Pause(all) | Fault::PowerCut(all) => numbers(all),
+            Fault::KillAll | Fault::PowerCutAll => (1..=nodes).collect(),
+            Fault::Wipe(who)
+            | Fault::FsyncFail(who)
+            | Fault::DiskFull(who)
+            | Fault::Leave(who)
+            | Fault::Transfer(who)
+            | Fault::Clock { node: who, .. }
+            | Fault::Rate { node: who, .. }
+            | Fault::FsyncSlow { node: who, .. }
+            | Fault::Tear { node: who, .. }
+            | Fault::Flip { node: who, .. } => numbers(&[*who]),
+            Fault::Partition(_)
+            | Fault::OneWay { .. }
+            | Fault::Bridge(_)
+            | Fault::Ring
+            | Fault::Delay { .. }
+            | Fault::Loss { .. } => BTreeSet::new(),
         }
     }
 }
@@ -93,6 +138,11 @@ impl Network {
         self.links.get(&(from, to)).copied().unwrap_or_default()
     }
 
+    /// Returns the links that are not well, each with its direction.
+    pub fn ill(&self) -> impl Iterator<Item = (End, End, Link)> {
+        self.links.iter().map(|((from, to), link)| (*from, *to, *link))
+    }
+
     /// Returns whether bytes pass both ways.
     pub fn is_open(&self, a: End, b: End) -> bool {
         !self.link(a, b).is_cut && !self.link(b, a).is_cut
@@ -116,7 +166,6 @@ impl Network {
 
     fn add(&mut self, fault: &Fault, all: &[End], nodes: u8) {
         match fault {
-            Fault::Kill(_) | Fault::KillAll | Fault::Wipe(_) | Fault::Pause(_) => {}
             Fault::Partition(groups) => {
                 let side = |one: &End| {
                     let has = |group: &Group| match group {
@@ -158,6 +207,8 @@ impl Network {
             Fault::Loss { parties, percent } => self.worsen(parties, all, |link| {
                 link.loss_percent = link.loss_percent.max(*percent);
             }),
+            // Those of processes, disks and clocks leave links as they are.
+            _ => {}
         }
     }
 
@@ -194,6 +245,15 @@ mod tests {
         assert!(!network.is_open(End::Node(1), End::Node(2)));
         assert!(network.is_open(End::Node(1), End::Node(3)));
         assert!(network.is_open(End::Site(1), End::Node(2)));
+    }
+
+    #[test]
+    fn with_three_nodes_the_roles_are_all_of_them() {
+        for leader in 1..=3 {
+            let fault: Fault = "kill leader follower last".parse().unwrap();
+            let nodes = resolve(&fault, leader, 3).nodes(3);
+            assert_eq!(nodes.len(), 3, "{leader}: {nodes:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-use super::{Fault, Group, Party, Schedule, Step, Who};
+use super::{Family, Fault, Group, Party, Schedule, Step, Who};
 
 /// Says ms as `2s`, `2.5s`.
 fn seconds(ms: u64) -> String {
@@ -23,6 +23,7 @@ impl Display for Who {
             Who::Number(node) => write!(f, "n{node}"),
             Who::Leader => f.write_str("leader"),
             Who::Follower => f.write_str("follower"),
+            Who::Last => f.write_str("last"),
         }
     }
 }
@@ -64,6 +65,20 @@ impl Display for Fault {
                 write!(f, "delay {} {ms}ms jitter {jitter_ms}ms", words(parties))
             }
             Fault::Loss { parties, percent } => write!(f, "loss {} {percent}%", words(parties)),
+            Fault::Clock { node, ms } => {
+                let sign = if *ms < 0 { '-' } else { '+' };
+                write!(f, "clock {node} {sign}{}", seconds(ms.unsigned_abs()))
+            }
+            Fault::Rate { node, percent } => write!(f, "rate {node} {percent}%"),
+            Fault::FsyncFail(node) => write!(f, "fsync-fail {node}"),
+            Fault::FsyncSlow { node, ms } => write!(f, "fsync-slow {node} {ms}ms"),
+            Fault::DiskFull(node) => write!(f, "disk-full {node}"),
+            Fault::PowerCut(nodes) => write!(f, "power-cut {}", words(nodes)),
+            Fault::PowerCutAll => f.write_str("power-cut-all"),
+            Fault::Tear { node, bytes } => write!(f, "tear {node} {bytes}"),
+            Fault::Flip { node, bits } => write!(f, "flip {node} {bits}"),
+            Fault::Leave(node) => write!(f, "leave {node}"),
+            Fault::Transfer(node) => write!(f, "transfer {node}"),
         }
     }
 }
@@ -76,8 +91,13 @@ impl Display for Step {
 
 impl Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { seed, nodes, duration_ms, steps } = self;
-        writeln!(f, "schedule seed {seed} nodes {nodes} duration {}", seconds(*duration_ms))?;
+        let Schedule { seed, nodes, duration_ms, families, steps } = self;
+        write!(f, "schedule seed {seed} nodes {nodes} duration {}", seconds(*duration_ms))?;
+        if *families != Family::usual() {
+            f.write_str(" from")?;
+            families.iter().try_for_each(|family| write!(f, " {family}"))?;
+        }
+        writeln!(f)?;
         steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
@@ -105,8 +125,9 @@ impl FromStr for Who {
         match (word, word.strip_prefix('n').map(str::parse)) {
             ("leader", _) => Ok(Who::Leader),
             ("follower", _) => Ok(Who::Follower),
+            ("last", _) => Ok(Who::Last),
             (_, Some(Ok(node @ 1..=9))) => Ok(Who::Number(node)),
-            _ => Err(format!("{word:?} is no node: expected n1 to n9, leader or follower")),
+            _ => Err(format!("{word:?} is no node: expected n1 to n9, leader, follower or last")),
         }
     }
 }
@@ -178,8 +199,60 @@ impl FromStr for Fault {
                     .ok_or_else(|| format!("{percent:?} is not a share: expected 20%"))?;
                 Ok(Fault::Loss { parties: all(parties)?, percent })
             }
-            _ => Err(format!("{text:?} is no fault")),
+            ["power-cut", nodes @ ..] => Ok(Fault::PowerCut(all(nodes)?)),
+            ["power-cut-all"] => Ok(Fault::PowerCutAll),
+            [word, node] => of_one(word, node.parse(), text),
+            [word, node, amount] => of_one_by(word, node.parse(), amount, text),
+            _ => Err(no_fault(text)),
         }
+    }
+}
+
+fn no_fault(text: &str) -> String {
+    format!("{text:?} is no fault")
+}
+
+/// The faults that say of a node only which.
+fn of_one(word: &str, node: Result<Who, String>, text: &str) -> Result<Fault, String> {
+    let fault = match word {
+        "fsync-fail" => Fault::FsyncFail,
+        "disk-full" => Fault::DiskFull,
+        "leave" => Fault::Leave,
+        "transfer" => Fault::Transfer,
+        _ => return Err(no_fault(text)),
+    };
+    node.map(fault)
+}
+
+/// Those that also say how much.
+fn of_one_by(
+    word: &str,
+    node: Result<Who, String>,
+    amount: &str,
+    text: &str,
+) -> Result<Fault, String> {
+    let number = || amount.parse::<u32>().ok().filter(|number| *number > 0);
+    let wrong = || format!("{amount:?}: expected a number from 1 on");
+    match word {
+        "clock" => {
+            let wrong = || format!("{amount:?} is no jump: expected +10s or -10s");
+            let sign = if amount.starts_with('-') { -1 } else { 1 };
+            let ms = parse_ms(amount.strip_prefix(['+', '-']).ok_or_else(wrong)?)?;
+            Ok(Fault::Clock { node: node?, ms: sign * i64::try_from(ms).map_err(|_| wrong())? })
+        }
+        "rate" => {
+            let percent = amount.strip_suffix('%').and_then(|number| number.parse().ok());
+            let percent = percent.filter(|percent| (10..=1_000).contains(percent));
+            let wrong = || format!("{amount:?} is no rate: expected 10% to 1000%");
+            Ok(Fault::Rate { node: node?, percent: percent.ok_or_else(wrong)? })
+        }
+        "fsync-slow" => Ok(Fault::FsyncSlow { node: node?, ms: parse_ms(amount)? }),
+        "tear" => Ok(Fault::Tear { node: node?, bytes: number().ok_or_else(wrong)? }),
+        "flip" => {
+            let bits = number().and_then(|bits| u8::try_from(bits).ok()).ok_or_else(wrong)?;
+            Ok(Fault::Flip { node: node?, bits })
+        }
+        _ => Err(no_fault(text)),
     }
 }
 
@@ -208,13 +281,21 @@ impl FromStr for Schedule {
 
 fn head(line: &str) -> Result<Schedule, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let ["schedule", "seed", seed, "nodes", nodes, "duration", duration] = words[..] else {
+    let ["schedule", "seed", seed, "nodes", nodes, "duration", duration, ref from @ ..] = words[..]
+    else {
         return Err("expected `schedule seed 7 nodes 3 duration 60s` first".into());
+    };
+    let families = match from {
+        [] => Family::usual(),
+        ["from", families @ ..] => {
+            families.iter().map(|word| word.parse()).collect::<Result<_, _>>()?
+        }
+        _ => return Err("after the duration: expected nothing, or `from` and families".into()),
     };
     let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
     let nodes = nodes.parse().ok().filter(|nodes| (1..=9).contains(nodes));
     let nodes = nodes.ok_or("nodes: expected 1 to 9")?;
-    Ok(Schedule { seed, nodes, duration_ms: parse_ms(duration)?, steps: Vec::new() })
+    Ok(Schedule { seed, nodes, duration_ms: parse_ms(duration)?, families, steps: Vec::new() })
 }
 
 fn step(line: &str) -> Result<Step, String> {
@@ -228,55 +309,5 @@ fn step(line: &str) -> Result<Step, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Schedule;
-
-    const ALL: &str = "\
-schedule seed 7 nodes 3 duration 60s
-at 1s for 2.5s kill n1 n2
-at 2s for 0.25s kill-all
-at 3s for 1s wipe n3
-at 4s for 1s pause leader
-at 5s for 10s partition leader c-leader | rest
-at 6s for 1s partition n1 c1 | n2 c2 | n3
-at 7s for 1s one-way n1 -> c2
-at 8s for 1s bridge n2
-at 9s for 1s ring
-at 10s for 1s delay n1 c-follower 50ms jitter 20ms
-at 11s for 1.007s loss follower 20%
-";
-
-    #[test]
-    fn every_fault_is_printed_as_it_is_parsed() {
-        let schedule: Schedule = ALL.parse().unwrap();
-        assert_eq!(schedule.steps.len(), 11);
-        assert_eq!(schedule.to_string(), ALL);
-        assert_eq!(schedule.healed_ms(), 15_000);
-    }
-
-    #[test]
-    fn comments_and_order_do_not_matter() {
-        let text = "# by hand\nschedule seed 1 nodes 3 duration 9s\n\nat 5s for 1s ring # late\nat 2s for 1s kill n1";
-        let schedule: Schedule = text.parse().unwrap();
-        assert_eq!(schedule.steps[0].at_ms, 2_000);
-    }
-
-    #[test]
-    fn a_mistake_is_named_with_its_line() {
-        for (wrong, named) in [
-            ("at 1s for 1s kill n0", "\"n0\" is no node"),
-            ("at 1s for 1s kill", "names nobody"),
-            ("at 1 for 1s ring", "\"1\" is not a time"),
-            ("at 1.2345s for 1s ring", "is not a time"),
-            ("at 1s for 1s partition n1 n2", "two or more groups"),
-            ("at 1s for 1s partition rest | rest", "at most one"),
-            ("at 1s for 1s loss n1 101%", "is not a share"),
-            ("at 1s for 1s explode n1", "is no fault"),
-            ("at 1s ring", "expected `at"),
-        ] {
-            let text = format!("schedule seed 1 nodes 3 duration 9s\n{wrong}\n");
-            let error = text.parse::<Schedule>().unwrap_err();
-            assert!(error.starts_with("line 2: ") && error.contains(named), "{wrong}: {error}");
-        }
-    }
-}
+#[path = "text_tests.rs"]
+mod tests;

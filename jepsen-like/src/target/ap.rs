@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use futures::FutureExt;
@@ -9,6 +10,8 @@ use futures::future::BoxFuture;
 
 use super::{Place, System, until_ready};
 use crate::ap::Form;
+use crate::door::{Door, HttpDoor};
+use crate::workload::{REQUEST_TIMEOUT, Workload};
 
 /// Runs `roost-jepsen ap-serve`.
 #[derive(Clone, Debug)]
@@ -34,8 +37,12 @@ impl System for ApRegistry {
         true
     }
 
-    fn is_linearizable(&self) -> bool {
-        false
+    fn runs(&self, workload: Workload) -> bool {
+        workload == Workload::Registry
+    }
+
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String> {
+        Ok(Arc::new(HttpDoor::new(node, addr, REQUEST_TIMEOUT)?))
     }
 
     fn survives_wipe(&self) -> bool {
@@ -46,7 +53,7 @@ impl System for ApRegistry {
         let mut command = Command::new(&self.program);
         command.args(["ap-serve", "--node", &place.node.to_string()]);
         command.args(["--form", &self.form_name()]);
-        command.args(["--listen", &format!("127.0.0.1:{}", place.http)]);
+        command.args(["--listen", &format!("127.0.0.1:{}", place.client)]);
         for peer in place.others.values() {
             command.args(["--peer", peer]);
         }

@@ -1,32 +1,48 @@
-//! roost, over HTTP.
+//! roost, over HTTP or over ZooKeeper's protocol.
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::{Place, System, eventually, until_ready};
+use crate::door::{Door, HttpDoor, ZkDoor};
+use crate::workload::{REQUEST_TIMEOUT, Workload};
 
 /// Runs `roost serve`.
 #[derive(Clone, Debug)]
 pub struct Roost {
     /// The program.
     pub program: PathBuf,
+    /// Whether clients speak ZooKeeper's protocol.
+    pub is_zk: bool,
 }
 
 impl System for Roost {
     fn name(&self) -> String {
-        "roost".into()
+        if self.is_zk { "roost-zk" } else { "roost" }.into()
     }
 
     fn has_one_port(&self) -> bool {
         false
     }
 
-    fn is_linearizable(&self) -> bool {
+    fn has_api_apart(&self) -> bool {
+        self.is_zk
+    }
+
+    fn runs(&self, _: Workload) -> bool {
         true
+    }
+
+    fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String> {
+        Ok(match self.is_zk {
+            true => Arc::new(ZkDoor::new(node, addr, REQUEST_TIMEOUT)),
+            false => Arc::new(HttpDoor::new(node, addr, REQUEST_TIMEOUT)?),
+        })
     }
 
     fn survives_wipe(&self) -> bool {
@@ -34,11 +50,17 @@ impl System for Roost {
     }
 
     fn command(&self, place: &Place) -> Result<Command, String> {
-        let Place { node, dir, http, peer, .. } = place;
+        let Place { id, dir, host, client, http, peer, .. } = place;
+        let zk = match self.is_zk {
+            true => format!("[zk]\nlisten = \"{host}:{client}\"\n"),
+            false => String::new(),
+        };
+        // Snapshots are taken as often as it goes, so that a run has some.
         let config = format!(
-            "[node]\nid = {node}\ndata_dir = {:?}\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
-             [peer]\nlisten = \"127.0.0.1:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n",
-            dir.join("data")
+            "[node]\nid = {id}\ndata_dir = {:?}\n[http]\nlisten = \"{host}:{http}\"\n\
+             [peer]\nlisten = \"{host}:{peer}\"\n[cluster]\nsecret = \"a secret of the suite\"\n\
+             [raft]\nsnapshot_log_bytes = 1048576\nlog_entries_kept = 50\n{zk}",
+            self.data_dir(place)
         );
         let file = dir.join("node.toml");
         std::fs::write(&file, config).map_err(|err| format!("{}: {err}", file.display()))?;
@@ -57,15 +79,7 @@ impl System for Roost {
                 };
                 eventually(&format!("node {} answers", place.node), probe).await?;
             }
-            let members: Vec<Member> = places
-                .iter()
-                .map(|place| Member {
-                    node: u64::from(place.node),
-                    peer_addr: place.peer_addr.clone(),
-                    http_addr: format!("127.0.0.1:{}", place.http),
-                    zk_addr: None,
-                })
-                .collect();
+            let members: Vec<Member> = places.iter().map(Place::member).collect();
             let first = places.first().ok_or("a cluster has a node")?.observer()?;
             let first = first.with_timeout(std::time::Duration::from_secs(30));
             // A member that was too slow to answer an invitation refuses the whole; asking again does no harm, and is
@@ -91,7 +105,7 @@ impl System for Roost {
             let mut newest: Option<(u64, u8)> = None;
             for place in places {
                 let Ok(cluster) = place.observer().ok()?.cluster().await else { continue };
-                if cluster.leader == Some(u64::from(place.node)) {
+                if cluster.leader == Some(place.id) {
                     // Of two that both say so, the one of the later term does lead.
                     newest = newest.max(Some((cluster.term, place.node)));
                 }
@@ -99,5 +113,29 @@ impl System for Roost {
             newest.map(|(_, node)| node)
         }
         .boxed()
+    }
+
+    fn digests<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
+        async move {
+            let mut digests = Vec::new();
+            for place in places {
+                let answer = place.observer().ok()?.digest().await;
+                digests.extend(answer.ok().map(|answer| (answer.zxid, answer.digest)));
+            }
+            Some(digests)
+        }
+        .boxed()
+    }
+
+    fn store_file(&self, place: &Place) -> Option<PathBuf> {
+        Some(self.data_dir(place).join("raft").join("db"))
+    }
+
+    fn can_live_elsewhere(&self) -> bool {
+        true
+    }
+
+    fn has_members(&self) -> bool {
+        true
     }
 }

@@ -7,16 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use roost::client::model::{ChangeKind, WatchEvent};
-use roost::client::{Client, ReadOptions, Watch, WatchFilter, WatchKind};
-use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::World;
 use super::registry::{Log, SERVICE};
-use super::{World, answered};
+use crate::door::{Address, Door, News, Subscription, address, answered, providers_path};
 use crate::history::registry::{Answered, Asked, Event};
 use crate::schedule::End;
 
@@ -33,9 +31,6 @@ const PULL_EVERY: Duration = Duration::from_secs(1);
 const FAILURES_MAX: u32 = 2;
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Where a provider is: its port and its site.
-type Address = (u16, u8);
-
 #[derive(Debug, Default)]
 struct Held {
     list: BTreeMap<String, Address>,
@@ -45,30 +40,22 @@ struct Held {
     zxid: u64,
 }
 
-/// The fields of a provider's znode that a consumer needs.
-#[derive(Deserialize)]
-struct Data {
-    port: u16,
-    #[serde(default)]
-    metadata: BTreeMap<String, String>,
-}
-
 struct Consumer {
     world: World,
     log: Log,
     number: u32,
     site: u8,
-    clients: Vec<(u8, Client)>,
+    doors: Vec<Arc<dyn Door>>,
     held: Mutex<Held>,
 }
 
 /// Runs a consumer until the workload ends.
 pub(super) async fn live(world: World, log: Log, number: u32, site: u8) -> Result<(), String> {
-    let clients = world.clients(site)?;
+    let doors = world.doors(site)?.all().to_vec();
     let end_ms = world.end_ms;
     let clock = world.clock;
     let held = Mutex::default();
-    let consumer = Arc::new(Consumer { world, log, number, site, clients, held });
+    let consumer = Arc::new(Consumer { world, log, number, site, doors, held });
     tokio::select! {
         () = consumer.subscribe() => {}
         () = consumer.pull() => {}
@@ -76,10 +63,6 @@ pub(super) async fn live(world: World, log: Log, number: u32, site: u8) -> Resul
         () = clock.sleep_until_ms(end_ms) => {}
     }
     Ok(())
-}
-
-fn address(port: u16, metadata: &BTreeMap<String, String>) -> Address {
-    (port, metadata.get("site").and_then(|site| site.parse().ok()).unwrap_or(1))
 }
 
 impl Consumer {
@@ -115,7 +98,7 @@ impl Consumer {
     fn leave(&self, at: usize) {
         let mut held = self.held();
         if held.at == at {
-            held.at = (at + 1) % self.clients.len();
+            held.at = (at + 1) % self.doors.len();
             held.zxid = 0;
         }
     }
@@ -123,21 +106,15 @@ impl Consumer {
     async fn subscribe(&self) {
         loop {
             let at = self.held().at;
-            let (node, client) = &self.clients[at];
-            let path = format!("/services/{SERVICE}/providers");
-            let filter = WatchFilter { kind: WatchKind::ChildrenData, path };
-            let mut watch = client.watch(&[filter], None);
+            let door = &self.doors[at];
             let start_us = self.world.clock.now_us();
-            let first = timeout(SUBSCRIBE_TIMEOUT, watch.next()).await;
-            let result = match &first {
-                Ok(Ok(_)) => Answered::Ok,
-                Ok(Err(error)) => answered(error, false),
-                Err(_) => Answered::Failed,
-            };
-            self.log.asked(*node, Asked::Subscribe, "", start_us, result);
-            if let Ok(Ok(event)) = first {
-                self.tell(at, event);
-                self.follow(at, watch).await;
+            let mut subscription = door.watch(&providers_path(SERVICE), None);
+            let first = timeout(SUBSCRIBE_TIMEOUT, subscription.next()).await;
+            let result = first.as_ref().map_or(Answered::Failed, answered);
+            self.log.asked(door.node(), Asked::Subscribe, "", start_us, result);
+            if let Ok(Ok(news)) = first {
+                self.tell(at, news);
+                self.follow(at, subscription).await;
             } else {
                 self.leave(at);
                 sleep(CALL_EVERY).await;
@@ -146,10 +123,10 @@ impl Consumer {
     }
 
     /// Takes what a subscription says until it breaks or another node is in use.
-    async fn follow(&self, at: usize, mut watch: Watch) {
+    async fn follow(&self, at: usize, mut subscription: Subscription) {
         loop {
-            match timeout(PULL_EVERY, watch.next()).await {
-                Ok(Ok(event)) => self.tell(at, event),
+            match timeout(PULL_EVERY, subscription.next()).await {
+                Ok(Ok(news)) => self.tell(at, news),
                 Ok(Err(_)) => return self.leave(at),
                 Err(_) if self.held().at != at => return,
                 Err(_) => {}
@@ -157,25 +134,25 @@ impl Consumer {
         }
     }
 
-    fn tell(&self, at: usize, event: WatchEvent) {
-        match event {
-            WatchEvent::Snapshot(snapshot) => {
-                let znodes = snapshot.watches.into_iter().flat_map(|watch| watch.znodes);
-                let entries: BTreeMap<String, Address> = znodes
-                    .filter_map(|znode| entry(&znode.path, znode.payload.0.as_deref()?))
-                    .collect();
-                self.learn(at, snapshot.zxid, true, |list| *list = entries);
+    fn tell(&self, at: usize, news: News) {
+        match news {
+            News::Snapshot(state) => {
+                let entries = state.children.into_iter();
+                let entries: BTreeMap<String, Address> =
+                    entries.filter_map(|(id, data)| Some((id, address(&data)?))).collect();
+                self.learn(at, state.zxid, true, |list| *list = entries);
             }
-            WatchEvent::Change(change) => self.learn(at, change.zxid, false, |list| {
-                for change in change.changes {
-                    if change.kind == ChangeKind::Deleted {
-                        list.remove(change.path.rsplit('/').next().unwrap_or_default());
-                    } else if let Some(data) = change.payload.0 {
-                        list.extend(entry(&change.path, &data));
+            News::Change { zxid, changes } => self.learn(at, zxid, false, |list| {
+                for (id, data) in changes {
+                    match data {
+                        None => {
+                            list.remove(&id);
+                        }
+                        Some(data) => list.extend(address(&data).map(|address| (id, address))),
                     }
                 }
             }),
-            WatchEvent::Reset(_) | WatchEvent::Progress { .. } => {}
+            News::Reset | News::Progress(_) => {}
         }
     }
 
@@ -186,15 +163,11 @@ impl Consumer {
         loop {
             ticks.tick().await;
             let at = self.held().at;
-            let (node, client) = &self.clients[at];
+            let door = &self.doors[at];
             let start_us = self.world.clock.now_us();
-            let result = client.service_with(SERVICE, ReadOptions::Stale).await;
-            let outcome = match &result {
-                Ok(_) => Answered::Ok,
-                Err(error) => answered(error, false),
-            };
-            self.log.asked(*node, Asked::List, "", start_us, outcome);
-            let Ok(service) = result else {
+            let reply = door.providers(SERVICE).await;
+            self.log.asked(door.node(), Asked::List, "", start_us, answered(&reply));
+            let Ok(found) = reply else {
                 failures += 1;
                 if failures >= FAILURES_MAX {
                     failures = 0;
@@ -203,14 +176,10 @@ impl Consumer {
                 continue;
             };
             failures = 0;
-            let providers: BTreeSet<String> =
-                service.providers.iter().map(|provider| provider.id.clone()).collect();
-            let (consumer, node) = (Some(self.number), *node);
+            let providers: BTreeSet<String> = found.list.keys().cloned().collect();
+            let (consumer, node) = (Some(self.number), door.node());
             self.log.note(Event::Listed { node, consumer, start_us, providers });
-            let entries = service.providers.into_iter();
-            let entries: BTreeMap<String, Address> =
-                entries.map(|one| (one.id, address(one.port, &one.metadata))).collect();
-            self.learn(at, service.zxid, false, |list| *list = entries);
+            self.learn(at, found.zxid, false, |list| *list = found.list);
         }
     }
 
@@ -269,11 +238,4 @@ impl Consumer {
         };
         matches!(timeout(CALL_TIMEOUT, exchange).await, Ok(Ok(true)))
     }
-}
-
-/// Returns an entry of the list from a provider's znode.
-fn entry(path: &str, data: &[u8]) -> Option<(String, Address)> {
-    let data: Data = serde_json::from_slice(data).ok()?;
-    let id = path.rsplit('/').next()?;
-    Some((id.to_owned(), address(data.port, &data.metadata)))
 }

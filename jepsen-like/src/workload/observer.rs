@@ -1,70 +1,63 @@
 //! Who asks without needing the answer: probers, for the availability of each node, and the observer of the truth.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use roost::client::ReadOptions;
 use roost::client::model::Registration;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::World;
 use super::registry::{Log, SERVICE};
-use super::{World, answered};
+use crate::door::{Door, Session, answered};
 use crate::history::registry::{Answered, Asked, Event};
-use crate::target::Place;
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// Writes to and reads from one node only, from its own site.
 pub(super) async fn probe(world: World, log: Log, node: u8) -> Result<(), String> {
-    let clients = world.clients(node)?;
-    let (_, client) = clients.first().ok_or("a site has a node")?;
+    let door = world.doors(node)?.door();
     let registration = Registration {
         id: Some(format!("probe-{node}")),
         host: "127.0.0.1".into(),
         port: 1,
         ..Registration::default()
     };
-    let mut token: Option<String> = None;
+    let mut session: Option<Session> = None;
     let mut ticks = interval(PROBE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !world.is_over() {
         ticks.tick().await;
         let start_us = world.clock.now_us();
-        let write = match &token {
-            None => client.open_session(world.timeout_ms).await.map(|opened| {
-                token = Some(opened.token);
-            }),
-            Some(mine) => {
-                let mine = client.with_session(mine);
-                mine.register("probe", &registration).await.map(|_| ())
+        let (what, write) = match &session {
+            None => {
+                let opened = door.open(world.timeout_ms).await;
+                (Asked::Open, opened.map(|opened| session = Some(opened)))
             }
+            Some(mine) => (Asked::Register, door.register(mine, "probe", &registration).await),
         };
-        let what = if token.is_some() { Asked::Register } else { Asked::Open };
-        let outcome = write.as_ref().map_or_else(|error| answered(error, true), |()| Answered::Ok);
+        let outcome = answered(&write);
         log.asked(node, what, "", start_us, outcome);
         if outcome == Answered::Refused {
-            token = None;
+            session = None;
         }
         let start_us = world.clock.now_us();
-        let read = client.service_with(SERVICE, ReadOptions::Stale).await;
-        let outcome = read.as_ref().map_or_else(|error| answered(error, false), |_| Answered::Ok);
-        log.asked(node, Asked::List, "", start_us, outcome);
+        let read = door.providers(SERVICE).await;
+        log.asked(node, Asked::List, "", start_us, answered(&read));
     }
     Ok(())
 }
 
 /// Reads one node's list past all faults of the network.
-pub(super) async fn observe(world: World, log: Log, place: Place) -> Result<(), String> {
-    let client = place.observer()?;
+pub(super) async fn observe(world: World, log: Log, door: Arc<dyn Door>) -> Result<(), String> {
     let mut ticks = interval(PROBE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !world.is_over() {
         ticks.tick().await;
         let start_us = world.clock.now_us();
-        let Ok(service) = client.service_with(SERVICE, ReadOptions::Stale).await else { continue };
-        let providers: BTreeSet<String> =
-            service.providers.into_iter().map(|provider| provider.id).collect();
-        log.note(Event::Listed { node: place.node, consumer: None, start_us, providers });
+        let Ok(found) = door.providers(SERVICE).await else { continue };
+        let providers: BTreeSet<String> = found.list.into_keys().collect();
+        log.note(Event::Listed { node: door.node(), consumer: None, start_us, providers });
     }
     Ok(())
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use roost::client::model::Registration;
-use roost::client::{Client, Error};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::registry::{Log, Plan, SERVICE};
-use super::{World, answered};
-use crate::history::registry::{Answered, Asked, End, Event};
+use super::{Doors, World};
+use crate::door::{Reply, Session, Trouble, answered};
+use crate::history::kv::Refusal;
+use crate::history::registry::{Asked, End, Event};
 
 /// How long one that leaves goes on answering after it has deregistered: for consumers who have not heard.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -47,8 +48,8 @@ pub(super) async fn live(world: World, log: Log, plan: Plan) -> Result<(), Strin
         metadata,
         ..Registration::default()
     };
-    let clients = world.clients(plan.site)?;
-    let mut member = Member { world: &world, log: &log, registration, clients, at: 0, token: None };
+    let doors = world.doors(plan.site)?;
+    let mut member = Member { world: &world, log: &log, registration, doors, session: None };
     let end_ms = plan.end.map_or(world.end_ms, |(at_ms, _)| at_ms);
     tokio::select! {
         () = member.keep() => {}
@@ -96,11 +97,9 @@ struct Member<'a> {
     world: &'a World,
     log: &'a Log,
     registration: Registration,
-    clients: Vec<(u8, Client)>,
-    /// Which of the clients is in use.
-    at: usize,
-    /// Of its session, while it has one in which it is registered.
-    token: Option<String>,
+    doors: Doors,
+    /// While it has one in which it is registered.
+    session: Option<Session>,
 }
 
 impl Member<'_> {
@@ -108,46 +107,34 @@ impl Member<'_> {
         self.registration.id.as_deref().unwrap_or_default()
     }
 
-    fn client(&self) -> (u8, Client) {
-        self.clients[self.at].clone()
-    }
-
     /// Notes what came of a request, and goes on to the next node if this one did not answer.
-    fn note<T>(
-        &mut self,
-        what: Asked,
-        start_us: u64,
-        result: Result<T, Error>,
-    ) -> Result<T, Error> {
-        let node = self.clients[self.at].0;
-        let outcome = result.as_ref().map_or_else(|err| answered(err, true), |_| Answered::Ok);
-        self.log.asked(node, what, self.id(), start_us, outcome);
-        if matches!(outcome, Answered::Failed | Answered::Unknown) {
-            self.at = (self.at + 1) % self.clients.len();
-        }
-        result
+    fn note<T>(&mut self, what: Asked, start_us: u64, reply: Reply<T>) -> Reply<T> {
+        let node = self.doors.door().node();
+        self.log.asked(node, what, self.id(), start_us, answered(&reply));
+        self.doors.judge(&reply);
+        reply
     }
 
     /// Registers and renews for ever.
     async fn keep(&mut self) {
         let rhythm = Duration::from_millis(self.world.timeout_ms / 3);
         loop {
-            let done = match &self.token {
-                Some(token) => self.renew(token.clone()).await,
+            let done = match self.session.clone() {
+                Some(session) => self.renew(session).await,
                 None => self.register().await,
             };
             sleep(if done { rhythm } else { RETRY }).await;
         }
     }
 
-    async fn renew(&mut self, token: String) -> bool {
+    async fn renew(&mut self, session: Session) -> bool {
         let start_us = self.world.clock.now_us();
-        let result = self.client().1.renew_session(&token).await;
-        match self.note(Asked::Renew, start_us, result) {
+        let reply = self.doors.door().renew(&session).await;
+        match self.note(Asked::Renew, start_us, reply) {
             Ok(_) => true,
-            Err(error) => {
-                if error.is("session_expired") {
-                    self.token = None;
+            Err(trouble) => {
+                if trouble == Trouble::Expired {
+                    self.session = None;
                 }
                 false
             }
@@ -156,21 +143,20 @@ impl Member<'_> {
 
     async fn register(&mut self) -> bool {
         let start_us = self.world.clock.now_us();
-        let opened = self.client().1.open_session(self.world.timeout_ms).await;
-        let Ok(opened) = self.note(Asked::Open, start_us, opened) else { return false };
+        let opened = self.doors.door().open(self.world.timeout_ms).await;
+        let Ok(session) = self.note(Asked::Open, start_us, opened) else { return false };
         let start_us = self.world.clock.now_us();
-        let client = self.client().1;
-        let session = client.with_session(&opened.token);
-        let registered = session.register(SERVICE, &self.registration).await;
+        let door = self.doors.door();
+        let registered = door.register(&session, SERVICE, &self.registration).await;
         match self.note(Asked::Register, start_us, registered) {
-            Ok(_) => {
-                self.token = Some(opened.token);
+            Ok(()) => {
+                self.session = Some(session);
                 true
             }
-            Err(error) => {
-                if error.is("node_exists") {
+            Err(trouble) => {
+                if trouble == Trouble::Refused(Refusal::NodeExists) {
                     // An attempt of its own whose outcome was unknown holds the id.
-                    let _ = client.deregister(SERVICE, self.id(), true).await;
+                    let _ = door.deregister(None, SERVICE, self.id()).await;
                 }
                 false
             }
@@ -179,18 +165,17 @@ impl Member<'_> {
 
     /// Deregisters, for a while also when it fails.
     async fn leave(&mut self) {
-        let Some(token) = self.token.clone() else { return };
+        let Some(session) = self.session.clone() else { return };
         let until_ms = self.world.clock.now_ms() + FAREWELL_MS_MAX;
         while self.world.clock.now_ms() < until_ms {
             let start_us = self.world.clock.now_us();
-            let client = self.client().1.with_session(&token);
-            let result = client.deregister(SERVICE, self.id(), false).await.map(|_| ());
-            let result = match result {
+            let door = self.doors.door();
+            let reply = match door.deregister(Some(&session), SERVICE, self.id()).await {
                 // Done by an earlier attempt, or by the end of the session.
-                Err(error) if error.is("no_node") || error.is("session_expired") => Ok(()),
+                Err(Trouble::Refused(Refusal::NoNode) | Trouble::Expired) => Ok(()),
                 other => other,
             };
-            if self.note(Asked::Deregister, start_us, result).is_ok() {
+            if self.note(Asked::Deregister, start_us, reply).is_ok() {
                 return;
             }
             sleep(RETRY).await;

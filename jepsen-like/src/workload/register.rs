@@ -1,36 +1,45 @@
-//! The register workload: a few znodes, read and written by clients at all sites.
+//! The register workload and its two relatives: a few znodes, read and written by clients at all sites.
 //!
 //! Keys are of three kinds. *Registers* are created first and then read, set, and set conditionally. *Flickering* keys
 //! are created and deleted. *Groups* are always set together, in one transaction. Values are unique in a run. A part
 //! of the reads is stale; the witness checks that those are old and not wrong. Two clients per site hand their last
-//! zxid along and change nodes: what they see must not go back.
+//! zxid along and change nodes: what they see must not go back. The third one only reads, linearizably, and stays where it
+//! is answered: it notices what a node says that does not know yet that it leads nobody. What is asked how often is the
+//! [`Mix`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rand::Rng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use roost::client::model::{Create, MultiOp, Payload, Stat};
-use roost::client::{Client, Error, ReadOptions};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{World, answered};
+use super::{Doors, World, all_of};
+use crate::door::Trouble;
 use crate::history::kv::{KvAnswer, KvCall, KvOp, Refusal, Seen};
-use crate::history::registry::Answered;
 use crate::history::{Outcome, Recorder};
 
 const ROOT: &str = "/register";
 const REGISTERS: u64 = 4;
 const FLICKERING: u64 = 2;
 const GROUP: u64 = 3;
-/// Clients at each site; the first two of each are monotonic.
+/// Clients at each site; the first two of each are monotonic, the third only reads.
 const CLIENTS: u32 = 3;
 const PAUSE_MS_MAX: u64 = 60;
-/// Attempts to create what the workload needs.
-const SETUP_ATTEMPTS: u32 = 20;
+
+/// What is asked how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// Everything.
+    All,
+    /// Transactions, and reads of all that they write.
+    Multi,
+    /// Stale reads and writes of registers, at another node almost every time.
+    Monotonic,
+}
 
 /// What happened, and which processes must be monotonic.
 #[derive(Clone, Debug)]
@@ -42,14 +51,13 @@ pub struct Recorded {
 }
 
 /// Runs the workload to its end.
-pub async fn run(world: &World) -> Result<Recorded, String> {
+pub async fn run(world: &World, mix: Mix) -> Result<Recorded, String> {
     let recorder: Recorder<KvCall, KvAnswer> = Recorder::new(world.clock);
     let values = Arc::new(AtomicU64::new(1));
     set_up(world, &recorder, &values).await?;
-    let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
+    let mut clients: JoinSet<Result<(), String>> = JoinSet::new();
     let mut monotonic = BTreeSet::new();
     for number in 0..CLIENTS * u32::from(world.nodes) {
-        let site = (number % u32::from(world.nodes)) as u8 + 1;
         let is_monotonic = number / u32::from(world.nodes) < 2;
         if is_monotonic {
             monotonic.insert(number + 1);
@@ -59,16 +67,14 @@ pub async fn run(world: &World) -> Result<Recorded, String> {
             recorder: recorder.clone(),
             values: Arc::clone(&values),
             process: number + 1,
-            clients: world.clients(site)?,
-            at: 0,
+            doors: world.doors(world.site(number))?,
             zxid: 0,
             is_monotonic,
+            mix,
         };
-        tasks.spawn(client.live());
+        clients.spawn(client.live());
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|err| format!("a client failed: {err}"))??;
-    }
+    all_of(clients).await?;
     Ok(Recorded { history: recorder.history(), monotonic })
 }
 
@@ -87,36 +93,24 @@ async fn set_up(
     recorder: &Recorder<KvCall, KvAnswer>,
     values: &AtomicU64,
 ) -> Result<(), String> {
-    let clients = world.clients(1)?;
-    let (node, client) = clients.first().ok_or("a site has a node")?;
-    let failed = |error: Error| format!("setting up: {error}");
-    let parent = Create { path: ROOT.into(), ..Create::default() };
-    for attempt in 0.. {
-        match client.create(&parent).await {
-            Ok(_) => break,
-            Err(error) if error.is("node_exists") => break,
-            Err(error) if attempt == SETUP_ATTEMPTS => return Err(failed(error)),
-            Err(_) => sleep(Duration::from_millis(200)).await,
-        }
-    }
-    for key in (0..REGISTERS).map(|number| key("r", number)).chain(group()) {
-        let value = values.fetch_add(1, Ordering::Relaxed);
-        let begun = recorder.begin(0, *node, KvCall::Create { key: key.clone(), value });
-        let data = value.to_string().into_bytes();
-        let created = client.create(&Create { path: key, data, ..Create::default() }).await;
-        let created = created.map_err(failed)?;
-        recorder.end(begun, done(created.zxid, Some(0)));
-    }
+    let mut doors = world.doors(1)?;
+    let failed = |trouble: Trouble| format!("setting up: {trouble}");
+    let ensured = doors.insist(|door| async move { door.ensure(ROOT).await }).await;
+    ensured.map_err(failed)?;
+    let door = doors.door();
+    let value = || values.fetch_add(1, Ordering::Relaxed);
+    let keys = (0..REGISTERS).map(|number| key("r", number)).chain(group());
+    let creates = keys.map(|key| KvCall::Create { key, value: value() });
+    let mut calls: Vec<KvCall> = creates.collect();
     // Whoever reads the group from now on finds one value in all of it.
-    let value = values.fetch_add(1, Ordering::Relaxed);
-    let writes: Vec<_> = group().into_iter().map(|key| (key, value)).collect();
-    let begun = recorder.begin(0, *node, KvCall::SetAll { writes: writes.clone() });
-    recorder.end(begun, Outcome::Ok(set_all(client, &writes).await.map_err(failed)?));
+    let together = value();
+    let writes = group().into_iter().map(|key| (key, together)).collect();
+    calls.push(KvCall::SetAll { writes });
+    for call in calls {
+        let begun = recorder.begin(0, door.node(), call.clone());
+        recorder.end(begun, Outcome::Ok(door.kv(&call, 0).await.map_err(failed)?));
+    }
     Ok(())
-}
-
-fn done(zxid: u64, version: Option<i32>) -> Outcome<KvAnswer> {
-    Outcome::Ok(KvAnswer::Done { zxid, version })
 }
 
 struct KvClient {
@@ -124,21 +118,22 @@ struct KvClient {
     recorder: Recorder<KvCall, KvAnswer>,
     values: Arc<AtomicU64>,
     process: u32,
-    clients: Vec<(u8, Client)>,
-    at: usize,
+    doors: Doors,
     /// The newest zxid that it was answered.
     zxid: u64,
     is_monotonic: bool,
+    mix: Mix,
 }
 
 impl KvClient {
     async fn live(mut self) -> Result<(), String> {
-        let mut random = StdRng::seed_from_u64(self.world.seed ^ (u64::from(self.process) << 16));
+        let mut random = self.world.random(self.process);
+        let wanders = if self.mix == Mix::Monotonic { 0.8 } else { 0.2 };
         while !self.world.is_over() {
             let call = self.next(&mut random);
             self.request(call).await;
-            if self.is_monotonic && random.random_bool(0.2) {
-                self.at = random.random_range(0..self.clients.len());
+            if self.is_monotonic && random.random_bool(wanders) {
+                self.doors.take(random.random_range(0..usize::from(self.world.nodes)));
             }
             sleep(Duration::from_millis(random.random_range(0..=PAUSE_MS_MAX))).await;
         }
@@ -149,7 +144,13 @@ impl KvClient {
         let value = || self.values.fetch_add(1, Ordering::Relaxed);
         let register = key("r", random.random_range(0..REGISTERS));
         let flickering = key("f", random.random_range(0..FLICKERING));
-        match random.random_range(0..20) {
+        let turn = match self.mix {
+            Mix::All if !self.is_monotonic => 0,
+            Mix::All => random.random_range(0..20),
+            Mix::Multi => random.random_range(16..20),
+            Mix::Monotonic => random.random_range(3..9),
+        };
+        match turn {
             0..=3 => KvCall::Read { key: register },
             4..=6 => KvCall::ReadStale { key: register },
             7..=9 => KvCall::Set { key: register, value: value() },
@@ -181,114 +182,43 @@ impl KvClient {
     }
 
     async fn send(&mut self, call: KvCall) -> Option<KvAnswer> {
-        let (node, client) = self.clients[self.at].clone();
-        let begun = self.recorder.begin(self.process, node, call.clone());
-        let result = self.carry_out(&client, &call).await;
-        let outcome = match result {
-            Ok(answer) => Outcome::Ok(answer),
-            Err(error) => failure(&call, &error),
-        };
+        let door = self.doors.door();
+        let begun = self.recorder.begin(self.process, door.node(), call.clone());
+        let seen_zxid = if self.is_monotonic { self.zxid } else { 0 };
+        let reply = door.kv(&call, seen_zxid).await;
+        let outcome = outcome(&call, reply);
+        if let Outcome::Failed(_) | Outcome::Unknown(_) = outcome {
+            self.doors.leave();
+        }
         let answer = match &outcome {
             Outcome::Ok(answer) => Some(answer.clone()),
-            Outcome::Failed(_) | Outcome::Unknown(_) => None,
+            _ => None,
         };
-        self.recorder.end(begun, outcome);
-        match answer {
-            None => self.at = (self.at + 1) % self.clients.len(),
-            Some(
-                KvAnswer::Read { zxid, .. }
-                | KvAnswer::ReadAll { zxid, .. }
-                | KvAnswer::Done { zxid, .. },
-            ) => self.zxid = self.zxid.max(zxid),
-            Some(KvAnswer::Refused(_)) => {}
+        if let Some(
+            KvAnswer::Read { zxid, .. }
+            | KvAnswer::ReadAll { zxid, .. }
+            | KvAnswer::Done { zxid, .. },
+        ) = &answer
+        {
+            self.zxid = self.zxid.max(*zxid);
         }
+        self.recorder.end(begun, outcome);
         answer
     }
+}
 
-    async fn carry_out(&self, client: &Client, call: &KvCall) -> Result<KvAnswer, Error> {
-        let stale = match self.is_monotonic {
-            true => ReadOptions::Sequential { min_zxid: self.zxid },
-            false => ReadOptions::Stale,
-        };
-        match call {
-            KvCall::Read { key } => read(client, key, ReadOptions::Linearizable).await,
-            KvCall::ReadStale { key } => read(client, key, stale).await,
-            KvCall::Create { key, value } => {
-                let data = value.to_string().into_bytes();
-                let create = Create { path: key.clone(), data, ..Create::default() };
-                let created = client.create(&create).await?;
-                Ok(KvAnswer::Done { zxid: created.zxid, version: Some(created.stat.version) })
-            }
-            KvCall::Set { key, value } => set(client, key, *value, None).await,
-            KvCall::Cas { key, version, to, .. } => set(client, key, *to, Some(*version)).await,
-            KvCall::Delete { key } => {
-                let deleted = client.delete(key, None).await?;
-                Ok(KvAnswer::Done { zxid: deleted.zxid, version: None })
-            }
-            KvCall::SetAll { writes } => set_all(client, writes).await,
-            KvCall::ReadAll { keys } => {
-                // A list of the parent's children with their data is of one state.
-                let children = client.children(ROOT, true, true, ReadOptions::Linearizable).await?;
-                let seen = keys.iter().map(|key| {
-                    let name = key.rsplit('/').next().unwrap_or_default();
-                    let child = children.children.iter().find(|child| child.name == name)?;
-                    seen(&child.payload, child.stat.as_ref()?)
-                });
-                Ok(KvAnswer::ReadAll { zxid: children.zxid, seen: seen.collect() })
-            }
+/// Returns what is known of a request: that the state did not allow it is an observation, but of a stale read, which
+/// does not say of which state.
+pub(super) fn outcome(call: &KvCall, reply: Result<KvAnswer, Trouble>) -> Outcome<KvAnswer> {
+    match reply {
+        Ok(answer) => Outcome::Ok(answer),
+        Err(Trouble::Refused(refusal)) if !matches!(call, KvCall::ReadStale { .. }) => {
+            observed(refusal)
         }
+        Err(trouble) => trouble.outcome(),
     }
 }
 
-async fn read(client: &Client, key: &str, options: ReadOptions) -> Result<KvAnswer, Error> {
-    let znode = client.get(key, options).await?;
-    Ok(KvAnswer::Read { zxid: znode.zxid, seen: seen(&znode.payload, &znode.stat) })
-}
-
-fn seen(payload: &Payload, stat: &Stat) -> Option<Seen> {
-    let text = String::from_utf8(payload.0.clone()?).ok()?;
-    // What is no number was written by nobody: 0 is no value of the workload.
-    let value = text.parse().unwrap_or(0);
-    Some(Seen { value, version: stat.version, czxid: stat.czxid, mzxid: stat.mzxid })
-}
-
-async fn set(
-    client: &Client,
-    key: &str,
-    value: u64,
-    version: Option<i32>,
-) -> Result<KvAnswer, Error> {
-    let changed = client.set(key, value.to_string().into_bytes(), version).await?;
-    Ok(KvAnswer::Done { zxid: changed.zxid, version: Some(changed.stat.version) })
-}
-
-async fn set_all(client: &Client, writes: &[(String, u64)]) -> Result<KvAnswer, Error> {
-    let op = |(path, value): &(String, u64)| MultiOp::Set {
-        path: path.clone(),
-        payload: Payload(Some(value.to_string().into_bytes())),
-        version: None,
-    };
-    let done = client.multi(&writes.iter().map(op).collect::<Vec<_>>()).await?;
-    // Znodes that are always set together have the same version.
-    let mut versions = done.results.iter().map(|one| one.stat.as_ref().map(|stat| stat.version));
-    let first = versions.next().flatten();
-    let version = first.filter(|_| versions.all(|version| version == first));
-    Ok(KvAnswer::Done { zxid: done.zxid, version })
-}
-
-fn failure(call: &KvCall, error: &Error) -> Outcome<KvAnswer> {
-    let refusal = match error.code() {
-        "no_node" => Some(Refusal::NoNode),
-        "node_exists" => Some(Refusal::NodeExists),
-        "bad_version" => Some(Refusal::BadVersion),
-        _ => None,
-    };
-    let is_read =
-        matches!(call, KvCall::Read { .. } | KvCall::ReadStale { .. } | KvCall::ReadAll { .. });
-    let is_stale = matches!(call, KvCall::ReadStale { .. });
-    match (refusal, answered(error, !is_read)) {
-        (Some(refusal), _) if !is_stale => Outcome::Ok(KvAnswer::Refused(refusal)),
-        (_, Answered::Unknown) => Outcome::Unknown(error.to_string()),
-        _ => Outcome::Failed(error.to_string()),
-    }
+fn observed(refusal: Refusal) -> Outcome<KvAnswer> {
+    Outcome::Ok(KvAnswer::Refused(refusal))
 }

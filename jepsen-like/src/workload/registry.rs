@@ -11,9 +11,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 
-use super::{World, consumer, observer, provider};
+use super::{World, all_of, consumer, observer, provider};
+use crate::door::Door;
 use crate::history::registry::{Answered, Asked, End, Event, Noted};
-use crate::target::Place;
 
 /// The service that is provided.
 pub(super) const SERVICE: &str = "web";
@@ -28,7 +28,7 @@ pub fn consumers(nodes: u8) -> u32 {
 }
 
 /// Collects events; clones share the collection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Log {
     world: World,
     events: Arc<std::sync::Mutex<Vec<Noted>>>,
@@ -93,24 +93,22 @@ fn plans(seed: u64, nodes: u8, begin_ms: u64, end_ms: u64) -> Vec<Plan> {
     plans
 }
 
-/// Runs the workload to its end and returns what happened.
-pub async fn run(world: &World, places: &[Place]) -> Result<Vec<Noted>, String> {
+/// Runs the workload to its end and returns what happened. `observers` lead to the nodes past all faults.
+pub async fn run(world: &World, observers: Vec<Arc<dyn Door>>) -> Result<Vec<Noted>, String> {
     let log = Log { world: world.clone(), events: Arc::default() };
     let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
     for plan in plans(world.seed, world.nodes, world.clock.now_ms(), world.end_ms) {
         tasks.spawn(provider::live(world.clone(), log.clone(), plan));
     }
     for number in 0..consumers(world.nodes) {
-        let site = (number % u32::from(world.nodes)) as u8 + 1;
+        let site = world.site(number);
         tasks.spawn(consumer::live(world.clone(), log.clone(), number, site));
     }
-    for place in places {
-        tasks.spawn(observer::probe(world.clone(), log.clone(), place.node));
-        tasks.spawn(observer::observe(world.clone(), log.clone(), place.clone()));
+    for door in observers {
+        tasks.spawn(observer::probe(world.clone(), log.clone(), door.node()));
+        tasks.spawn(observer::observe(world.clone(), log.clone(), door));
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|err| format!("a client failed: {err}"))??;
-    }
+    all_of(tasks).await?;
     let events = log.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(events.clone())
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod registry;
+mod traffic;
 mod watch;
 
 use std::fmt;
@@ -14,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::{Cluster, DigestAnswer, Member, MemberStatus};
 pub use registry::{
-    ClosedSession, Consumer, OpenedSession, Provider, Registered, Registration, RenewedSession,
-    Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions, Unparsable,
+    ClosedSession, Consumer, Drain, Drained, OpenedSession, Provider, Registered, Registration,
+    RenewedSession, Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions,
+    Unparsable,
 };
+pub use traffic::{Deregistered, Deregistration};
 pub use watch::{
     Change, ChangeKind, Reset, Snapshot, WatchEvent, WatchState, WatchedZnode, ZnodeChange,
 };

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,18 @@ pub struct RenewedSession {
     pub session: String,
     /// It lives at least this long from the moment the request was sent, ms.
     pub timeout_ms: u64,
+    /// When the registry wishes to hear of it next, ms after the request was sent. `None` from a node that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_renew_ms: Option<u64>,
+}
+
+impl RenewedSession {
+    /// Returns when to renew next, after a plan to do so at this interval: as the cluster asks, but never later than half of
+    /// the timeout, so that one renewal may be lost.
+    pub fn next_renewal(&self, planned: Duration) -> Duration {
+        let longest = Duration::from_millis(self.timeout_ms / 2);
+        self.next_renew_ms.map_or(planned, Duration::from_millis).min(longest)
+    }
 }
 
 /// Answer of [`close_session`](crate::client::Client::close_session).
@@ -123,6 +136,26 @@ pub struct Registered {
     /// Its znode.
     pub path: String,
     /// The write's place in the order.
+    pub zxid: u64,
+}
+
+/// How to leave in good order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When the provider is removed at the latest, ms from now.
+    pub deadline_ms: u64,
+    /// `all_subscribers` to be answered when all have been told, or `none`.
+    pub wait: String,
+}
+
+/// Answer of [`drain`](crate::client::Client::drain).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// How many subscribers have been told.
+    pub notified: u64,
+    /// How many have not.
+    pub lagging: u64,
+    /// The change's place in the order.
     pub zxid: u64,
 }
 

@@ -3,8 +3,10 @@
 mod access;
 mod document;
 mod node;
+mod policies;
 mod services;
 mod sessions;
+mod traffic;
 mod watch;
 mod znodes;
 

@@ -184,3 +184,36 @@ async fn a_registration_that_its_list_forbids_to_change_is_refused_as_that() {
     bed.send("PUT /v1/acl/services/web/providers/i", &[], rules).await;
     assert_eq!(bed.send(uri, &auth, body).await.error(), (403, "no_auth".to_owned()));
 }
+
+#[tokio::test]
+async fn other_programs_get_the_providers_in_their_own_words() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    for (id, host, status) in [("a", "10.0.0.1", "up"), ("b", "10.0.0.2", "draining")] {
+        let body = json!({"id": id, "host": host, "port": 80, "status": status}).to_string();
+        assert_eq!(bed.send("POST /v1/services/web/providers", &auth, body).await.status, 201);
+    }
+    bed.post("/v1/znodes/services/web/providers/odd", "10.0.0.3:80").await;
+    let targets = bed.get("/v1/sd/prometheus?service=web,none").await;
+    assert_eq!((targets.status, targets.header("content-type")), (200, Some("application/json")));
+    let all = targets.json();
+    let shown: Vec<_> = all.as_array().unwrap().iter().map(|group| &group["targets"][0]).collect();
+    assert_eq!(
+        shown,
+        ["10.0.0.1:80", "10.0.0.2:80"],
+        "also those that take no traffic are scraped"
+    );
+    assert_eq!(all[1]["labels"]["__meta_roost_status"], "draining");
+
+    let text = |got: super::Got| String::from_utf8(got.body).unwrap();
+    let block = text(bed.get("/v1/sd/nginx?upstream=web").await);
+    assert_eq!(block, "upstream web {\n    server 10.0.0.1:80 weight=100;\n}\n");
+    let none = bed.get("/v1/sd/nginx?upstream=no%2Fne&name=none").await;
+    assert_eq!(none.error(), (400, "bad_arguments".to_owned()));
+    assert!(text(bed.get("/v1/sd/nginx?upstream=none").await).contains("down;"));
+    for bad in ["upstream=web&name=a%20b", "upstream="] {
+        let refused = bed.get(&format!("/v1/sd/nginx?{bad}")).await;
+        assert_eq!(refused.error(), (400, "bad_arguments".to_owned()), "{bad}");
+    }
+}

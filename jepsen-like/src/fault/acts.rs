@@ -1,0 +1,160 @@
+//! What each fault is beyond links that are cut and processes that are down: made, observed, and undone.
+
+use super::evidence::Evidence;
+use super::freeze::until_stopped;
+use super::torment::{Standing, Torment};
+use super::{member, store};
+use crate::schedule::Fault;
+
+impl Torment<'_> {
+    /// Does what a fault is, beyond what [`Torment::reconcile`] does, and begins to observe it.
+    pub(super) fn act(&mut self, fault: &Fault) -> Result<Evidence, String> {
+        let node = one(fault);
+        Ok(match fault {
+            Fault::Kill(_) | Fault::KillAll => Evidence::Known(true),
+            Fault::Pause(_) => {
+                let pids = fault
+                    .nodes(self.schedule.nodes)
+                    .into_iter()
+                    .filter_map(|node| self.cluster.pid(node));
+                Evidence::Known(until_stopped(&pids.collect::<Vec<_>>()))
+            }
+            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => {
+                let injection = match fault {
+                    Fault::FsyncSlow { ms, .. } => format!("delay_enter={}", ms * 1_000),
+                    _ => "error=EIO".into(),
+                };
+                // A node that is down, or ends at this moment, cannot be traced.
+                if let Some(pid) = self.cluster.pid(node) {
+                    let _ = self.rig.trace(node, pid, &injection);
+                }
+                Evidence::Traced(node)
+            }
+            Fault::DiskFull(_) => Evidence::Known(self.rig.volume(node)?.fill()?),
+            Fault::Leave(_) => {
+                let (others, id) = self.command_of(node)?;
+                Evidence::Command(tokio::spawn(member::remove(others, id)))
+            }
+            Fault::Transfer(_) => {
+                let (others, id) = self.command_of(node)?;
+                Evidence::Command(tokio::spawn(member::transfer(others, id)))
+            }
+            Fault::Partition(_)
+            | Fault::OneWay { .. }
+            | Fault::Bridge(_)
+            | Fault::Ring
+            | Fault::Delay { .. }
+            | Fault::Loss { .. } => Evidence::of_links(fault, self.cluster, self.rig),
+            Fault::Clock { .. } | Fault::Rate { .. } => Evidence::Clock(node),
+            // Seen at their ends.
+            _ => Evidence::Known(false),
+        })
+    }
+
+    fn command_of(&self, node: u8) -> Result<(Vec<roost::client::Client>, u64), String> {
+        Ok((member::others(self.cluster.places(), node)?, self.cluster.place(node)?.id))
+    }
+
+    /// Freezes the nodes whose power is cut, all of them before the first is cut.
+    pub(super) fn cut_power(&mut self, fault: &Fault) -> Result<(), String> {
+        if !matches!(fault, Fault::PowerCut(_) | Fault::PowerCutAll) {
+            return Ok(());
+        }
+        let nodes = fault.nodes(self.schedule.nodes);
+        nodes.iter().for_each(|node| self.cluster.pause(*node, true));
+        let pids: Vec<u32> = nodes.iter().filter_map(|node| self.cluster.pid(*node)).collect();
+        until_stopped(&pids);
+        for node in nodes {
+            // One whose power is off already has none to be cut.
+            if !self.has_no_power(node) {
+                self.rig.volume(node)?.cut()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_no_power(&self, node: u8) -> bool {
+        self.active.values().any(|active| {
+            matches!(active.fault, Fault::PowerCut(_) | Fault::PowerCutAll)
+                && active.fault.nodes(self.schedule.nodes).contains(&node)
+        })
+    }
+
+    /// Ends a fault, as far as [`Torment::reconcile`] does not; returns whether that showed that it had acted.
+    pub(super) fn undo(&mut self, fault: &Fault) -> Result<bool, String> {
+        let node = one(fault);
+        match fault {
+            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => self.rig.untrace(node),
+            Fault::DiskFull(_) => self.rig.volume(node)?.free(),
+            Fault::PowerCut(_) | Fault::PowerCutAll => {
+                let mut all = true;
+                for node in fault.nodes(self.schedule.nodes) {
+                    if !self.has_no_power(node) {
+                        all &= self.rig.volume(node)?.restart()?;
+                    }
+                }
+                return Ok(all);
+            }
+            Fault::Wipe(_) => {
+                self.cluster.kill(node);
+                match self.cluster.system().survives_wipe() {
+                    true => self.cluster.wipe(node)?,
+                    false => self.bring_back(node)?,
+                }
+                return Ok(true);
+            }
+            Fault::Leave(_) => {
+                self.felled.remove(&node);
+                self.bring_back(node)?;
+            }
+            Fault::Tear { .. } | Fault::Flip { .. } => return self.damage(fault, node),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Changes the store of a node, which is down.
+    fn damage(&mut self, fault: &Fault, node: u8) -> Result<bool, String> {
+        self.cluster.kill(node);
+        let place = self.cluster.place(node)?;
+        let file = self.cluster.system().store_file(place).ok_or("there is no store to damage")?;
+        let done = match fault {
+            Fault::Flip { bits, .. } => {
+                let seed = self.schedule.seed ^ self.clock.now_ms();
+                store::flip(&file, *bits, seed).map(drop)
+            }
+            Fault::Tear { bytes, .. } => store::tear(&file, *bytes),
+            _ => Ok(()),
+        };
+        done.map_err(|err| format!("{}: {err}", file.display()))?;
+        self.standing.insert(node, Standing::Damaged);
+        Ok(true)
+    }
+
+    /// When a fault of clocks begins or ends, makes its node's clocks what the faults that are in force want.
+    pub(super) fn set_clocks(&mut self, fault: &Fault) -> Result<(), String> {
+        let is_rate = matches!(fault, Fault::Rate { .. });
+        if !is_rate && !matches!(fault, Fault::Clock { .. }) {
+            return Ok(());
+        }
+        let node = one(fault);
+        if is_rate {
+            // A monotonic clock never jumps, so a process has one rate from its start on.
+            self.cluster.kill(node);
+        }
+        let (mut ahead_ms, mut rate) = (0, 100);
+        for active in self.active.values().filter(|active| one(&active.fault) == node) {
+            match active.fault {
+                Fault::Clock { ms, .. } => ahead_ms += ms,
+                Fault::Rate { percent, .. } => rate = percent,
+                _ => {}
+            }
+        }
+        self.rig.set_clock(node, ahead_ms, rate)
+    }
+}
+
+/// The node of a resolved fault that has one; 0 otherwise, which is no node.
+fn one(fault: &Fault) -> u8 {
+    fault.nodes(0).first().copied().unwrap_or(0)
+}

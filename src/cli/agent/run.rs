@@ -1,0 +1,196 @@
+//! `roost run`: a command that is registered for as long as it runs.
+//!
+//! The child is the purpose and the registration its shadow: nothing that happens to the registry touches
+//! the child.
+
+use std::io::IsTerminal;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::super::args::GlobalArgs;
+use super::super::output::Failure;
+use super::args::RunArgs;
+use super::check;
+use crate::client::model::Registration;
+use crate::sdk::{Registrar, RegistrarOptions, RegistrationState, Registry, Service};
+
+/// What a shell answers when a command cannot be started.
+const EXIT_NOT_STARTED: u8 = 127;
+
+/// Runs the command and returns its exit code, or 128 + the signal that ended it.
+pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Result<u8, Failure> {
+    let registry = Registry::new("registry", &global.endpoint)?;
+    let registration = Registration::from(&args.instance);
+    let service = Service { name: args.service.clone(), registration };
+    let mut signals = Signals::listen()?;
+    let mut child = match Command::new(&args.command[0]).args(&args.command[1..]).spawn() {
+        Ok(child) => child,
+        Err(err) => {
+            eprintln!("roost: cannot start {:?}: {err}", args.command[0]);
+            return Ok(EXIT_NOT_STARTED);
+        }
+    };
+    let stop = CancellationToken::new();
+    let ttl = Duration::from_millis(args.timeout_ms);
+    let options = RegistrarOptions { ttl, ..RegistrarOptions::default() };
+    let (report, health) = watch::channel(args.check.is_none());
+    let checking = args.check.clone().map(|check| {
+        let health = check::Health::new(args.check_pass, args.check_fail);
+        tokio::spawn(check::watch_over(
+            check,
+            health,
+            args.check_interval,
+            args.check_timeout,
+            report.clone(),
+        ))
+    });
+    let keeping = tokio::spawn(keep(registry, service, options, health, stop.clone()));
+    let status = signals.forward_until_exit(&mut child).await;
+    stop.cancel();
+    // The task ends after the token is cancelled; it would fail only by panicking, of which nothing is left
+    // to undo.
+    let _ = keeping.await;
+    if let Some(checking) = checking {
+        checking.abort();
+    }
+    drop(report);
+    Ok(exit_code(status?))
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// The signals that are meant for the child.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    /// The terminal sends SIGINT and SIGHUP to the child as well: forwarding would double them.
+    has_terminal: bool,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|err| Failure::Local(format!("cannot listen to signals: {err}")))
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            has_terminal: std::io::stdin().is_terminal(),
+        })
+    }
+
+    async fn forward_until_exit(&mut self, child: &mut Child) -> Result<ExitStatus, Failure> {
+        loop {
+            let received = tokio::select! {
+                status = child.wait() => {
+                    return status.map_err(|err| Failure::Local(format!("cannot wait for the command: {err}")));
+                }
+                _ = self.terminate.recv() => Signal::SIGTERM,
+                _ = self.interrupt.recv() => Signal::SIGINT,
+                _ = self.hangup.recv() => Signal::SIGHUP,
+            };
+            let is_for_us_alone = received == Signal::SIGTERM || !self.has_terminal;
+            let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+            if let (true, Some(pid)) = (is_for_us_alone, pid) {
+                // A child that has just ended needs no signal; the next wait tells.
+                let _ = kill(Pid::from_raw(pid), received);
+            }
+        }
+    }
+}
+
+/// Keeps the provider registered while it is healthy, until stopped.
+async fn keep(
+    registry: Registry,
+    service: Service,
+    options: RegistrarOptions,
+    mut health: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            // The sender lives as long as this task.
+            _ = health.wait_for(|is_healthy| *is_healthy) => {}
+        }
+        let services = vec![service.clone()];
+        let registrar = Registrar::start(std::slice::from_ref(&registry), services, &options);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = health.wait_for(|is_healthy| !*is_healthy) => {}
+            () = tell(registrar.states(), &service) => {}
+        }
+        for left in registrar.withdraw().await {
+            match left.error {
+                Some(error) => eprintln!(
+                    "roost: could not deregister ({error}); the registration goes within {} ms",
+                    options.ttl.as_millis()
+                ),
+                None if !stop.is_cancelled() => eprintln!("roost: deregistered {}", service.id()),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Says how it stands with the registration whenever that changes, each failure once.
+async fn tell(mut states: watch::Receiver<Vec<(Arc<str>, RegistrationState)>>, service: &Service) {
+    let mut told = None;
+    loop {
+        let state = states.borrow_and_update().first().map(|(_, state)| state.clone());
+        match state {
+            Some(RegistrationState::Registered { .. }) => {
+                if told.take() != Some(String::new()) {
+                    eprintln!(
+                        "roost: registered {} as a provider of {}",
+                        service.id(),
+                        service.name
+                    );
+                }
+                told = Some(String::new());
+            }
+            Some(
+                RegistrationState::Registering(Some(error))
+                | RegistrationState::Late(error)
+                | RegistrationState::Lost(error),
+            ) if told.as_deref() != Some(error.code()) => {
+                eprintln!("roost: the command runs on, but keeping it registered failed: {error}");
+                told = Some(error.code().to_owned());
+            }
+            _ => {}
+        }
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::exit_code;
+
+    #[test]
+    fn the_exit_code_is_the_childs_or_128_and_its_signal() {
+        assert_eq!(exit_code(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(exit_code(ExitStatus::from_raw(15)), 128 + 15);
+        assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
+    }
+}

@@ -1,0 +1,175 @@
+//! The verbs that control traffic.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::{ArgGroup, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use super::output::Failure;
+use super::parse;
+use super::policy::{self, PolicyCommand};
+use crate::client::model::Deregistration;
+
+/// See [`Verb::Deregister`](super::args::Verb::Deregister).
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("target").required(true).args(["instance", "session", "ip", "selector"]))]
+pub struct DeregisterArgs {
+    /// The path of a registration, or the id that it has in any service.
+    #[arg(long, value_name = "PATH|ID")]
+    pub instance: Option<String>,
+    /// The id of a session; it is closed.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["service", "pattern"])]
+    pub session: Option<String>,
+    /// All that say this address.
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub ip: Option<String>,
+    /// All whose metadata have this value; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    pub selector: Vec<(String, String)>,
+    /// Only providers of this service; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub service: Vec<String>,
+    /// Only below this pattern of paths: `*` is one element, `**` at the end any rest.
+    #[arg(long)]
+    pub pattern: Option<String>,
+    /// Keep them from coming back for so long, e.g. 30s or 10m.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub block: Option<Duration>,
+    /// Why, for others to read.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only print what would go.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+pub(super) async fn deregister(context: &Context, args: DeregisterArgs) -> Result<(), Failure> {
+    let wish = Deregistration {
+        instance: args.instance,
+        session: args.session,
+        ip: args.ip,
+        selector: (!args.selector.is_empty()).then(|| args.selector.into_iter().collect()),
+        services: (!args.service.is_empty()).then_some(args.service),
+        pattern: args.pattern,
+        block_ms: args.block.map(|block| block.as_millis() as u64),
+        reason: args.reason,
+        dry_run: args.dry_run,
+    };
+    let done = context.client.deregister_all(&wish).await?;
+    context.output.result(&done, || {
+        let mut text = String::new();
+        for path in &done.removed {
+            let verb = if done.dry_run { "would remove" } else { "removed" };
+            writeln!(text, "{verb} {path}").expect("writing to a string");
+        }
+        for path in &done.tombstones {
+            let verb = if done.dry_run { "would block by" } else { "blocked by" };
+            writeln!(text, "{verb} {path}").expect("writing to a string");
+        }
+        text.into_bytes()
+    })
+}
+
+/// See [`Verb::Override`](super::args::Verb::Override).
+#[derive(Debug, Subcommand)]
+pub enum OverrideCommand {
+    /// Set an override; it survives that its instances register again.
+    Set(Box<OverrideArgs>),
+    /// List the overrides.
+    Ls,
+    /// Remove an override, and what it did.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// See [`OverrideCommand::Set`].
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("where").required(true).args(["service", "dubbo", "pattern"]))]
+#[command(group = ArgGroup::new("which").args(["instance", "ip", "selector"]))]
+pub struct OverrideArgs {
+    /// Its name; a second one of the same name takes its place.
+    pub name: String,
+    /// Providers of this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Providers of this interface of Dubbo.
+    #[arg(long, value_name = "INTERFACE")]
+    pub dubbo: Option<String>,
+    /// Instances whose znodes match this: `*` is one element, `**` at the end any rest.
+    #[arg(long)]
+    pub pattern: Option<String>,
+    /// Only the one of this id or `host:port`.
+    #[arg(long)]
+    pub instance: Option<String>,
+    /// Only those at this address.
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub ip: Option<String>,
+    /// Only those whose metadata have this value; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    pub selector: Vec<(String, String)>,
+    /// up, starting, draining or out_of_service.
+    #[arg(long)]
+    pub status: Option<String>,
+    /// Their share of traffic; 0 for none.
+    #[arg(long)]
+    pub weight: Option<u32>,
+    /// Added to their metadata; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    pub label: Vec<(String, String)>,
+    /// Why, for whoever reads it later.
+    #[arg(long)]
+    pub reason: String,
+    /// It goes by itself after so long, e.g. 30m.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub ttl: Option<Duration>,
+}
+
+impl OverrideArgs {
+    fn policy(&self) -> Value {
+        let pattern = match (&self.service, &self.dubbo, &self.pattern) {
+            (Some(service), ..) => format!("/services/{service}/providers/*"),
+            (_, Some(interface), _) => format!("/dubbo/{interface}/providers/*"),
+            (.., pattern) => pattern.clone().unwrap_or_default(),
+        };
+        let texts = |pairs: &[(String, String)]| {
+            let text = |(key, value): &(String, String)| (key.clone(), json!(value));
+            (!pairs.is_empty()).then(|| Value::Object(pairs.iter().map(text).collect()))
+        };
+        let fields = [
+            ("pattern", Some(json!(pattern))),
+            ("reason", Some(json!(self.reason))),
+            ("instance", self.instance.as_ref().map(|id| json!(id))),
+            ("ip", self.ip.as_ref().map(|ip| json!(ip))),
+            ("selector", texts(&self.selector)),
+            ("status", self.status.as_ref().map(|status| json!(status))),
+            ("weight", self.weight.map(|weight| json!(weight))),
+            ("labels", texts(&self.label)),
+            ("ttl_s", self.ttl.map(|ttl| json!(ttl.as_secs().max(1)))),
+        ];
+        let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
+        Value::Object(fields.into_iter().filter_map(field).collect::<Map<_, _>>())
+    }
+}
+
+/// The kind of the policies that overrides are.
+const OVERRIDES: &str = "overrides";
+
+pub(super) async fn overrides(context: &Context, command: OverrideCommand) -> Result<(), Failure> {
+    match command {
+        OverrideCommand::Set(args) => {
+            let done = context.client.set_policy(OVERRIDES, &args.name, &args.policy()).await?;
+            context.output.result(&done, Vec::new)
+        }
+        OverrideCommand::Ls => {
+            policy::execute(context, &PolicyCommand::Ls { kind: Some(OVERRIDES.to_owned()) }).await
+        }
+        OverrideCommand::Rm { name } => {
+            let done = context.client.remove_policy(OVERRIDES, &name).await?;
+            context.output.result(&done, Vec::new)
+        }
+    }
+}

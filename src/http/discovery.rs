@@ -1,0 +1,214 @@
+//! Lists of providers in the words of other programs: Prometheus's HTTP service discovery and nginx's upstreams.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Door;
+use super::answer;
+use super::error::Failed;
+use super::extract::{Caller, Params};
+use super::read::{self, Freshness};
+use crate::limits::DISCOVERY_SERVICES_MAX;
+use crate::node::View;
+use crate::registry::{Layout, Provider, providers_path};
+use crate::tree::permits;
+use crate::types::{Perms, ZnodePath};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrometheusParams {
+    /// One service, or several with commas.
+    service: String,
+    /// Which state to answer from; `stale` when left out, so that scraping goes on without a quorum.
+    #[param(inline)]
+    consistency: Option<Freshness>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NginxParams {
+    /// The service.
+    upstream: String,
+    /// Name of the upstream; that of the service when left out.
+    name: Option<String>,
+    /// Which state to answer from; `stale` when left out.
+    #[param(inline)]
+    consistency: Option<Freshness>,
+}
+
+/// A group of targets that have the same labels: one provider.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TargetGroup)]
+pub(crate) struct TargetGroupBody {
+    /// `host:port`.
+    targets: Vec<String>,
+    /// `__meta_roost_service`, `_id`, `_status`, `_weight`, and `__meta_roost_metadata_<key>` for each of the metadata.
+    labels: BTreeMap<String, String>,
+}
+
+/// Gives the providers of services to Prometheus (`http_sd_configs`).
+#[utoipa::path(get, path = "/v1/sd/prometheus", tag = "services", params(PrometheusParams),
+    responses((status = 200, description = "A group of targets for each provider", body = Vec<TargetGroupBody>)))]
+pub(crate) async fn prometheus_targets(
+    State(door): State<Door>,
+    Params(params): Params<PrometheusParams>,
+    caller: Caller,
+) -> Result<Response, Failed> {
+    let services: Vec<&str> = params.service.split(',').collect();
+    if services.len() > DISCOVERY_SERVICES_MAX {
+        let why = format!("{} services: at most {DISCOVERY_SERVICES_MAX}", services.len());
+        return Err(Failed::bad_arguments(why));
+    }
+    let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
+    let mut groups = Vec::new();
+    for service in services {
+        let providers = providers(&view, service, &caller)?;
+        groups.extend(providers.iter().map(|(id, provider)| group(service, id, provider)));
+    }
+    let response = answer::json_at(StatusCode::OK, view.tree.zxid(), &groups);
+    Ok(read::aged(&view, response))
+}
+
+/// Gives the providers of a service that take traffic as an `upstream` block for nginx.
+#[utoipa::path(get, path = "/v1/sd/nginx", tag = "services", params(NginxParams),
+    responses((status = 200, description = "The block", body = String, content_type = "text/plain")))]
+pub(crate) async fn nginx_upstream(
+    State(door): State<Door>,
+    Params(params): Params<NginxParams>,
+    caller: Caller,
+) -> Result<Response, Failed> {
+    let name = params.name.as_deref().unwrap_or(&params.upstream);
+    if name.is_empty() || !name.chars().all(is_name) {
+        let why =
+            format!("{name:?} cannot be the name of an upstream: letters, digits and `_.-` can");
+        return Err(Failed::bad_arguments(why));
+    }
+    let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
+    let text = upstream(name, &providers(&view, &params.upstream, &caller)?);
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    let mut response = answer::with_type(StatusCode::OK, plain, text);
+    response.headers_mut().insert(answer::ZXID, HeaderValue::from(view.tree.zxid().0));
+    Ok(read::aged(&view, response))
+}
+
+/// Returns the providers of a service that the caller may read and that somebody could call, by id. A service that does
+/// not exist has none: other programs take an error for a failure of the registry.
+fn providers<'a>(
+    view: &'a View,
+    service: &str,
+    caller: &Caller,
+) -> Result<Vec<(&'a str, Provider)>, Failed> {
+    let path = providers_path(service)?;
+    if view.tree.get(path.as_str()).is_none() {
+        return Ok(Vec::new());
+    }
+    let parent = read::readable(view, path.as_str(), caller)?;
+    let provider = |path: &'a ZnodePath| {
+        let znode = view.tree.get(path.as_str())?;
+        if !permits(znode.acl(), &caller.authority, Perms::READ) {
+            return None;
+        }
+        let provider = Provider::from_data(znode.data().map(|data| &data[..])).ok()?;
+        Some((path.name(), provider))
+    };
+    Ok(parent.children().filter_map(provider).collect())
+}
+
+fn addr(provider: &Provider) -> String {
+    match provider.host.contains(':') && !provider.host.starts_with('[') {
+        true => format!("[{}]:{}", provider.host, provider.port),
+        false => format!("{}:{}", provider.host, provider.port),
+    }
+}
+
+fn group(service: &str, id: &str, provider: &Provider) -> TargetGroupBody {
+    let label = |name: &str, value: &str| (format!("__meta_roost_{name}"), value.to_owned());
+    let mut labels = BTreeMap::from([
+        label("service", service),
+        label("id", id),
+        label("status", &provider.status),
+        label("weight", &provider.weight.to_string()),
+    ]);
+    for (key, value) in &provider.metadata {
+        let key: String =
+            key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        labels.insert(format!("__meta_roost_metadata_{key}"), value.clone());
+    }
+    TargetGroupBody { targets: vec![addr(provider)], labels }
+}
+
+/// Returns an `upstream` block of those that take traffic. What providers say of themselves ends up in another program's
+/// configuration, so a host that is not a name or an address is left out.
+fn upstream(name: &str, providers: &[(&str, Provider)]) -> String {
+    let mut text = format!("upstream {name} {{\n");
+    let mut servers = 0;
+    for (_, provider) in providers {
+        let takes_traffic = provider.status == "up" && provider.weight > 0;
+        if takes_traffic && provider.host.chars().all(|c| is_name(c) || ":[]".contains(c)) {
+            let (addr, weight) = (addr(provider), provider.weight);
+            writeln!(text, "    server {addr} weight={weight};").expect("writing to a string");
+            servers += 1;
+        }
+    }
+    if servers == 0 {
+        // nginx refuses an upstream without servers; with this one it answers 502.
+        text += "    server 127.0.0.1:1 down;\n";
+    }
+    text + "}\n"
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.-".contains(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Provider, group, upstream};
+
+    fn provider(host: &str, weight: u32, status: &str) -> Provider {
+        let metadata = BTreeMap::from([("zone-id".to_owned(), "a\"b".to_owned())]);
+        Provider { host: host.to_owned(), port: 80, weight, metadata, status: status.to_owned() }
+    }
+
+    #[test]
+    fn an_upstream_has_those_that_take_traffic_and_nothing_that_nginx_would_read_as_more() {
+        let all = [
+            ("a", provider("10.0.0.1", 7, "up")),
+            ("b", provider("::1", 100, "up")),
+            ("c", provider("10.0.0.2", 0, "up")),
+            ("d", provider("10.0.0.3", 9, "draining")),
+            ("e", provider("x; } server evil", 9, "up")),
+        ];
+        let expected = "upstream web {\n    server 10.0.0.1:80 weight=7;\n    server [::1]:80 weight=100;\n}\n";
+        assert_eq!(upstream("web", &all), expected);
+        assert_eq!(upstream("web", &all[2..]), "upstream web {\n    server 127.0.0.1:1 down;\n}\n");
+    }
+
+    #[test]
+    fn a_target_has_the_metadata_as_labels_that_prometheus_takes() {
+        let group = group("web", "a", &provider("::1", 7, "up"));
+        assert_eq!(group.targets, ["[::1]:80"]);
+        let labels: Vec<(&str, &str)> =
+            group.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            labels,
+            [
+                ("__meta_roost_id", "a"),
+                ("__meta_roost_metadata_zone_id", "a\"b"),
+                ("__meta_roost_service", "web"),
+                ("__meta_roost_status", "up"),
+                ("__meta_roost_weight", "7"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! What overrides do to the tree, so that whoever reads it sees them: the leader writes it, and takes it back.
+//!
+//! The leader looks twice a second, if anything changed while there are overrides or what they did, and proposes what is missing
+//! or left over. So it does not matter who led when an override was set or when it went, and whatever was lost, or undone by a
+//! provider that registers again, is done at the next look:
+//!
+//! - The data of an instance of roost or Spring Cloud show what the override says, set with the version that was seen; its
+//!   owner stays its owner. Every reader, stream and framework sees that, and none has to know of overrides.
+//! - A Dubbo provider (`/<group>/<interface>/providers/<url>`) is a name, which cannot change. It gets a znode `override://…`
+//!   beside it, below `configurators`, which its consumers watch. It stays while the provider is away, for when it is back.
+//!
+//! Each effect is noted in the same transaction, with what was there before ([`Effect`]).
+//!
+//! [`plan`] is a function of the tree. What it lacks on purpose: a memory of its own.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use crate::limits::{EFFECTS_PER_LOOK_MAX, OVERRIDDEN_SEEN_MAX};
+use crate::policy::{Kind, Mode, Overrides, Terms, path_of};
+use crate::traffic::{Claim, EFFECTS, Effect, claim, means};
+use crate::tree::{Tree, Znode};
+use crate::types::{CreateMode, Data, Op, ZnodePath};
+
+/// As Java's `URLEncoder` has it.
+const IN_URL: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_');
+
+/// Values by JSON pointer.
+type Patch = BTreeMap<String, Value>;
+
+/// What overrides want of a tree.
+#[derive(Default)]
+struct Wanted {
+    patches: BTreeMap<ZnodePath, Patch>,
+    /// Which znodes shall exist, by which override, and when that was set.
+    made: BTreeMap<ZnodePath, (String, u64)>,
+}
+
+/// Returns whether there is anything to look for.
+pub(super) fn is_needed(tree: &Tree) -> bool {
+    !tree.policies().has_none(Kind::Overrides)
+        || tree.get(EFFECTS).is_some_and(|all| all.num_children() > 0)
+}
+
+/// Returns what has to be done so that the tree shows the effects of the overrides in it, each op for itself. What does not
+/// fit into one look is left for the next. Cost: O(znodes below the patterns of overrides), bounded.
+pub(super) fn plan(tree: &Tree) -> Vec<Op> {
+    let wanted = wanted(tree);
+    let patches = wanted.patches.iter().filter_map(|(path, patch)| patch_op(tree, path, patch));
+    let made = wanted.made.iter().filter_map(|(path, by)| make_op(tree, path, by));
+    // Only after that what was there before goes: nobody sees a moment without either.
+    let left = notes(tree).filter_map(|(path, target, effect)| match effect {
+        Effect::Patched { .. } if wanted.patches.contains_key(&target) => None,
+        Effect::Patched { .. } => patch_op(tree, &target, &Patch::new()),
+        Effect::Made { .. } if wanted.made.contains_key(&target) => None,
+        Effect::Made { policy, set_at } => unmake_op(tree, path, &target, &policy, set_at),
+    });
+    patches.chain(made).chain(left).take(EFFECTS_PER_LOOK_MAX).collect()
+}
+
+fn wanted(tree: &Tree) -> Wanted {
+    let mut wanted = Wanted::default();
+    let overrides = tree.policies().iter().filter_map(|(_, (name, policy))| match &policy.terms {
+        Terms::Overrides(overrides) if policy.mode == Mode::Enforce => {
+            Some((name, policy, overrides))
+        }
+        _ => None,
+    });
+    let mut overrides: Vec<_> = overrides.collect();
+    // The more special one has the last word, of equal ones the later by name.
+    overrides.sort_by_key(|(name, policy, _)| (policy.pattern.specificity(), (*name).clone()));
+    for (name, policy, overrides) in overrides {
+        let set_at = tree.get(&path_of(Kind::Overrides, name)).map_or(0, |it| it.stat().mzxid.0);
+        let below = tree.descendants(policy.pattern.prefix()).take(OVERRIDDEN_SEEN_MAX);
+        for (path, znode) in below.filter(|(path, _)| policy.pattern.matches(path.as_str())) {
+            let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
+            let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim))
+            else {
+                continue;
+            };
+            for configurator in configurators(path, &claimed, overrides, name) {
+                wanted.made.insert(configurator, (name.to_string(), set_at));
+            }
+            if let Some(patch) = patch_of(znode, overrides) {
+                wanted.patches.entry(path.clone()).or_default().extend(patch);
+            }
+        }
+    }
+    wanted
+}
+
+/// Returns the znodes that tell the consumers of a Dubbo provider; none for any other instance.
+fn configurators(
+    path: &ZnodePath,
+    claimed: &Claim,
+    overrides: &Overrides,
+    name: &str,
+) -> Vec<ZnodePath> {
+    let elements: Vec<&str> = path.as_str().split('/').skip(1).collect();
+    let [group, interface, "providers", url] = elements[..] else { return Vec::new() };
+    if !percent_decode_str(url).decode_utf8_lossy().contains("://") {
+        return Vec::new();
+    }
+    let mut query = String::from("category=configurators&dynamic=false&enabled=true");
+    let is_out = matches!(overrides.status.as_deref(), Some("out_of_service"));
+    let drains = overrides.status.as_deref() == Some("draining");
+    let weight = overrides.weight.or(drains.then_some(0)).map(|it| ("weight", it.to_string()));
+    let disabled = is_out.then(|| ("disabled", "true".to_owned()));
+    // A consumer only hears of what has the group and the version that it wants.
+    let of_provider = ["group", "version"].map(|key| Some((key, claimed.labels.get(key)?.clone())));
+    for (key, value) in weight.into_iter().chain(disabled).chain(of_provider.into_iter().flatten())
+    {
+        query.push_str(&format!("&{key}={value}"));
+    }
+    for (key, value) in &overrides.labels {
+        let (key, value) = (utf8_percent_encode(key, &IN_URL), utf8_percent_encode(value, &IN_URL));
+        query.push_str(&format!("&{key}={value}"));
+    }
+    let name = utf8_percent_encode(name, &IN_URL);
+    let of_address = |(host, port): &(String, Option<u16>)| {
+        let (is_v6, port) = (host.contains(':'), (*port)?);
+        let host = if is_v6 { format!("[{host}]") } else { host.clone() };
+        let service = percent_decode_str(interface).decode_utf8_lossy();
+        let url = format!("override://{host}:{port}/{service}?{query}&roost={name}");
+        let url = utf8_percent_encode(&url, &IN_URL);
+        ZnodePath::parse(&format!("/{group}/{interface}/configurators/{url}")).ok()
+    };
+    claimed.addresses.iter().filter_map(of_address).collect()
+}
+
+fn json_of(znode: &Znode) -> Option<Value> {
+    serde_json::from_slice(znode.data()?).ok()
+}
+
+/// Returns what the data of an instance shall show; `None` for one of which nothing is known that could be shown.
+fn patch_of(znode: &Znode, overrides: &Overrides) -> Option<Patch> {
+    let json = json_of(znode)?;
+    let mut patch = Patch::new();
+    let class = json.pointer("/payload/@class").and_then(Value::as_str);
+    let labels = match class {
+        Some(class) if class.contains("springframework") => {
+            let word =
+                if overrides.status.as_deref() == Some("up") { "UP" } else { "OUT_OF_SERVICE" };
+            let status = overrides.status.as_ref().map(|_| json!(word));
+            patch.extend(status.map(|it| ("/payload/metadata/instance_status".to_owned(), it)));
+            "/payload/metadata"
+        }
+        _ if json.get("host").is_some_and(Value::is_string) && json.get("port").is_some() => {
+            patch.extend(overrides.status.as_ref().map(|it| ("/status".to_owned(), json!(it))));
+            patch.extend(overrides.weight.map(|it| ("/weight".to_owned(), json!(it))));
+            "/metadata"
+        }
+        _ => return None,
+    };
+    for (key, value) in &overrides.labels {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        patch.insert(format!("{labels}/{key}"), json!(value));
+    }
+    (!patch.is_empty()).then_some(patch)
+}
+
+/// Returns the place that a pointer of a patch speaks of: the object, made if it is missing, and the key in it.
+fn place<'a>(json: &'a mut Value, pointer: &str) -> Option<(&'a mut Map<String, Value>, String)> {
+    let (parent, key) = pointer.rsplit_once('/')?;
+    let mut at = json;
+    for element in parent.split('/').skip(1) {
+        at = at.as_object_mut()?.entry(element).or_insert_with(|| json!({}));
+    }
+    Some((at.as_object_mut()?, key.replace("~1", "/").replace("~0", "~")))
+}
+
+/// Returns what makes the data of a znode show just this patch, and notes it; `None` if they do.
+fn patch_op(tree: &Tree, target: &ZnodePath, wanted: &Patch) -> Option<Op> {
+    let note = Effect::note_of(target).ok()?;
+    let noted = tree.get(note.as_str());
+    let known = match noted.and_then(|it| Effect::read(it.data()?)) {
+        Some(Effect::Patched { shown, before }) => Some((shown, before)),
+        _ => None,
+    };
+    let Some(present) = tree.get(target.as_str()) else {
+        return noted.map(|_| Op::Delete { path: note, version: None });
+    };
+    let mut json = json_of(present)?;
+    let unchanged = json.clone();
+    let (shown, mut before) = known.unwrap_or_default();
+    let now = |pointer: &str| unchanged.pointer(pointer).cloned().unwrap_or(Value::Null);
+    // Where the instance has said something else meanwhile, that is its word.
+    before.retain(|pointer, _| shown.get(pointer).is_some_and(|it| *it == now(pointer)));
+    for (pointer, value) in std::mem::take(&mut before) {
+        if wanted.contains_key(&pointer) {
+            before.insert(pointer, value);
+            continue;
+        }
+        let (object, key) = place(&mut json, &pointer)?;
+        match value {
+            Value::Null => drop(object.remove(&key)),
+            value => drop(object.insert(key, value)),
+        }
+    }
+    for (pointer, value) in wanted {
+        before.entry(pointer.clone()).or_insert_with(|| now(pointer));
+        let (object, key) = place(&mut json, pointer)?;
+        object.insert(key, value.clone());
+    }
+    let mut ops = Vec::new();
+    let effect = Effect::Patched { shown: wanted.clone(), before };
+    match (noted.is_some(), wanted.is_empty()) {
+        (true, true) => ops.push(Op::Delete { path: note, version: None }),
+        (false, true) => {}
+        (_, false) if noted.and_then(|it| Effect::read(it.data()?)).as_ref() == Some(&effect) => {}
+        (true, false) => ops.push(set(&note, &effect.to_data(), None)),
+        (false, false) => {
+            ops.extend(missing(tree, &note));
+            ops.push(create(&note, Some(Data::new(&effect.to_data())))?);
+        }
+    }
+    if json != unchanged {
+        let version = present.stat().version;
+        ops.push(set(target, json.to_string().as_bytes(), Some(version)));
+    }
+    (!ops.is_empty()).then_some(Op::Multi(ops))
+}
+
+/// Returns what makes a znode exist, and notes it; `None` if it does.
+fn make_op(tree: &Tree, target: &ZnodePath, by: &(String, u64)) -> Option<Op> {
+    if tree.get(target.as_str()).is_some() {
+        return None;
+    }
+    let note = Effect::note_of(target).ok()?;
+    let data = Effect::Made { policy: by.0.clone(), set_at: by.1 }.to_data();
+    let mut ops = missing(tree, &note);
+    ops.push(match tree.get(note.as_str()) {
+        Some(_) => set(&note, &data, None),
+        None => create(&note, Some(Data::new(&data)))?,
+    });
+    ops.extend(missing(tree, target));
+    ops.push(create(target, None)?);
+    Some(Op::Multi(ops))
+}
+
+/// Returns what takes back a znode that no override wants any more; `None` if its override still holds, whose provider is away.
+fn unmake_op(
+    tree: &Tree,
+    note: &ZnodePath,
+    target: &ZnodePath,
+    policy: &str,
+    set_at: u64,
+) -> Option<Op> {
+    let holds =
+        tree.policies().get(Kind::Overrides, policy).is_some_and(|it| it.mode == Mode::Enforce);
+    let znode = tree.get(&path_of(Kind::Overrides, policy));
+    if holds && znode.is_some_and(|znode| znode.stat().mzxid.0 == set_at) {
+        return None;
+    }
+    let gone = |path: &ZnodePath| Op::Delete { path: path.clone(), version: None };
+    let target = tree.get(target.as_str()).map(|_| gone(target));
+    Some(Op::Multi([gone(note)].into_iter().chain(target).collect()))
+}
+
+/// Yields the notes: their path, the znode that each speaks of, and what they say of it.
+fn notes(tree: &Tree) -> impl Iterator<Item = (&ZnodePath, ZnodePath, Effect)> {
+    let all = tree.get(EFFECTS).into_iter().flat_map(|all| all.children());
+    all.filter_map(|path| {
+        let effect = Effect::read(tree.get(path.as_str())?.data()?)?;
+        Some((path, Effect::target_of(path)?, effect))
+    })
+}
+
+fn set(path: &ZnodePath, data: &[u8], version: Option<i32>) -> Op {
+    Op::SetData { path: path.clone(), data: Some(Data::new(data)), version }
+}
+
+fn create(path: &ZnodePath, data: Option<Data>) -> Option<Op> {
+    let (parent, name) = (path.parent()?, path.name().to_owned());
+    Some(Op::Create { parent, name, data, acl: Vec::new(), mode: CreateMode::Persistent })
+}
+
+/// Returns the ops that create what is missing of a path's ancestors, the highest first.
+fn missing(tree: &Tree, path: &ZnodePath) -> Vec<Op> {
+    let absent = path.self_and_ancestors().skip(1).take_while(|path| tree.get(path).is_none());
+    let ops = absent.filter_map(|path| create(&ZnodePath::parse(path).ok()?, None));
+    let mut ops: Vec<Op> = ops.collect();
+    ops.reverse();
+    ops
+}
+
+#[cfg(test)]
+#[path = "effects_test.rs"]
+mod effects_test;

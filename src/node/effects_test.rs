@@ -1,0 +1,189 @@
+use super::*;
+use crate::types::{AclId, Outcome, Reply, SessionId, Txn, TxnTime};
+
+const PROVIDERS: &str = "/dubbo/com.a.Demo/providers";
+const PROVIDER: &str =
+    "dubbo%3A%2F%2F10.0.0.5%3A20880%2Fcom.a.Demo%3Fgroup%3Dg%26version%3D1.0%26side%3Dprovider";
+const CONFIGURATORS: &str = "/dubbo/com.a.Demo/configurators";
+const SPRING: &str = r#"{"name":"app","id":"i","address":"10.0.0.5","port":8080,"payload":{
+    "@class":"org.springframework.cloud.zookeeper.discovery.ZookeeperInstance","metadata":{"zone":"a"}}}"#;
+
+fn apply(tree: &mut Tree, session: SessionId, op: Op) -> Reply {
+    let who = AclId { scheme: "super".to_owned(), id: String::new() };
+    let txn = Txn {
+        origin: Default::default(),
+        session,
+        owner: None,
+        authority: vec![who],
+        idempotency_key: None,
+        op,
+    };
+    match tree.apply(TxnTime::default(), &txn) {
+        Outcome::Applied(applied) => {
+            applied.result.unwrap_or_else(|why| panic!("{why:?}: {:?}", txn.op))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn path(text: &str) -> ZnodePath {
+    ZnodePath::parse(text).unwrap()
+}
+
+fn put(tree: &mut Tree, session: SessionId, at: &str, data: &str) {
+    let at = path(at);
+    for op in missing(tree, &at) {
+        apply(tree, SessionId::NONE, op);
+    }
+    let mode = if session.is_none() { CreateMode::Persistent } else { CreateMode::Ephemeral };
+    let (parent, name) = (at.parent().unwrap(), at.name().to_owned());
+    let data = Some(Data::new(data.as_bytes()));
+    apply(tree, session, Op::Create { parent, name, data, acl: Vec::new(), mode });
+}
+
+fn delete(tree: &mut Tree, at: &str) {
+    apply(tree, SessionId::NONE, Op::Delete { path: path(at), version: None });
+}
+
+fn set_override(tree: &mut Tree, name: &str, pattern: &str, terms: &str) {
+    let json = format!(r#"{{"set_by":"a","reason":"b","pattern":"{pattern}",{terms}}}"#);
+    put(tree, SessionId::NONE, &path_of(Kind::Overrides, name), &json);
+}
+
+/// Does what is planned, and checks that nothing is left to do then.
+fn settle(tree: &mut Tree) {
+    for op in plan(tree) {
+        apply(tree, SessionId::NONE, op);
+    }
+    assert_eq!(plan(tree), [], "one look is enough");
+}
+
+fn with_session() -> (Tree, SessionId) {
+    let mut tree = Tree::new();
+    let open = Op::OpenSession { timeout_ms: 1_000, password: [0; 16], owner: None };
+    let Reply::Session { session, .. } = apply(&mut tree, SessionId::NONE, open) else { panic!() };
+    (tree, session)
+}
+
+fn configured(tree: &Tree) -> Vec<String> {
+    let all = tree.get(CONFIGURATORS).into_iter().flat_map(|all| all.children());
+    all.map(|path| percent_decode_str(path.name()).decode_utf8().unwrap().into_owned()).collect()
+}
+
+#[test]
+fn consumers_of_a_dubbo_provider_are_told_of_an_override_until_it_goes() {
+    let (mut tree, session) = with_session();
+    let provider = format!("{PROVIDERS}/{PROVIDER}");
+    put(&mut tree, session, &provider, "10.0.0.5");
+    assert!(!is_needed(&tree) && plan(&tree).is_empty());
+    set_override(&mut tree, "o", "/dubbo/*/providers/*", r#""ip":"10.0.0.5","weight":0"#);
+    set_override(&mut tree, "no", "/dubbo/*/providers/*", r#""ip":"10.0.0.6","weight":0"#);
+    set_override(&mut tree, "see", "/dubbo/**", r#""status":"out_of_service","mode":"observe""#);
+    settle(&mut tree);
+    let url = "override://10.0.0.5:20880/com.a.Demo?category=configurators&dynamic=false&enabled=true&weight=0\
+        &group=g&version=1.0&roost=o";
+    assert_eq!(configured(&tree), [url]);
+    let configurator = tree.get(CONFIGURATORS).unwrap().children().next().unwrap().clone();
+    assert_eq!(tree.get(configurator.as_str()).unwrap().ephemeral_owner(), None);
+
+    // The provider restarts: what is said of it stays.
+    delete(&mut tree, &provider);
+    settle(&mut tree);
+    assert_eq!(configured(&tree), [url]);
+    put(&mut tree, session, &provider, "10.0.0.5");
+    settle(&mut tree);
+    assert_eq!(
+        tree.get(configurator.as_str()).unwrap().stat().version,
+        0,
+        "nothing was done twice"
+    );
+
+    // It is set anew, with other terms; then it goes.
+    delete(&mut tree, &path_of(Kind::Overrides, "o"));
+    set_override(
+        &mut tree,
+        "o",
+        "/dubbo/*/providers/*",
+        r#""ip":"10.0.0.5","status":"out_of_service""#,
+    );
+    settle(&mut tree);
+    assert_eq!(configured(&tree), [url.replace("weight=0", "disabled=true")]);
+    delete(&mut tree, &path_of(Kind::Overrides, "o"));
+    settle(&mut tree);
+    assert_eq!(configured(&tree), Vec::<String>::new());
+    assert_eq!(tree.get(EFFECTS).unwrap().num_children(), 0);
+}
+
+#[test]
+fn what_people_wrote_among_the_configurators_is_left_alone() {
+    let (mut tree, session) = with_session();
+    put(&mut tree, session, &format!("{PROVIDERS}/{PROVIDER}"), "");
+    let own = format!("{CONFIGURATORS}/override%3A%2F%2F0.0.0.0%2Fcom.a.Demo%3Ftimeout%3D5");
+    put(&mut tree, SessionId::NONE, &own, "");
+    set_override(&mut tree, "o", "/dubbo/**", r#""weight":5"#);
+    settle(&mut tree);
+    assert_eq!(configured(&tree).len(), 2);
+    delete(&mut tree, &path_of(Kind::Overrides, "o"));
+    settle(&mut tree);
+    assert_eq!(configured(&tree), ["override://0.0.0.0/com.a.Demo?timeout=5"]);
+}
+
+fn value(tree: &Tree, at: &str, pointer: &str) -> Value {
+    json_of(tree.get(at).unwrap()).unwrap().pointer(pointer).cloned().unwrap_or(Value::Null)
+}
+
+#[test]
+fn an_instance_of_spring_cloud_shows_the_status_and_then_its_own_again_and_keeps_its_owner() {
+    let (mut tree, session) = with_session();
+    let at = "/services/app/i";
+    put(&mut tree, session, at, SPRING);
+    set_override(&mut tree, "o", "/services/app/*", r#""instance":"i","status":"out_of_service""#);
+    settle(&mut tree);
+    let status = "/payload/metadata/instance_status";
+    assert_eq!(value(&tree, at, status), "OUT_OF_SERVICE");
+    assert_eq!(tree.get(at).unwrap().ephemeral_owner(), Some(session));
+    assert_eq!(value(&tree, at, "/payload/metadata/zone"), "a");
+
+    // It registers again, and says itself that it is up.
+    delete(&mut tree, at);
+    settle(&mut tree);
+    put(&mut tree, session, at, &SPRING.replace(r#""zone":"a""#, r#""instance_status":"UP""#));
+    settle(&mut tree);
+    assert_eq!(value(&tree, at, status), "OUT_OF_SERVICE");
+    delete(&mut tree, &path_of(Kind::Overrides, "o"));
+    settle(&mut tree);
+    assert_eq!(value(&tree, at, status), "UP", "what it said itself");
+    assert_eq!(tree.get(EFFECTS).unwrap().num_children(), 0);
+}
+
+#[test]
+fn a_provider_of_roost_stands_as_the_most_special_override_says_and_then_as_it_says_itself() {
+    let (mut tree, session) = with_session();
+    let at = "/services/web/providers/a";
+    put(&mut tree, session, at, r#"{"host":"10.0.0.5","port":80,"weight":70}"#);
+    set_override(&mut tree, "all", "/services/**", r#""weight":0,"labels":{"a/b":"c"}"#);
+    set_override(
+        &mut tree,
+        "web",
+        "/services/web/providers/*",
+        r#""weight":30,"status":"draining""#,
+    );
+    settle(&mut tree);
+    let shown =
+        |tree: &Tree| ["/weight", "/status", "/metadata/a~1b"].map(|it| value(tree, at, it));
+    assert_eq!(shown(&tree), [json!(30), json!("draining"), json!("c")]);
+    assert_eq!(tree.get(at).unwrap().ephemeral_owner(), Some(session));
+
+    delete(&mut tree, &path_of(Kind::Overrides, "web"));
+    settle(&mut tree);
+    assert_eq!(shown(&tree), [json!(0), Value::Null, json!("c")]);
+    // It replaces its data, as a registration that is repeated does.
+    let again = Data::new(br#"{"host":"10.0.0.5","port":80,"weight":55}"#);
+    apply(&mut tree, session, Op::SetOwn { path: path(at), data: Some(again) });
+    settle(&mut tree);
+    assert_eq!(value(&tree, at, "/weight"), 0);
+    delete(&mut tree, &path_of(Kind::Overrides, "all"));
+    settle(&mut tree);
+    assert_eq!(shown(&tree), [json!(55), Value::Null, Value::Null]);
+    assert_eq!(tree.get(EFFECTS).unwrap().num_children(), 0);
+}

@@ -1,0 +1,76 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::instance::Instance;
+use super::list::{Origin, ServiceList};
+
+/// How the lists of several registries become one. The registries are in the order of their priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergeRule {
+    /// All instances of all registries. Of one that is in several, told by its address, the first registry's word counts.
+    #[default]
+    Union,
+    /// The list of the first registry in which somebody wants traffic; if there is none, as `Union`. For a room that uses
+    /// another's providers only while it has none of its own.
+    FirstWithTraffic,
+}
+
+/// Returns the one list of these, by id and address.
+pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
+    if rule == MergeRule::FirstWithTraffic {
+        let wanted = |list: &&&ServiceList| list.shown().any(|member| member.wants_traffic());
+        if let Some(list) = lists.iter().find(wanted) {
+            return list.shown().cloned().collect();
+        }
+    }
+    let mut by_address: BTreeMap<(&str, u16), &Arc<Instance>> = BTreeMap::new();
+    // A registry that can be heard knows better than what another one said before it fell silent.
+    let heard = lists.iter().filter(|list| !list.is_guarded() && list.origin() == Origin::Registry);
+    let unheard =
+        lists.iter().filter(|list| list.is_guarded() || list.origin() != Origin::Registry);
+    for member in heard.chain(unheard).flat_map(|list| list.shown()) {
+        by_address.entry((&member.host, member.port)).or_insert(member);
+    }
+    let mut all: Vec<Arc<Instance>> = by_address.into_values().cloned().collect();
+    all.sort_by(|a, b| (&a.id, &a.host, a.port).cmp(&(&b.id, &b.host, b.port)));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::instance::tests::instance;
+    use super::{Instance, MergeRule, ServiceList, merged};
+
+    fn list(members: Vec<Instance>) -> ServiceList {
+        let mut list = ServiceList::default();
+        list.replace(1, members, 0);
+        list
+    }
+
+    fn weights(all: &[std::sync::Arc<Instance>]) -> Vec<(&str, u32)> {
+        all.iter().map(|member| (member.id.as_str(), member.weight)).collect()
+    }
+
+    #[test]
+    fn the_first_registry_has_the_last_word_on_an_instance_of_two() {
+        let near = list(vec![Instance { weight: 7, ..instance("a", 1) }]);
+        let far = list(vec![instance("a", 9), instance("b", 9)]);
+        let union = merged(&[&near, &far], MergeRule::Union);
+        assert_eq!(weights(&union), [("a", 7), ("b", 100)]);
+        let first = merged(&[&near, &far], MergeRule::FirstWithTraffic);
+        assert_eq!(weights(&first), [("a", 7)]);
+        let none = list(vec![Instance { weight: 0, ..instance("a", 1) }]);
+        let first = merged(&[&none, &far], MergeRule::FirstWithTraffic);
+        assert_eq!(weights(&first), [("a", 100), ("b", 100)]);
+    }
+
+    #[test]
+    fn a_registry_that_lists_somebody_is_believed_before_one_that_only_remembers() {
+        let mut near = list(vec![Instance { weight: 7, ..instance("a", 1) }]);
+        near.change(2, Vec::new(), &["a".to_owned()], 0);
+        assert!(near.is_guarded());
+        let far = list(vec![instance("a", 9)]);
+        assert_eq!(weights(&merged(&[&near, &far], MergeRule::Union)), [("a", 100)]);
+        assert_eq!(weights(&merged(&[&near], MergeRule::Union)), [("a", 7)]);
+    }
+}

@@ -1,0 +1,396 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::cache::DiskCache;
+use super::follow;
+use super::instance::Instance;
+use super::list::{Origin, ServiceList};
+use super::merge::{MergeRule, merged};
+use super::registry::Registry;
+use crate::client::Error;
+use crate::limits::FILTERS_PER_SUBSCRIPTION_MAX;
+
+/// When lists are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// The start waits until all lists are known, at most for this long.
+    Eager {
+        /// How long.
+        wait: Duration,
+        /// Whether a list that is not known by then, not even from the disk, makes the start fail.
+        fail_fast: bool,
+    },
+    /// The start waits for nothing; each list is asked for in the background.
+    Lazy,
+}
+
+/// How a subscription works.
+#[derive(Clone, Debug)]
+pub struct SubscriptionOptions {
+    /// Directory of the lists as they were last, for a start without a registry; `None` keeps none.
+    pub cache_dir: Option<PathBuf>,
+    /// When lists are asked for.
+    pub discovery: Discovery,
+    /// How the lists of several registries become one.
+    pub merge: MergeRule,
+    /// For how long those who all fell silent at once stay in the list; zero never keeps them.
+    pub guard: Duration,
+    /// How often the lists are compared with the registry's, less a random part of up to two fifths.
+    pub compare: Duration,
+}
+
+impl Default for SubscriptionOptions {
+    /// Returns no cache, lazy, union, 10 min, 50 s.
+    fn default() -> SubscriptionOptions {
+        SubscriptionOptions {
+            cache_dir: None,
+            discovery: Discovery::Lazy,
+            merge: MergeRule::default(),
+            guard: Duration::from_secs(600),
+            compare: Duration::from_secs(50),
+        }
+    }
+}
+
+/// Who provides a service, as of now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Providers {
+    /// Sorted by id. Those who want no traffic are among them.
+    pub instances: Vec<Arc<Instance>>,
+    /// Whether no registry confirms the list at present: it is from the disk, or the connection is broken.
+    pub is_stale: bool,
+    /// Whether it is of those who all fell silent at once.
+    pub is_guarded: bool,
+    /// Grows with each change.
+    pub revision: u64,
+}
+
+/// Why there is nobody to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupError {
+    /// Nothing is known of the service: no registry has answered, and there is no list on the disk. What is wrong is the
+    /// way to the registry.
+    NoKnownProviders {
+        /// The service.
+        service: String,
+        /// What the last attempt met.
+        why: Option<Error>,
+    },
+    /// The registry says that the service has no providers.
+    Empty {
+        /// The service.
+        service: String,
+    },
+    /// There are providers, and all of them ask for no traffic: weight 0, starting, draining, out of service.
+    NoneWanted {
+        /// The service.
+        service: String,
+    },
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LookupError::NoKnownProviders { service, why: None } => {
+                write!(f, "nothing is known of {service} yet")
+            }
+            LookupError::NoKnownProviders { service, why: Some(why) } => {
+                write!(f, "nothing is known of {service}, and no registry could be asked: {why}")
+            }
+            LookupError::Empty { service } => write!(f, "{service} has no providers"),
+            LookupError::NoneWanted { service } => {
+                write!(f, "no provider of {service} takes calls at present")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LookupError {}
+
+/// The services whose lists were not known in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady(pub Vec<LookupError>);
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.0.first().map(ToString::to_string).unwrap_or_default();
+        write!(f, "{} services are not known in time; {first}", self.0.len())
+    }
+}
+
+impl std::error::Error for NotReady {}
+
+/// The lists of some services, kept up to date in the background from one or several registries. A clone is the same one;
+/// it ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    shared: Arc<Shared>,
+    _tasks: Arc<Tasks>,
+}
+
+#[derive(Debug)]
+struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What the handles and the tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: SubscriptionOptions,
+    pub(super) cache: Option<DiskCache>,
+    registries: Vec<Registry>,
+    began: Instant,
+    lists: Mutex<Lists>,
+    /// The services asked for, sorted.
+    pub(super) wanted: watch::Sender<Vec<String>>,
+    /// Counts the changes of anything.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    /// One list for each registry.
+    services: BTreeMap<String, (Vec<ServiceList>, Arc<Providers>)>,
+    links: Vec<Link>,
+}
+
+/// How it stands with the stream from one registry.
+#[derive(Clone, Debug, Default)]
+struct Link {
+    is_up: bool,
+    /// Why it is down, once an attempt has failed.
+    error: Option<Error>,
+}
+
+impl Subscription {
+    /// Begins to follow these services at these registries, the first of which has priority. Must be called within a
+    /// runtime. Errors: with eager discovery and `fail_fast`, the services of which nothing is known in time.
+    pub async fn start(
+        registries: &[Registry],
+        services: &[String],
+        options: SubscriptionOptions,
+    ) -> Result<Subscription, NotReady> {
+        let discovery = options.discovery;
+        // A cache that cannot be opened is none: it is there to help a start, not to prevent one.
+        let cache = options.cache_dir.as_deref().and_then(|dir| DiskCache::open(dir).ok());
+        let links = vec![Link::default(); registries.len()];
+        let shared = Arc::new(Shared {
+            options,
+            cache,
+            registries: registries.to_vec(),
+            began: Instant::now(),
+            lists: Mutex::new(Lists { links, ..Lists::default() }),
+            wanted: watch::channel(Vec::new()).0,
+            changes: watch::channel(0).0,
+        });
+        shared.want(services);
+        let follow = |(index, registry): (usize, &Registry)| {
+            tokio::spawn(follow::follow(shared.clone(), index, registry.clone()))
+        };
+        let tasks = Tasks(registries.iter().enumerate().map(follow).collect());
+        let subscription = Subscription { shared, _tasks: Arc::new(tasks) };
+        if let Discovery::Eager { wait, fail_fast } = discovery {
+            let ready = subscription.ready(wait).await;
+            if fail_fast {
+                ready?;
+            }
+        }
+        Ok(subscription)
+    }
+
+    /// Waits until a list of every service is known: from a registry, or, when no registry can be reached, from the disk.
+    /// Error: those of which nothing is known within this time.
+    pub async fn ready(&self, within: Duration) -> Result<(), NotReady> {
+        let mut changes = self.shared.changes.subscribe();
+        let known = changes.wait_for(|_| self.shared.is_settled());
+        let _ = timeout(within, known).await;
+        let wanted = self.shared.wanted.borrow().clone();
+        let missing = wanted.iter().filter_map(|service| match self.providers(service) {
+            Err(error @ LookupError::NoKnownProviders { .. }) => Some(error),
+            _ => None,
+        });
+        let missing: Vec<LookupError> = missing.collect();
+        if missing.is_empty() { Ok(()) } else { Err(NotReady(missing)) }
+    }
+
+    /// Follows one more service from now on, if it is not followed yet. A subscription follows up to 1024 services; further
+    /// ones stay unknown.
+    pub fn want(&self, service: &str) {
+        self.shared.want(&[service.to_owned()]);
+    }
+
+    /// Returns who provides a service, without waiting. Errors: nothing is known, or nobody is there. A service that is not
+    /// followed yet is, from now on.
+    pub fn providers(&self, service: &str) -> Result<Arc<Providers>, LookupError> {
+        if let Some(found) = self.shared.lookup(service) {
+            return found;
+        }
+        self.want(service);
+        let nothing = LookupError::NoKnownProviders { service: service.to_owned(), why: None };
+        self.shared.lookup(service).unwrap_or(Err(nothing))
+    }
+
+    /// As [`providers`](Subscription::providers), but waits at most this long until something is known.
+    pub async fn discover(
+        &self,
+        service: &str,
+        within: Duration,
+    ) -> Result<Arc<Providers>, LookupError> {
+        let mut changes = self.shared.changes.subscribe();
+        let unknown = |found: &Result<_, LookupError>| {
+            matches!(found, Err(LookupError::NoKnownProviders { .. }))
+        };
+        let known = changes.wait_for(|_| !unknown(&self.providers(service)));
+        let _ = timeout(within, known).await;
+        self.providers(service)
+    }
+
+    /// Returns a number that changes whenever any list does. Only the newest is kept for a reader that is slow.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+}
+
+impl Shared {
+    /// Returns the time since the start, ms.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn want(&self, services: &[String]) {
+        let mut lists = self.lists.lock();
+        let mut is_new = false;
+        for service in services {
+            let is_full = lists.services.len() >= FILTERS_PER_SUBSCRIPTION_MAX;
+            if is_full || lists.services.contains_key(service) {
+                continue;
+            }
+            is_new = true;
+            let load = |registry: &Registry| {
+                let mut list = ServiceList::default();
+                let cached =
+                    self.cache.as_ref().and_then(|cache| cache.load(registry.name(), service));
+                if let Some(cached) = cached {
+                    list.restore(cached.zxid, cached.instances);
+                }
+                list
+            };
+            let all = self.registries.iter().map(load).collect();
+            lists.services.insert(service.clone(), (all, Arc::default()));
+            lists.refresh(service, self.options.merge);
+        }
+        let wanted = lists.services.keys().cloned().collect();
+        drop(lists);
+        if is_new {
+            self.wanted.send_replace(wanted);
+            self.told();
+        }
+    }
+
+    fn lookup(&self, service: &str) -> Option<Result<Arc<Providers>, LookupError>> {
+        let lists = self.lists.lock();
+        let (all, providers) = lists.services.get(service)?;
+        let service = service.to_owned();
+        Some(if !providers.instances.is_empty() {
+            Ok(providers.clone())
+        } else if all.iter().any(|list| list.origin() != Origin::Unknown) {
+            Err(LookupError::Empty { service })
+        } else {
+            let why = lists.links.iter().find_map(|link| link.error.clone());
+            Err(LookupError::NoKnownProviders { service, why })
+        })
+    }
+
+    /// Returns whether waiting longer for a first answer makes no sense: each list has come from a registry, or has come
+    /// from the disk and no registry answers.
+    fn is_settled(&self) -> bool {
+        let lists = self.lists.lock();
+        let all_failed = lists.links.iter().all(|link| link.error.is_some());
+        lists.services.values().all(|(all, _)| {
+            let is = |origin| all.iter().any(|list| list.origin() == origin);
+            is(Origin::Registry) || (is(Origin::Cache) && all_failed)
+        })
+    }
+
+    /// Changes lists of one registry: `change` gets each with what is said of it, and returns whether what is shown has
+    /// changed. Returns the services of which that is so.
+    pub(super) fn change<T>(
+        &self,
+        index: usize,
+        said: impl IntoIterator<Item = (String, T)>,
+        mut change: impl FnMut(&mut ServiceList, T) -> bool,
+    ) -> Vec<String> {
+        let mut changed = Vec::new();
+        let mut lists = self.lists.lock();
+        for (service, said) in said {
+            let Some((all, _)) = lists.services.get_mut(&service) else { continue };
+            if change(&mut all[index], said) {
+                lists.refresh(&service, self.options.merge);
+                changed.push(service);
+            }
+        }
+        drop(lists);
+        if !changed.is_empty() {
+            self.told();
+        }
+        changed
+    }
+
+    /// Returns the list of one registry, to be stored.
+    pub(super) fn list(&self, index: usize, service: &str) -> Option<ServiceList> {
+        self.lists.lock().services.get(service).map(|(all, _)| all[index].clone())
+    }
+
+    /// Notes how it stands with the stream from one registry: up, or down and why.
+    pub(super) fn link(&self, index: usize, error: Option<Error>) {
+        let mut lists = self.lists.lock();
+        let before = lists.links[index].clone();
+        let is_up = error.is_none();
+        lists.links[index] = Link { is_up, error };
+        if before.is_up != is_up {
+            let services: Vec<String> = lists.services.keys().cloned().collect();
+            services.iter().for_each(|service| lists.refresh(service, self.options.merge));
+        }
+        let is_news = before.is_up != is_up || before.error.is_none() != is_up;
+        drop(lists);
+        if is_news {
+            self.told();
+        }
+    }
+
+    fn told(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Lists {
+    /// Makes the one list of a service from those of the registries.
+    fn refresh(&mut self, service: &str, rule: MergeRule) {
+        let links = &self.links;
+        let Some((all, providers)) = self.services.get_mut(service) else { return };
+        let lists: Vec<&ServiceList> = all.iter().collect();
+        let confirmed =
+            |(list, link): (&ServiceList, &Link)| link.is_up && list.origin() == Origin::Registry;
+        let next = Providers {
+            instances: merged(&lists, rule),
+            is_stale: !all.iter().zip(links).any(confirmed),
+            is_guarded: all.iter().any(ServiceList::is_guarded),
+            revision: providers.revision,
+        };
+        if next != **providers {
+            *providers = Arc::new(Providers { revision: providers.revision + 1, ..next });
+        }
+    }
+}
