@@ -74,7 +74,7 @@ try() {
     [ "$filter" = - ] && filter=''
     [ "$2" = jepsen ] && cd jepsen-like
     # shellcheck disable=SC2086
-    ROOST_MUTANT="$bug" timeout 600 "$binary" $filter >"$log.run" 2>&1
+    ROOST_MUTANT="$bug" RUST_MIN_STACK=8388608 timeout 600 "$binary" $filter >"$log.run" 2>&1
     local code=$?
     [ "$2" = jepsen ] && cd ..
     grep -q '^running 0 tests' "$log.run" && { echo "no tests are named $filter"; return 2; }
