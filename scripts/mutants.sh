@@ -16,7 +16,7 @@ M02 powercut - a commit ends without fdatasync
 M03 simulation voted the vote is not saved
 M04 simulation no_seed a leader that restarts goes on leading
 M05 simulation no_seed a linearizable read of the local state
-M06 simulation no_seed a linearizable read under a lease
+M06 simulation stood_still a linearizable read under a lease
 M07 zkdoor behind_a_sync sync does not ask a majority
 M11 simulation no_seed snapshots leave out sessions
 M13 lib storage:: checksums of the log are not checked
@@ -74,7 +74,7 @@ try() {
     [ "$filter" = - ] && filter=''
     [ "$2" = jepsen ] && cd jepsen-like
     # shellcheck disable=SC2086
-    ROOST_MUTANT="$bug" timeout 600 "$binary" $filter >"$log.run" 2>&1
+    ROOST_MUTANT="$bug" RUST_MIN_STACK=8388608 timeout 600 "$binary" $filter >"$log.run" 2>&1
     local code=$?
     [ "$2" = jepsen ] && cd ..
     grep -q '^running 0 tests' "$log.run" && { echo "no tests are named $filter"; return 2; }

@@ -113,7 +113,8 @@ impl Node {
             state_machine,
             network,
         );
-        let starting = raft::seeded(options.seed, starting);
+        // Boxed: it is large, and would be moved over the stack once more.
+        let starting = raft::seeded(options.seed, Box::pin(starting));
         let consensus = starting.await.map_err(|err| err.to_string())?;
         peers.set_consensus(consensus.clone());
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use roost::types::{CreateMode, NodeId, Op, Reply, SessionId};
+use roost::node::Consistency;
+use roost::types::{CreateMode, NodeId, Op, Reply, SessionId, Zxid};
 
-use crate::clients::{create, done};
+use crate::clients::{create, done, set};
 use crate::world::{Setup, World};
 
 /// Starts a cluster of which every node has heard.
@@ -130,4 +131,26 @@ fn a_wall_clock_that_jumps_ends_neither_a_session_nor_a_ttl() {
     world.pass(6_000);
     let tree = world.node(leader).expect("it runs").local();
     assert!(tree.get("/ttl").is_none() && tree.session(session).is_none(), "now their time is up");
+}
+
+#[test]
+fn a_leader_whose_clock_stood_still_while_another_one_was_elected_does_not_answer_from_the_past() {
+    let mut world = calm(6);
+    let (old, through, _) = cast(&world);
+    world.run_on(through, |node| done(node, create("/x", b"old", CreateMode::Persistent)));
+    world.pass(200);
+    world.pause(old);
+    world.until("another one leads", |world| world.leader().is_some_and(|leader| leader != old));
+    world.run_on(through, |node| done(node, set("/x", b"new", None)));
+    set_cut(&world, old, true);
+    world.resume(old, false);
+    let read = world.spawn_on(old, |node| async move {
+        node.read(Consistency::Linearizable, Zxid(0)).await.map(|view| view.tree)
+    });
+    world.pass(150);
+    set_cut(&world, old, false);
+    world.until("the read is answered", |_| read.lock().is_some());
+    let tree = read.lock().take().expect("it is there").expect("there is a leader");
+    let data = tree.get("/x").and_then(|znode| znode.data().map(|data| data.to_vec()));
+    assert_eq!(data.as_deref(), Some(&b"new"[..]));
 }
