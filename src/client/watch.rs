@@ -161,7 +161,7 @@ impl Watch {
             false => Some(Instant::now() + jittered(self.failures)),
         };
         let has_tried_all = self.client.is_impatient()
-            && self.failures as usize % self.client.endpoints().len() == 0;
+            && (self.failures as usize).is_multiple_of(self.client.endpoints().len());
         if for_caller || has_tried_all || Instant::now() >= deadline { Err(error) } else { Ok(()) }
     }
 

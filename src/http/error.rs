@@ -120,7 +120,7 @@ impl Failed {
     }
 
     /// Returns the same answer without an index, for ops that the client did not number.
-    pub(crate) fn as_one(mut self) -> Failed {
+    pub(crate) fn into_one(mut self) -> Failed {
         self.0.body.multi_index = None;
         self
     }

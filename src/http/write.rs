@@ -34,7 +34,7 @@ pub(crate) async fn submit_planned(
     for attempt in 0..ATTEMPTS_MAX {
         let op = plan(&door.node().local())?;
         let submitted = door.node().submit(caller.request(attempt, op)).await;
-        let answer = submitted.map_err(|error| Failed::from(error).as_one())?;
+        let answer = submitted.map_err(|error| Failed::from(error).into_one())?;
         match answer.result {
             Ok(reply) => return Ok((reply, answer.zxid)),
             Err(failure) => {

@@ -58,8 +58,7 @@ impl StateMachine {
             match batch::decode_txn(&encoded) {
                 Ok(mut txn) => {
                     settle_expiry(&mut txn.op, term);
-                    let time = mutant!(M15, at_random(time), time);
-                    let outcome = self.tree.apply(time, &txn);
+                    let outcome = self.tree.apply(mutant!(M15, at_random(time), time), &txn);
                     txns.push((txn, outcome));
                 }
                 Err(why) => tracing::error!(index, %why, "a transaction does not parse: ignored"),

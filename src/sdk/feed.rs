@@ -7,13 +7,16 @@ use crate::client::model::{ChangeKind, WatchEvent, WatchState};
 use crate::client::{Client, Error, Watch, WatchFilter, WatchKind};
 use crate::registry::{Layout, Provider, providers_path};
 
+/// Who of a service came or changed, and who went.
+type Difference = (Vec<Instance>, Vec<String>);
+
 /// What a registry says of services.
 #[derive(Debug)]
 pub(super) enum Told {
     /// All lists at one zxid.
     Lists { zxid: u64, lists: Vec<(String, Vec<Instance>)> },
     /// What one transaction changed: for each service who came or changed, and who went.
-    Changes { zxid: u64, services: Vec<(String, (Vec<Instance>, Vec<String>))> },
+    Changes { zxid: u64, services: Vec<(String, Difference)> },
     /// Everything up to this zxid has been told.
     UpTo,
 }
@@ -60,7 +63,7 @@ impl Feed {
     fn changes(
         &self,
         changes: Vec<crate::client::model::ZnodeChange>,
-    ) -> Vec<(String, (Vec<Instance>, Vec<String>))> {
+    ) -> Vec<(String, Difference)> {
         let mut found: BTreeMap<&String, (BTreeMap<String, Instance>, Vec<String>)> =
             BTreeMap::new();
         for change in changes {

@@ -186,7 +186,8 @@ impl Tree {
 
     /// Returns why a transaction of this origin is to be ignored, `None` when it is the next one.
     fn ignored(&self, origin: Origin) -> Option<Outcome> {
-        if mutant!(M35, true, false) || !(1..=NODE_ID_MAX).contains(&origin.node) {
+        let takes_any: bool = mutant!(M35, true, false);
+        if takes_any || !(1..=NODE_ID_MAX).contains(&origin.node) {
             return None;
         }
         let expected = match self.origins.get(&origin.node) {

@@ -107,7 +107,8 @@ impl Tree {
             return Err(Code::SessionMoved);
         }
         let doomed: Vec<ZnodePath> = session.ephemerals().cloned().collect();
-        let gone = doomed.iter().skip(mutant!(M22, 1, 0));
+        let kept: usize = mutant!(M22, 1, 0);
+        let gone = doomed.iter().skip(kept);
         events.extend(gone.filter_map(|path| self.unlink(path)));
         self.remove_session(id);
         Ok(Reply::Removed { znodes: doomed.len() as u32 })

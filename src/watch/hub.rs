@@ -166,8 +166,8 @@ impl Hub {
         let (told, (state, start)) = match since {
             Since::Now => (self.ring.last(), (State::Lost, Start::Reset)),
             Since::After(zxid) => {
-                let zxid = mutant!(M27, Zxid(zxid.0.saturating_sub(3)), zxid);
-                (zxid, self.place(zxid))
+                let after = mutant!(M27, Zxid(zxid.0.saturating_sub(3)), zxid);
+                (after, self.place(after))
             }
         };
         self.subscribers.insert(id, Subscriber::new(id, filters, told, state, wake));
@@ -316,7 +316,10 @@ impl Hub {
             self.counters.overflows += 1;
             mutant!(M25, (), subscriber.state = State::Lost);
         } else {
-            mutant!(M26, mailbox.push_back((zxid, selection.clone())), ());
+            let is_told_twice: bool = mutant!(M26, true, false);
+            if is_told_twice {
+                mailbox.push_back((zxid, selection.clone()));
+            }
             mailbox.push_back((zxid, selection));
             self.counters.pending += 1;
         }

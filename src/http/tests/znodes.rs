@@ -68,7 +68,7 @@ async fn what_a_url_cannot_mean_is_refused_as_json() {
         ("GET /v1/sessions/7", (400, "bad_arguments")),
         ("GET /v1/services/a%2Fb", (400, "bad_arguments")),
         ("GET /v1/services/%FF", (400, "bad_arguments")),
-        ("POST /v1/sessions", (400, "bad_request")),
+        ("POST /v1/sessions", (400, "bad_arguments")),
     ] {
         let got = bed.send(what, &[], "").await;
         assert_eq!(got.error(), (expected.0, expected.1.to_owned()), "{what}");
