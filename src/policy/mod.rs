@@ -20,7 +20,7 @@
 //!   of their pattern before its first wildcard.
 //!
 //! To add a kind: a file with its terms and their `parse`, a variant of [`Kind`] and of [`Terms`], and the two lines in
-//! [`Kind::name`] and [`Terms::parse`] that the compiler asks for.
+//! [`Kind::name`] and `Terms::parse` that the compiler asks for.
 //!
 //! What it lacks on purpose: what a policy leads to (the tree decides about removals, a node before its log about
 //! admission), time (whoever asks knows it), and I/O.

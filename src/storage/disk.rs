@@ -19,9 +19,9 @@ pub(super) const SERIES: u8 = 1;
 /// Values are at most [`STORE_VALUE_BYTES_MAX`](crate::limits::STORE_VALUE_BYTES_MAX) bytes and keys are not
 /// empty; anything else panics.
 ///
-/// Keys that begin with [`RECORDS`] are few and small and changed again and again. Those that begin with [`SERIES`] are
-/// written mostly once and in rising order, and given up from the lowest on. A disk may lay them out accordingly. There
-/// are no others.
+/// Keys whose first byte is 0 are *records*: few, small, changed again and again. Those whose first byte is 1 are the
+/// *series*: written mostly once and in rising order, and given up from the lowest on. A disk may lay them out
+/// accordingly. There are no others.
 pub trait Disk: Send + Sync {
     /// Returns what to call this store in messages: its directory, or a name.
     fn name(&self) -> &str;
