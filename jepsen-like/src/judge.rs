@@ -1,7 +1,7 @@
 //! What is said of a run: the history of each workload, given to the checkers that it is for.
 //!
-//! A verdict has a name, which the report shows and [`Promises`](crate::target::Promises) refer to: what a target does
-//! not promise is checked and shown all the same, and does not make the run a failure.
+//! A verdict has a name, which the report shows and [`System::unpromised`](crate::target::System::unpromised) refers to:
+//! what a target does not promise is checked and shown all the same, and does not make the run a failure.
 
 use std::collections::BTreeMap;
 
