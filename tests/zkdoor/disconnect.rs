@@ -55,11 +55,11 @@ async fn a_session_whose_client_has_left_ends_after_its_grace_where_a_policy_say
             sessions.iter().all(|session| tree.session(*session).is_none()).then_some(())
         })
         .await;
-        back.ask(set("/quick", "the one that came back lives")).await.unwrap();
-        // It was dropped by nobody; had the others had their timeout it would have ended with them, being silent.
+        // It was dropped by nobody and is silent: had the others had their timeout, it would have ended before them.
         let is_early = cluster.node(1).local().session(lasting).is_some();
-        slow.send(&[Request::Ping]).await;
         if is_early {
+            back.ask(set("/quick", "the one that came back lives")).await.unwrap();
+            slow.ask(set("/slow", "and the one that stayed")).await.unwrap();
             return;
         }
     }
