@@ -26,15 +26,12 @@ step cargo clippy --lib --no-default-features --features client -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 step cargo test --workspace --no-fail-fast
 # The chaos suite in its short form, with the programs that the tests have built: the comparison, about a minute, and
-# each other workload on roost, as long again.
+# each other workload on roost, as long again. A run that does not end is a failure like others.
 programs="${CARGO_TARGET_DIR:-target}/debug"
 out="${ROOST_JEPSEN_OUT:-target/jepsen}"
-step "$programs/roost-jepsen" compare --target roost,ap-described,ap-careful --seed 7 --duration 12s --timeout 2s --out "$out"
-step "$programs/roost-jepsen" run --target roost --workload set,lock,session,watch,multi,monotonic --seed 7 --duration 10s \
+step timeout 600 "$programs/roost-jepsen" compare --target roost,ap-described,ap-careful --seed 7 --duration 12s --timeout 2s --out "$out"
+step timeout 600 "$programs/roost-jepsen" run --target roost --workload set,lock,session,watch,multi,monotonic --seed 7 --duration 10s \
     --timeout 2s --out "$out/workloads"
-# And what else can go wrong, as far as it can be made here: what cannot is said. Half a minute.
-step "$programs/roost-jepsen" run --target roost --workload set --seed 7 --duration 30s --timeout 2s \
-    --faults clock,fsync,full,power,damage,member --out "$out/faults"
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then

@@ -10,14 +10,14 @@ use super::parse;
 /// See [`Verb::Policy`](super::args::Verb::Policy).
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// List the policies, those that are built in among them.
+    /// List the policies.
     Ls {
         /// Only those of this kind.
         kind: Option<String>,
     },
     /// Print a policy as JSON.
     Get {
-        /// Its kind: removal, admission, …
+        /// Its kind: admission, disconnect, overrides
         kind: String,
         /// Its name.
         name: String,

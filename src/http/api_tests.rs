@@ -161,8 +161,9 @@ fn valid_calls() -> Vec<Call> {
         {"op": "delete", "path": "/m", "version": 1},
     ]});
     let acl = json!({"acl": [{"perms": "cdrwa", "scheme": "world", "id": "anyone"}]});
-    let policy = json!({"reason": "r", "pattern": "/services/*/providers", "max_ratio": 0.5});
-    let test = json!({"kind": "removal", "policy": policy, "write": {"path": "/a", "data": "x"}});
+    let policy = json!({"reason": "r", "pattern": "/services/*/providers/*", "grace_ms": 500});
+    let test =
+        json!({"kind": "disconnect", "policy": policy, "write": {"path": "/a", "data": "x"}});
     vec![
         call(
             "post /v1/cluster/init",
@@ -224,11 +225,11 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/poll", "/v1/poll?watch=subtree:/", ""),
         call("get /v1/poll", "/v1/poll?watch=subtree:/&watch=data:/none&since=0", ""),
         call("get /v1/poll", "/v1/poll?watch=children:/a&since=1", ""),
-        call("put /v1/policies/{kind}/{name}", "/v1/policies/removal/p", policy.to_string()),
-        call("get /v1/policies", "/v1/policies?kind=removal", ""),
-        call("get /v1/policies/{kind}/{name}", "/v1/policies/removal/p", ""),
+        call("put /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", policy.to_string()),
+        call("get /v1/policies", "/v1/policies?kind=disconnect", ""),
+        call("get /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
         call("post /v1/policies/test", "/v1/policies/test", test.to_string()),
-        call("delete /v1/policies/{kind}/{name}", "/v1/policies/removal/p", ""),
+        call("delete /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
         call("delete /v1/znodes/{path}", "/v1/znodes/e", ""),
         call("delete /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
         call("post /v1/cluster/learners", "/v1/cluster/learners", member(2).to_string()),

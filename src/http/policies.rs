@@ -18,7 +18,7 @@ use super::znodes::{NoParams, ReadParams};
 use crate::limits::{POLICY_TEST_ZNODES_MAX, TTL_MS_MAX};
 use crate::policy::{self, Kind, Pattern, Policies, Policy, Proposed, Wrong};
 use crate::tree::{Lifetime, Tree};
-use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
+use crate::types::{AclId, Code, CreateMode, Data, Failure, Op, ZnodePath};
 
 impl From<Wrong> for Failed {
     fn from(wrong: Wrong) -> Failed {
@@ -45,8 +45,6 @@ pub(crate) struct EntryBody {
     #[schema(value_type = String)]
     kind: &'static str,
     name: String,
-    /// Whether it is there from the start, without a znode.
-    built_in: bool,
     /// The data of its znode.
     policy: Value,
 }
@@ -69,21 +67,13 @@ pub(crate) struct PolicyBody {
 
 /// Returns a policy as it is shown; `None` when there is none, or the caller may not read it.
 fn entry(tree: &Tree, authority: &[AclId], kind: Kind, name: &str) -> Option<EntryBody> {
-    let known = tree.policies().get(kind, name)?;
-    let data = match known.is_built_in {
-        true => policy::built_in_data(kind, name)?.into_bytes(),
-        false => tree.readable(&policy::path_of(kind, name), authority).ok()?.data()?.to_vec(),
-    };
-    let policy = serde_json::from_slice(&data).ok()?;
-    Some(EntryBody {
-        kind: kind.name(),
-        name: name.to_owned(),
-        built_in: known.is_built_in,
-        policy,
-    })
+    tree.policies().get(kind, name)?;
+    let data = tree.readable(&policy::path_of(kind, name), authority).ok()?.data()?;
+    let policy = serde_json::from_slice(data).ok()?;
+    Some(EntryBody { kind: kind.name(), name: name.to_owned(), policy })
 }
 
-/// Lists the policies, those that are built in among them.
+/// Lists the policies.
 #[utoipa::path(get, path = "/v1/policies", tag = "policies", params(PoliciesParams),
     responses((status = 200, description = "The policies", body = PoliciesBody)))]
 pub(crate) async fn list_policies(
@@ -115,10 +105,7 @@ pub(crate) async fn get_policy(
     let kind = Kind::parse(&kind)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let zxid = view.tree.zxid();
-    let is_built_in = view.tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
-    if !is_built_in {
-        read::readable(&view, &policy::path_of(kind, &name), &caller)?;
-    }
+    read::readable(&view, &policy::path_of(kind, &name), &caller)?;
     let entry = entry(&view.tree, &caller.authority, kind, &name);
     let entry = entry.ok_or_else(|| Failed::code(Code::NoNode).at(zxid))?;
     let body = PolicyBody { entry, zxid: zxid.0 };
@@ -220,7 +207,7 @@ pub(crate) async fn set_policy(
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
 }
 
-/// Removes a policy; a built-in one of its name holds again.
+/// Removes a policy.
 #[utoipa::path(delete, path = "/v1/policies/{kind}/{name}", tag = "policies",
     params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
     responses((status = 200, description = "It holds no more", body = DoneBody)))]
@@ -231,13 +218,6 @@ pub(crate) async fn remove_policy(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&kind)?;
-    let is_built_in =
-        |tree: &Tree| tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
-    if is_built_in(&door.node().local()) {
-        let why =
-            format!("{name} is built in: set a policy of this name with the mode off instead");
-        return Err(Error::Refused(why).into());
-    }
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
     let (_, zxid) = write::submit(&door, caller, Op::Delete { path, version: None }).await?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))

@@ -156,7 +156,7 @@ impl Tree {
             results: Results::default(),
             acls: OrdMap::new(),
             quotas: Quotas::new(),
-            policies: Policies::new(),
+            policies: Policies::default(),
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,

@@ -3,7 +3,7 @@ use crate::policy::{self, Policies, Policy};
 use crate::types::ZnodePath;
 
 impl Tree {
-    /// Returns the policies at this point of history: those whose znodes parse, and the built-in ones.
+    /// Returns the policies at this point of history: those whose znodes parse.
     pub fn policies(&self) -> &Policies {
         &self.policies
     }

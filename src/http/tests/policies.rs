@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{Bed, pass};
+use crate::policy::Kind;
 use std::time::Duration;
 
 const SUPER: [(&str, &str); 1] = [("authorization", "Basic c3VwZXI6dGVzdA==")];
@@ -9,36 +10,35 @@ async fn put(bed: &Bed, kind: &str, name: &str, policy: Value) -> super::Got {
     bed.send(&format!("PUT /v1/policies/{kind}/{name}"), &[], policy.to_string()).await
 }
 
-fn removal() -> Value {
-    json!({"reason": "small", "pattern": "/services/web/providers", "max_ratio": 0.5})
+fn disconnect() -> Value {
+    json!({"reason": "small", "pattern": "/services/web/providers", "grace_ms": 500})
 }
 
 #[tokio::test]
 async fn a_policy_is_a_znode_that_says_who_set_it_and_why() {
     let bed = Bed::new().await;
-    assert_eq!(put(&bed, "removal", "web", removal()).await.status, 200);
-    let got = bed.get("/v1/policies/removal/web").await.json();
+    assert_eq!(put(&bed, "disconnect", "web", disconnect()).await.status, 200);
+    let got = bed.get("/v1/policies/disconnect/web").await.json();
     assert_eq!(
-        (&got["built_in"], &got["policy"]["set_by"], &got["policy"]["reason"]),
-        (&json!(false), &json!("ip:127.0.0.1"), &json!("small"))
+        (&got["policy"]["set_by"], &got["policy"]["reason"]),
+        (&json!("ip:127.0.0.1"), &json!("small"))
     );
     assert!(got["policy"]["set_at_ms"].as_u64().unwrap() > 0);
-    let data = bed.get("/v1/znodes/roost/policies/removal/web").await.json();
+    let data = bed.get("/v1/znodes/roost/policies/disconnect/web").await.json();
     let data: Value = serde_json::from_str(data["data"].as_str().unwrap()).unwrap();
     assert_eq!(data, got["policy"]);
-    let mut again = removal();
+    let mut again = disconnect();
     again["set_by"] = json!("ops");
-    assert_eq!(put(&bed, "removal", "web", again).await.status, 200);
-    let got = bed.get("/v1/policies/removal/web").await.json();
+    assert_eq!(put(&bed, "disconnect", "web", again).await.status, 200);
+    let got = bed.get("/v1/policies/disconnect/web").await.json();
     assert_eq!(got["policy"]["set_by"], "ops");
-    let listed = bed.get("/v1/policies?kind=removal").await.json();
+    let listed = bed.get("/v1/policies?kind=disconnect").await.json();
     let names: Vec<_> =
         listed["policies"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
-    let built_in = ["default-curator", "default-dubbo", "default-namespaces", "default-services"];
-    assert_eq!(names, [&built_in[..], &["web"]].concat());
-    let gone = bed.send("DELETE /v1/policies/removal/web", &[], "").await;
+    assert_eq!(names, ["web"]);
+    let gone = bed.send("DELETE /v1/policies/disconnect/web", &[], "").await;
     assert_eq!(gone.status, 200);
-    assert_eq!(bed.get("/v1/policies/removal/web").await.error(), (404, "no_node".to_owned()));
+    assert_eq!(bed.get("/v1/policies/disconnect/web").await.error(), (404, "no_node".to_owned()));
 }
 
 #[tokio::test]
@@ -46,27 +46,28 @@ async fn what_is_wrong_with_a_policy_is_named_at_every_way_in() {
     let bed = Bed::new().await;
     for (field, value, word) in [
         ("pattern", json!("services"), "pattern"),
-        ("max_ratio", json!(2), "max_ratio"),
+        ("grace_ms", json!(-2), "grace_ms"),
         ("colour", json!("red"), "colour"),
         ("mode", json!("on"), "mode"),
         ("ttl_s", json!(0), "ttl_s"),
         ("set_at_ms", json!(1), "set_at_ms"),
         ("reason", Value::Null, "reason"),
     ] {
-        let mut policy = removal();
+        let mut policy = disconnect();
         policy[field] = value;
-        let test = json!({"kind": "removal", "policy": policy}).to_string();
-        for got in
-            [put(&bed, "removal", "web", policy).await, bed.post("/v1/policies/test", test).await]
-        {
+        let test = json!({"kind": "disconnect", "policy": policy}).to_string();
+        for got in [
+            put(&bed, "disconnect", "web", policy).await,
+            bed.post("/v1/policies/test", test).await,
+        ] {
             assert_eq!(got.error(), (400, "bad_arguments".to_owned()), "{field}");
             assert!(got.json()["message"].as_str().unwrap().starts_with(word), "{}", got.json());
         }
     }
-    assert_eq!(put(&bed, "colour", "web", removal()).await.error().0, 400);
+    assert_eq!(put(&bed, "colour", "web", disconnect()).await.error().0, 400);
     // Through the doors of the tree too, one by one and in a multi.
-    bed.post("/v1/znodes/roost/policies/removal?parents=true", "").await;
-    let raw = bed.post("/v1/znodes/roost/policies/removal/web", "{}").await;
+    bed.post("/v1/znodes/roost/policies/disconnect?parents=true", "").await;
+    let raw = bed.post("/v1/znodes/roost/policies/disconnect/web", "{}").await;
     assert_eq!((raw.status, &raw.json()["zk_code"]), (400, &json!(-8)));
     let ops = json!([{"op": "check", "path": "/"}, {"op": "create", "path": "/roost/policies/x"}]);
     let multi = bed.post("/v1/multi", json!({ "ops": ops }).to_string()).await;
@@ -75,42 +76,43 @@ async fn what_is_wrong_with_a_policy_is_named_at_every_way_in() {
 }
 
 #[tokio::test]
-async fn a_policy_with_a_ttl_goes_by_itself_and_what_was_built_in_holds_again() {
+async fn a_policy_with_a_ttl_goes_by_itself() {
     let bed = Bed::new().await;
-    let off =
-        json!({"reason": "r", "pattern": "/services/*/providers", "mode": "off", "ttl_s": 60});
-    assert_eq!(put(&bed, "removal", "default-services", off).await.status, 200);
-    let shown = bed.get("/v1/policies/removal/default-services").await.json();
+    let mut brief = disconnect();
+    brief["ttl_s"] = json!(60);
+    assert_eq!(put(&bed, "disconnect", "web", brief).await.status, 200);
+    let shown = bed.get("/v1/policies/disconnect/web").await.json();
     let policy = &shown["policy"];
     let lives = policy["expires_at_ms"].as_u64().unwrap() - policy["set_at_ms"].as_u64().unwrap();
-    assert_eq!((&shown["built_in"], lives), (&json!(false), 60_000));
-    let path = "/services/web/providers";
-    assert_eq!(bed.node.local().policies().removal(path), None);
+    assert_eq!(lives, 60_000);
+    let holds = || bed.node.local().policies().get(Kind::Disconnect, "web").is_some();
+    assert!(holds());
     pass(Duration::from_secs(61)).await;
-    while bed.node.local().policies().removal(path).is_none() {
+    while holds() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let shown = bed.get("/v1/policies/removal/default-services").await.json();
-    assert_eq!(shown["built_in"], true);
-    let kept = bed.send("DELETE /v1/policies/removal/default-services", &[], "").await;
-    assert_eq!(kept.error(), (409, "refused".to_owned()));
+    let gone = bed.get("/v1/policies/disconnect/web").await;
+    assert_eq!(gone.error(), (404, "no_node".to_owned()));
 }
 
 #[tokio::test]
 async fn a_policy_changes_how_long_it_lives_and_keeps_its_access_control_list() {
     let bed = Bed::new().await;
-    put(&bed, "removal", "web", removal()).await;
+    put(&bed, "disconnect", "web", disconnect()).await;
     let acl = r#"{"acl":[{"perms":"r","scheme":"world","id":"anyone"}]}"#;
-    assert_eq!(bed.send("PUT /v1/acl/roost/policies/removal/web", &[], acl).await.status, 200);
-    assert_eq!(put(&bed, "removal", "web", removal()).await.error(), (403, "no_auth".to_owned()));
-    let mut brief = removal();
+    assert_eq!(bed.send("PUT /v1/acl/roost/policies/disconnect/web", &[], acl).await.status, 200);
+    assert_eq!(
+        put(&bed, "disconnect", "web", disconnect()).await.error(),
+        (403, "no_auth".to_owned())
+    );
+    let mut brief = disconnect();
     brief["ttl_s"] = json!(100);
-    let url = "PUT /v1/policies/removal/web";
+    let url = "PUT /v1/policies/disconnect/web";
     assert_eq!(bed.send(url, &SUPER, brief.to_string()).await.status, 200);
-    assert_eq!(bed.send(url, &SUPER, removal().to_string()).await.status, 200);
-    let got = bed.get("/v1/policies/removal/web").await.json();
+    assert_eq!(bed.send(url, &SUPER, disconnect().to_string()).await.status, 200);
+    let got = bed.get("/v1/policies/disconnect/web").await.json();
     assert_eq!(got["policy"]["expires_at_ms"], Value::Null);
-    let shown = bed.get("/v1/acl/roost/policies/removal/web").await.json();
+    let shown = bed.get("/v1/acl/roost/policies/disconnect/web").await.json();
     assert_eq!(shown["acl"][0]["perms"], "r");
 }
 
@@ -160,8 +162,8 @@ async fn a_test_counts_what_a_pattern_matches() {
     for path in ["/v1/znodes/services/a/providers/1", "/v1/znodes/services/b/providers"] {
         bed.post(&format!("{path}?parents=true"), "").await;
     }
-    let policy = json!({"reason": "r", "pattern": "/services/*/providers"});
-    let test = json!({"kind": "removal", "policy": policy}).to_string();
+    let policy = json!({"reason": "r", "pattern": "/services/*/providers", "grace_ms": 500});
+    let test = json!({"kind": "disconnect", "policy": policy}).to_string();
     let tested = bed.post("/v1/policies/test", test).await.json();
     let expected = json!(["/services/a/providers", "/services/b/providers"]);
     assert_eq!((&tested["matches"], &tested["more"]), (&json!(2), &json!(false)));
