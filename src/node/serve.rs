@@ -11,7 +11,6 @@ use super::{Node, forward, liveness};
 use crate::node::batcher::BatcherHandle;
 use crate::peer::{Admission, Handler, Hello, Kind, StreamReceiver, StreamSender};
 use crate::raft::{self, Snapshots};
-use crate::types::NodeId;
 
 /// Lets in whoever belongs to this node's cluster. A node that belongs to none lets in everyone who knows the secret, but
 /// only to be asked to join.
@@ -40,11 +39,13 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// Returns the node once it may take part: when it has started and belongs to a cluster.
-    fn member(&self) -> Result<Node, String> {
+    /// Returns the node once it may take part in what the caller's cluster does: when it has started and belongs to it. A
+    /// connection may be older than this node's membership, and then nobody has compared the two.
+    fn member(&self, caller: &Hello) -> Result<Node, String> {
         let node = self.node.get().cloned().ok_or("this node is still starting")?;
         match self.membership.cluster_id() {
-            Some(_) => Ok(node),
+            Some(own) if own == caller.cluster => Ok(node),
+            Some(own) => Err(format!("this node belongs to cluster {own:032x}")),
             None => Err(
                 "this node belongs to no cluster: if its disk was lost, remove it and let it join under a new id".into()
             ),
@@ -55,11 +56,12 @@ impl Dispatch {
 impl Handler for Dispatch {
     fn call(
         &self,
-        from: NodeId,
+        caller: &Hello,
         kind: Kind,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, String>> {
-        let member = self.member();
+        let member = self.member(caller);
+        let from = caller.from;
         match kind {
             Kind::Append | Kind::Vote | Kind::PreVote | Kind::TransferLeader => {
                 async move { member?.consensus().serve(kind, payload).await }.boxed()
@@ -91,12 +93,13 @@ impl Handler for Dispatch {
 
     fn stream(
         &self,
-        from: NodeId,
+        caller: &Hello,
         kind: Kind,
         sender: StreamSender,
         receiver: StreamReceiver,
     ) -> BoxFuture<'static, ()> {
-        let member = self.member();
+        let member = self.member(caller);
+        let from = caller.from;
         let batcher = self.batcher.clone();
         let snapshots = self.snapshots.clone();
         async move {

@@ -11,11 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits::{PEER_CONNECTIONS_MAX, PEER_IN_FLIGHT_MAX, PEER_PAYLOAD_BYTES_MAX};
-use crate::types::NodeId;
 
 use super::error::PeerError;
 use super::frame::FrameReader;
-use super::handshake::{Admission, Identity, Opened, Purpose, take_in};
+use super::handshake::{Admission, Hello, Identity, Opened, Purpose, take_in};
 use super::message::{Kind, Message};
 use super::net::{Acceptor, Duplex};
 use super::outbox::{Outbox, outbox};
@@ -30,10 +29,10 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a call; an error's text goes to the caller. Calls of one connection run concurrently, at most
     /// `PEER_IN_FLIGHT_MAX`, and begin (up to the return of the future) in the order in which they were sent.
     /// The payload is a slice of a read buffer: copy what is kept for long. The answer is at most
-    /// `PEER_PAYLOAD_BYTES_MAX`.
+    /// `PEER_PAYLOAD_BYTES_MAX`. The caller is as it was when it connected.
     fn call(
         &self,
-        from: NodeId,
+        caller: &Hello,
         kind: Kind,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, String>>;
@@ -41,7 +40,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Takes part in a stream that a peer has opened. It ends when both halves are dropped.
     fn stream(
         &self,
-        from: NodeId,
+        caller: &Hello,
         kind: Kind,
         sender: StreamSender,
         receiver: StreamReceiver,
@@ -102,22 +101,22 @@ impl Server {
         tracing::debug!(remote, node = hello.from, purpose = ?hello.purpose, "peer connected");
         match hello.purpose {
             Purpose::Calls => {
-                let error = self.calls(opened, hello.from).await;
+                let error = self.calls(opened, &hello).await;
                 tracing::debug!(remote, node = hello.from, %error, "peer connection ended");
             }
             Purpose::Stream(kind) => {
                 let (sender, receiver) = stream::start(opened, &self.tasks, self.shutdown.clone());
-                self.handler.stream(hello.from, kind, sender, receiver).await;
+                self.handler.stream(&hello, kind, sender, receiver).await;
             }
         }
     }
 
     /// Serves the calls of one connection until it is lost, and returns why.
-    async fn calls(&self, opened: Opened, from: NodeId) -> PeerError {
+    async fn calls(&self, opened: Opened, caller: &Hello) -> PeerError {
         let Opened { mut reader, mut writer } = opened;
         let (outbox, mut queue) = outbox();
         let write = async { Ok(writer.drain(&mut queue).await?) };
-        match tokio::try_join!(self.read(&mut reader, from, outbox), write) {
+        match tokio::try_join!(self.read(&mut reader, caller, outbox), write) {
             Err(error) => error,
             Ok(_) => PeerError::Unreachable("the connection is closed".to_owned()),
         }
@@ -126,7 +125,7 @@ impl Server {
     async fn read<R: AsyncRead + Unpin>(
         &self,
         reader: &mut FrameReader<R>,
-        from: NodeId,
+        caller: &Hello,
         outbox: Outbox,
     ) -> Result<(), PeerError> {
         let slots = Arc::new(Semaphore::new(PEER_IN_FLIGHT_MAX));
@@ -137,7 +136,10 @@ impl Server {
                 _ => return Err(PeerError::Unreachable("a message has no place here".to_owned())),
             };
             let slot = slots.clone().acquire_owned().await.expect("nobody closes it");
-            let work = Kind::from_number(kind).map(|kind| self.handler.call(from, kind, payload));
+            // A node that belonged to no cluster let in everybody. Once it belongs to one, whoever is of another, or was of
+            // none when it connected, has to connect again and is told.
+            self.admission.admit(caller).map_err(PeerError::Refused)?;
+            let work = Kind::from_number(kind).map(|kind| self.handler.call(caller, kind, payload));
             let (outbox, shutdown) = (outbox.clone(), self.shutdown.clone());
             self.tasks.spawn(async move {
                 let answer = async {

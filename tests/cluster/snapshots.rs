@@ -45,6 +45,14 @@ async fn a_wiped_node_stays_outside_and_a_new_one_takes_its_place_by_snapshot_wh
         panic!("a second cluster")
     };
     assert!(why.contains("belongs to cluster"), "{why}");
+    // By now it has an id of its own for a cluster that never came to be. The members have connections to it from before
+    // that, and go on sending; nothing of it may reach its consensus, which has forgotten what it promised.
+    let before = load.events.load(std::sync::atomic::Ordering::Relaxed);
+    load.reach(before + 5_000).await;
+    assert_eq!(wiped.local_status().term, 0, "it has taken part");
+    for id in 1..=2 {
+        assert_eq!(cluster.node(id).fatal(), None);
+    }
     cluster.stop(3).await;
 
     let fresh = cluster.boot(4).await;

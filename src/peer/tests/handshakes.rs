@@ -44,6 +44,43 @@ async fn a_caller_that_joins_a_cluster_is_let_in_from_then_on() {
     node.stop().await;
 }
 
+/// Admits everybody until it knows which cluster's nodes it wants.
+#[derive(Default)]
+struct Undecided(parking_lot::Mutex<Option<u128>>);
+
+impl Admission for Undecided {
+    fn admit(&self, hello: &Hello) -> Result<(), String> {
+        match *self.0.lock() {
+            Some(own) if own != hello.cluster => Err(format!("cluster {own} is here")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_was_let_in_before_a_node_joined_a_cluster_is_judged_again_once_it_has() {
+    let admission = Arc::new(Undecided::default());
+    let node = Node::admitting(&TcpNet, "127.0.0.1:0", 2, admission.clone()).await;
+    let joiner = Identity::new(3, 0, secret());
+    let (member, joiner_peer, foreign) = (
+        node.peer(),
+        node.peer_as(joiner.clone(), 2),
+        node.peer_as(Identity::new(1, 8, secret()), 2),
+    );
+    for peer in [&member, &joiner_peer, &foreign] {
+        assert!(echo(peer, b"").await.is_ok());
+    }
+    *admission.0.lock() = Some(CLUSTER);
+    joiner.set_cluster(CLUSTER);
+    assert!(echo(&member, b"").await.is_ok(), "a member's connection goes on");
+    // The connection on which it was let in ends unanswered; the next attempt is told why.
+    assert!(matches!(echo(&foreign, b"").await, Err(PeerError::Unreachable(_))));
+    assert_eq!(refusal(&foreign).await, "cluster 7 is here");
+    assert!(matches!(echo(&joiner_peer, b"").await, Err(PeerError::Unreachable(_))));
+    assert!(echo(&joiner_peer, b"").await.is_ok(), "it says by now where it belongs");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_connection_that_reached_another_node_is_refused() {
     let node = Node::tcp().await;

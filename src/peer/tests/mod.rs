@@ -55,11 +55,11 @@ struct Fixture {
 impl Handler for Fixture {
     fn call(
         &self,
-        from: NodeId,
+        caller: &Hello,
         kind: Kind,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, String>> {
-        let (gate, begun) = (self.gate.clone(), self.begun.clone());
+        let (gate, begun, from) = (self.gate.clone(), self.begun.clone(), caller.from);
         async move {
             match kind {
                 Kind::Status => Ok(Bytes::from(format!("hello {from}"))),
@@ -78,7 +78,7 @@ impl Handler for Fixture {
 
     fn stream(
         &self,
-        _: NodeId,
+        _: &Hello,
         kind: Kind,
         sender: StreamSender,
         mut receiver: StreamReceiver,
@@ -112,13 +112,21 @@ struct Node {
 
 impl Node {
     async fn start(net: &dyn Net, addr: &str, id: NodeId) -> Node {
+        Node::admitting(net, addr, id, Arc::new(Members)).await
+    }
+
+    async fn admitting(
+        net: &dyn Net,
+        addr: &str,
+        id: NodeId,
+        admission: Arc<dyn Admission>,
+    ) -> Node {
         let acceptor = net.listen(addr).await.unwrap();
         let addr = acceptor.addr();
         let shutdown = CancellationToken::new();
         let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let fixture = Fixture { gate: gate.clone(), begun: begun.clone() };
-        let serving =
-            serve(acceptor, identity(id), Arc::new(Members), Arc::new(fixture), shutdown.clone());
+        let serving = serve(acceptor, identity(id), admission, Arc::new(fixture), shutdown.clone());
         Node { addr, gate, begun, shutdown, serving: tokio::spawn(serving) }
     }
 

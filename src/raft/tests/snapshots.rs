@@ -22,7 +22,6 @@ use crate::raft::typ::{Snapshot, SnapshotMeta, StoredMembership};
 use crate::raft::{Consensus, Network, Options, Snapshots, receive_snapshot};
 use crate::storage::{MemoryDisk, MemoryDisks, SledDisk, SnapshotStore};
 use crate::tree::{SnapshotWriter, Tree};
-use crate::types::NodeId;
 
 const ENTRIES: u64 = 40;
 
@@ -97,13 +96,13 @@ struct Taker {
 }
 
 impl Handler for Taker {
-    fn call(&self, _: NodeId, _: Kind, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+    fn call(&self, _: &Hello, _: Kind, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         std::future::ready(Err("only snapshots".to_owned())).boxed()
     }
 
     fn stream(
         &self,
-        _: NodeId,
+        _: &Hello,
         _: Kind,
         sender: StreamSender,
         receiver: StreamReceiver,
