@@ -60,7 +60,8 @@ impl Admission for Undecided {
 #[tokio::test]
 async fn who_was_let_in_before_a_node_joined_a_cluster_is_judged_again_once_it_has() {
     let admission = Arc::new(Undecided::default());
-    let node = Node::admitting(&TcpNet, "127.0.0.1:0", 2, admission.clone()).await;
+    let newcomer = Identity::new(2, 0, secret());
+    let node = Node::admitting(&TcpNet, "127.0.0.1:0", newcomer.clone(), admission.clone()).await;
     let joiner = Identity::new(3, 0, secret());
     let (member, joiner_peer, foreign) = (
         node.peer(),
@@ -71,7 +72,7 @@ async fn who_was_let_in_before_a_node_joined_a_cluster_is_judged_again_once_it_h
         assert!(echo(peer, b"").await.is_ok());
     }
     *admission.0.lock() = Some(CLUSTER);
-    joiner.set_cluster(CLUSTER);
+    [newcomer, joiner].iter().for_each(|identity| identity.set_cluster(CLUSTER));
     assert!(echo(&member, b"").await.is_ok(), "a member's connection goes on");
     // The connection on which it was let in ends unanswered; the next attempt is told why.
     assert!(matches!(echo(&foreign, b"").await, Err(PeerError::Unreachable(_))));

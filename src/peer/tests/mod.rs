@@ -112,13 +112,13 @@ struct Node {
 
 impl Node {
     async fn start(net: &dyn Net, addr: &str, id: NodeId) -> Node {
-        Node::admitting(net, addr, id, Arc::new(Members)).await
+        Node::admitting(net, addr, identity(id), Arc::new(Members)).await
     }
 
     async fn admitting(
         net: &dyn Net,
         addr: &str,
-        id: NodeId,
+        identity: Identity,
         admission: Arc<dyn Admission>,
     ) -> Node {
         let acceptor = net.listen(addr).await.unwrap();
