@@ -17,7 +17,7 @@ use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
 use crate::tree::Tree;
 use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, Zxid};
-use crate::watch::Hub;
+use crate::watch::{Bounds, Hub};
 
 /// How far this node has applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Stage {
         node: NodeId,
         incarnation: u64,
         clock: Clock,
-        hub: Hub,
+        bounds: Bounds,
         expiry: ExpiryQueue,
     ) -> Arc<Stage> {
         Arc::new(Stage {
@@ -71,7 +71,10 @@ impl Stage {
             incarnation,
             clock,
             root: ArcSwap::from_pointee(Tree::new()),
-            audience: Mutex::new(Audience { hub, lines: Lines::default() }),
+            audience: Mutex::new(Audience {
+                hub: Hub::new(Zxid(0), bounds),
+                lines: Lines::new(bounds),
+            }),
             connections: AtomicU64::new(1),
             outbox: Mutex::new(Outbox::new()),
             outbox_grew: Notify::new(),
@@ -206,7 +209,12 @@ impl ApplySink for Stage {
             if let Some((incarnation, seq)) = tree.origin_last(self.node)
                 && incarnation == self.incarnation
             {
-                self.outbox.lock().skipped_to(seq, &mut audience.lines);
+                let kept = |session, key: &str| {
+                    let (zxid, result) = tree.kept_result(session, key)?;
+                    Some(Answer { zxid, result: result.clone() })
+                };
+                self.outbox.lock().skipped_to(seq, kept, &mut audience.lines);
+                self.outbox_rewound.notify_one();
             }
             audience.lines.take_ringing()
         };
