@@ -87,6 +87,9 @@ pub const TOUCHES_PER_REPORT_MAX: usize = 100_000;
 pub const CLOSES_PER_TICK_MAX: usize = 4_096;
 /// Container and TTL znodes that the leader deletes in one tick; the rest follow at the next.
 pub const REAPS_PER_TICK_MAX: usize = 1_000;
+/// Time on the cluster's clock that the log does not know of while something has a TTL, ms: by so much each change of the
+/// leader may prolong a TTL. Beyond: the leader writes it.
+pub const CLOCK_UNWRITTEN_MS_MAX: u64 = 5_000;
 
 /// The body of one frame between nodes, bytes. Beyond: the connection is closed.
 pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
 use super::{Node, Request, effects, ensemble};
-use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
+use crate::limits::{CLOCK_UNWRITTEN_MS_MAX, CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
 use crate::tree::Quota;
@@ -111,8 +111,13 @@ fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
 
 fn reap(node: &Node) {
     let root = node.inner.stage.root();
-    let paths = root.reapable(node.inner.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
-    if !paths.is_empty() {
+/// Deletes what is due. While something will be, it also writes the cluster's clock to the log now and then, without which
+/// the next leader would go on from the last write, however long ago that was.
+    let cluster_ms = node.inner.cluster_time.now().cluster_ms;
+    let paths = root.reapable(cluster_ms, REAPS_PER_TICK_MAX);
+    let unwritten_ms = cluster_ms.saturating_sub(root.cluster_ms());
+    let is_behind = root.next_due_ms().is_some() && unwritten_ms >= CLOCK_UNWRITTEN_MS_MAX;
+    if !paths.is_empty() || is_behind {
         propose(node, Op::Reap { paths });
     }
 }
