@@ -8,9 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params, Segments};
+use super::extract::{Caller, Params, Segments};
 use super::write;
 use super::znodes::NoParams;
 use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX};
