@@ -506,3 +506,13 @@ fn the_example_of_one_node_has_every_key_and_shows_the_true_defaults() {
         assert!(document.contains(&format!("| `{key}` |")), "docs/OPERATIONS.md lacks {key}");
     }
 }
+
+#[test]
+fn the_test_command_of_the_readme_is_what_the_gate_runs() {
+    let readme = read("README.md");
+    let command = readme.lines().find(|line| line.starts_with("cargo test")).expect("it has one");
+    let gate = read("scripts/check.sh");
+    let runs = |line: &str| line.strip_prefix("step ") == Some(command);
+    assert!(gate.lines().any(runs), "scripts/check.sh does not run {command:?}");
+    assert!(command.contains("--workspace"), "{command:?} leaves tests out");
+}
