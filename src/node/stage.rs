@@ -56,6 +56,8 @@ pub(super) struct Stage {
     progress: latest::Sender<Progress>,
     /// Bytes of log applied since the node started; the snapshot trigger compares it with its own mark.
     pub(super) log_bytes: AtomicU64,
+    /// How often this node, leading, gave every session its full timeout again.
+    pub(super) restarts: AtomicU64,
 }
 
 impl Stage {
@@ -82,6 +84,7 @@ impl Stage {
             expiry: Mutex::new(expiry),
             progress: latest::channel(Progress::default()).0,
             log_bytes: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
         })
     }
 

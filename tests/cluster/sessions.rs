@@ -181,6 +181,9 @@ async fn rule_3_after_a_leader_change_every_session_has_its_full_timeout_again()
     has_full_timeout_from(&cluster, &node, session, TIMEOUT_MS, changed_ms).await;
 }
 
+    let next = cluster.node(cluster.leader().await);
+    let restarts = next.gauges().into_iter().find(|(name, ..)| *name == "roost_session_restarts");
+    assert!(restarts.is_some_and(|(.., times)| times >= 1.0), "{restarts:?}");
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_5_without_a_quorum_nothing_expires_and_then_every_session_has_its_full_timeout() {
     const TIMEOUT_MS: u32 = 2_000;
