@@ -43,7 +43,7 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
         .bounded(routes!(register::deregister_provider))
-        .bounded(routes!(register::register_consumer))
+        .bounded(routes!(register::register_consumer, register::deregister_consumer))
         .bounded(routes!(register::register))
         .bounded(routes!(deregister::deregister))
         .bounded(routes!(overrides::list_effects))
