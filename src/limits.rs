@@ -165,11 +165,11 @@ pub const ZK_MULTI_READ_BYTES_MAX: usize = 16 << 20;
 pub const ZK_REARMED_AT_ONCE: usize = 1_024;
 /// Watches of one node, set through the ZooKeeper door. Beyond: the request is refused with a system error.
 pub const WATCHES_MAX: usize = 32 << 20;
+/// Watches of one ZooKeeper connection. Beyond: the request is refused with a system error.
+pub const WATCHES_PER_LINE_MAX: usize = 1 << 20;
 /// Notices that wait for one connection which does not take them. Beyond: it is closed; its client comes back and is
 /// told what it missed.
 pub const NOTICES_PER_LINE_MAX: usize = 65_536;
-/// Watches of one ZooKeeper connection. Beyond: the request is refused with a system error.
-pub const WATCHES_PER_LINE_MAX: usize = 1 << 20;
 /// Notices that wait in all connections of one node, about 32 bytes each. Beyond: those with more than
 /// [`NOTICES_KEPT_MIN`] are closed as if they had too many.
 pub const NOTICES_TOTAL_MAX: usize = 4 << 20;
