@@ -25,6 +25,8 @@ step cargo clippy --lib --no-default-features -- -D warnings
 step cargo clippy --lib --no-default-features --features client -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 step cargo test --workspace --no-fail-fast
+# What a reader of README.md pastes, with the program that the tests have built.
+step scripts/readme.sh
 # The chaos suite in its short form, with the programs that the tests have built: the comparison, about a minute, and
 # each other workload on roost, as long again. A run that does not end is a failure like others.
 programs="${CARGO_TARGET_DIR:-target}/debug"

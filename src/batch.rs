@@ -1,5 +1,5 @@
 //! What one Raft entry carries: the leader's time and the transactions of many clients, each still in the bytes that its
-//! origin encoded. The leader concatenates and never decodes; every node decodes once, when it applies.
+//! origin encoded. The leader concatenates; every node decodes when it applies.
 //!
 //! Layout: `format u8 · wall_ms u64 · cluster_ms u64 · count u32 · (length u32 · bytes)*`, little-endian.
 

@@ -87,6 +87,9 @@ pub const TOUCHES_PER_REPORT_MAX: usize = 100_000;
 pub const CLOSES_PER_TICK_MAX: usize = 4_096;
 /// Container and TTL znodes that the leader deletes in one tick; the rest follow at the next.
 pub const REAPS_PER_TICK_MAX: usize = 1_000;
+/// Time on the cluster's clock that the log does not know of while something has a TTL, ms: by so much each change of the
+/// leader may prolong a TTL. Beyond: the leader writes it.
+pub const CLOCK_UNWRITTEN_MS_MAX: u64 = 5_000;
 
 /// The body of one frame between nodes, bytes. Beyond: the connection is closed.
 pub const PEER_FRAME_BYTES_MAX: usize = 16 << 20;
@@ -162,6 +165,8 @@ pub const ZK_MULTI_READ_BYTES_MAX: usize = 16 << 20;
 pub const ZK_REARMED_AT_ONCE: usize = 1_024;
 /// Watches of one node, set through the ZooKeeper door. Beyond: the request is refused with a system error.
 pub const WATCHES_MAX: usize = 32 << 20;
+/// Watches of one ZooKeeper connection. Beyond: the request is refused with a system error.
+pub const WATCHES_PER_LINE_MAX: usize = 1 << 20;
 /// Notices that wait for one connection which does not take them. Beyond: it is closed; its client comes back and is
 /// told what it missed.
 pub const NOTICES_PER_LINE_MAX: usize = 65_536;
@@ -176,6 +181,8 @@ pub const WATCHES_REMOVED_AT_ONCE: usize = 1_024;
 pub const PAGE_CHILDREN_MAX: usize = 10_000;
 /// HTTP requests that one node works on at once. Beyond: 429.
 pub const HTTP_REQUESTS_MAX: usize = 16_384;
+/// Bodies of all HTTP requests of one node that are under way, as far as they have arrived, bytes. Beyond: 429.
+pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
 /// HTTP connections of one node, streams included. Beyond: closed at accept.
 pub const HTTP_CONNECTIONS_MAX: usize = 131_072;
 /// How long an HTTP connection may take to send the head of its next request, ms; so also how long it may idle.
@@ -189,6 +196,9 @@ pub const HTTP_DRAIN_MS_MAX: u64 = 10_000;
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Longest wait of a poll, ms. Beyond: 400.
 pub const POLL_WAIT_MS_MAX: u64 = 60_000;
+/// How long a client may take to read a snapshot, in a stream or an answer to a poll, ms: until then it keeps a whole state
+/// in memory. Beyond: the stream ends, the answer breaks off.
+pub const SNAPSHOT_SENT_MS_MAX: u64 = 120_000;
 /// Longest silence of a watch stream, ms; then it says how far it has come.
 pub const STREAM_SILENCE_MS_MAX: u64 = 10_000;
 
@@ -244,6 +254,10 @@ const _: () =
     assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
 const _: () =
     assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
+const _: () = assert!(
+    HTTP_BODIES_BYTES_MAX > 2 * OUTBOX_BYTES_MAX,
+    "clients that send slowly must leave room for those whose writes wait"
+);
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,
     "streams must leave connections for requests"

@@ -333,7 +333,7 @@ pub struct RmArgs {
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
     /// What of the path.
-    #[arg(long, value_enum, default_value = "children_data")]
+    #[arg(long, value_enum, default_value = "subtree")]
     pub kind: KindArg,
     /// Begin with the changes after this zxid (decimal, or hex with 0x) instead of the present state.
     #[arg(long, value_name = "ZXID", value_parser = parse::zxid)]

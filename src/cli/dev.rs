@@ -297,7 +297,7 @@ fn announce(nodes: &[DevNode], took: Duration, global: &GlobalArgs) -> Result<()
         let endpoints = endpoints.join(",");
         text += &format!(
             "Try, in another terminal:\n  export ROOST_ENDPOINTS={endpoints}\n  roost status\n  \
-             roost watch /services/web/providers\n  \
+             roost watch /services/web\n  \
              roost run --service web --addr 127.0.0.1:9001 -- sleep 60\n\
              ZooKeeper clients connect to {zk}\nCtrl-C stops the cluster.\n"
         );

@@ -208,6 +208,7 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/services/{name}", "/v1/services/web", ""),
         call("get /v1/services/{name}/subscribe", "/v1/services/web/subscribe", ""),
         call("delete /v1/services/{name}/providers/{id}", "/v1/services/web/providers/p1", ""),
+        call("delete /v1/services/{name}/consumers/{id}", "/v1/services/web/consumers/c", ""),
         call(
             "post /v1/deregister",
             "/v1/deregister",

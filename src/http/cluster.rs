@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::error::Failed;
-use super::extract::{Json, Params};
+use super::extract::Params;
 use super::znodes::NoParams;
 use crate::limits::NODE_ID_MAX;
 use crate::types::Member;

@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params};
+use super::extract::{Caller, Params};
 use super::register::not_deregistered;
 use super::write;
 use super::znodes::NoParams;

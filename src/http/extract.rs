@@ -1,27 +1,20 @@
 use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
-use futures::StreamExt;
-use http_body_util::LengthLimitError;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 
 use super::error::Failed;
 use super::{Door, authority};
-use crate::limits::{
-    BODY_BYTES_DRAINED_MAX, BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_BODY_MS_MAX,
-    IDEMPOTENCY_KEY_BYTES_MAX,
-};
+use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::node::{Consistency, Request as NodeRequest};
-use crate::types::{AclId, Code, Data, Error, Op, Password, SessionId, ZnodePath, Zxid};
+use crate::types::{AclId, Code, Op, Password, SessionId, ZnodePath, Zxid};
 
 /// Carries a session's token.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("roost-session");
@@ -283,11 +276,23 @@ fn check_key(key: &str) -> Result<String, Failed> {
     Ok(key.to_owned())
 }
 
-/// Returns the session of a token after comparing its password, and counts the request as a sign of life. A
-/// session that this node does not know may be new on another node, so that is only the truth after a
-/// linearizable read.
+/// Returns the session of the caller's token, and counts the request as a sign of life.
 async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
-    let wrong = || Failed::because(Code::AuthFailed, "Roost-Session is not the token of a session");
+    let session = verify(door, text, "Roost-Session").await?;
+    let session = session.map_err(|zxid| Failed::code(Code::SessionExpired).at(zxid))?;
+    door.node().touch(session);
+    Ok(session)
+}
+
+/// Returns the session of a token after comparing its password, and where it has ended the zxid at which it was gone. A
+/// session that this node does not know may be new on another node, so that is only the truth after a linearizable read.
+pub(crate) async fn verify(
+    door: &Door,
+    text: &str,
+    what: &str,
+) -> Result<Result<SessionId, Zxid>, Failed> {
+    let wrong =
+        || Failed::because(Code::AuthFailed, format!("{what} is not the token of a session"));
     let token = Token::parse(text).ok_or_else(wrong)?;
     let node = door.node();
     let mut password = node.local().session(token.session).map(|session| *session.password());
@@ -295,7 +300,7 @@ async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
         let view = node.read(Consistency::Linearizable, Zxid(0)).await?;
         password = view.tree.session(token.session).map(|session| *session.password());
         if password.is_none() {
-            return Err(Failed::code(Code::SessionExpired).at(view.tree.zxid()));
+            return Ok(Err(view.tree.zxid()));
         }
     }
     let equal =
@@ -303,67 +308,7 @@ async fn prove(door: &Door, text: &str) -> Result<SessionId, Failed> {
     if !equal {
         return Err(wrong());
     }
-    node.touch(token.session);
-    Ok(token.session)
-}
-
-/// The body as the data of a znode.
-#[derive(Debug)]
-pub(crate) struct RawData(pub(crate) Data);
-
-impl<S: Sync> FromRequest<S> for RawData {
-    type Rejection = Failed;
-
-    async fn from_request(request: Request, _: &S) -> Result<RawData, Failed> {
-        let bytes = body(request, "the data, in bytes,", DATA_BYTES_MAX).await?;
-        Ok(RawData(Data::new(&bytes)))
-    }
-}
-
-/// The body as JSON, whatever its content type says.
-#[derive(Debug)]
-pub(crate) struct Json<T>(pub(crate) T);
-
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
-    type Rejection = Failed;
-
-    async fn from_request(request: Request, _: &S) -> Result<Json<T>, Failed> {
-        let bytes = body(request, "the body, in bytes,", BODY_BYTES_MAX).await?;
-        parse_json(&bytes).map(Json)
-    }
-}
-
-/// Parses a JSON body; the refusal says what is wrong and where.
-pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failed> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    serde_json::from_slice(bytes).map_err(|why| Failed::bad_request(format!("in the body: {why}")))
-}
-
-/// Reads a whole body of at most `limit` bytes.
-async fn body(request: Request, what: &'static str, limit: usize) -> Result<Bytes, Failed> {
-    let body = request.into_body();
-    let too_large = || Failed::from(Error::TooLarge { what, limit: limit as u64 });
-    if body.size_hint().lower() > limit as u64 {
-        drain(body).await;
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), to_bytes(body, limit));
-    let read = read.await.map_err(|_| Failed::bad_request("the body took too long to arrive"))?;
-    read.map_err(|why| match why.into_inner().is::<LengthLimitError>() {
-        true => too_large(),
-        false => Failed::bad_request("the body ended before its length"),
-    })
-}
-
-/// Receives a refused body and forgets it, unless it is absurdly long: a client that is cut off while it sends does not
-/// get to read why.
-async fn drain(body: Body) {
-    if body.size_hint().lower() <= BODY_BYTES_DRAINED_MAX as u64 {
-        let patience = Duration::from_millis(HTTP_BODY_MS_MAX);
-        let received = body.into_data_stream().for_each(|_| std::future::ready(()));
-        // However it ends, the answer is the same.
-        let _ = tokio::time::timeout(patience, received).await;
-    }
+    Ok(Ok(token.session))
 }
 
 #[cfg(test)]
@@ -465,29 +410,5 @@ mod tests {
         {
             assert_eq!(check_key(&bad).unwrap_err().parts().1.code, "bad_arguments");
         }
-    }
-
-    #[tokio::test]
-    async fn a_body_over_its_bound_is_413_with_and_without_a_declared_length() {
-        let whole = axum::body::Body::from(vec![0; 11]);
-        let pieces = [vec![0; 6], vec![0; 5]].map(Ok::<_, std::io::Error>);
-        let streamed = axum::body::Body::from_stream(futures::stream::iter(pieces));
-        for oversized in [whole, streamed] {
-            let failed = body(Request::new(oversized), "it", 10).await.unwrap_err();
-            assert_eq!((failed.parts().0, failed.parts().1.code), (413, "too_large"));
-        }
-        let fits = axum::body::Body::from(vec![0; 10]);
-        assert_eq!(body(Request::new(fits), "it", 10).await.unwrap().len(), 10);
-    }
-
-    #[test]
-    fn malformed_json_says_where() {
-        let failed = parse_json::<Vec<u8>>(b"[1,\n x]").unwrap_err();
-        assert_eq!(failed.parts().1.code, "bad_request");
-        assert!(
-            failed.parts().1.message.contains("line 2 column 2"),
-            "{}",
-            failed.parts().1.message
-        );
     }
 }

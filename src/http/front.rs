@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Door;
 use super::answer::{NODE, ZXID};
+use super::body::Room;
 use super::error::Failed;
 use super::metrics::RouteMeter;
 use crate::limits::HTTP_REQUESTS_MAX;
@@ -28,7 +29,11 @@ pub(crate) struct Front {
 const RETRY_AFTER_MS: u64 = 100;
 
 /// Admits, measures and signs the requests of one route.
-pub(crate) async fn front(State(front): State<Front>, request: Request, next: Next) -> Response {
+pub(crate) async fn front(
+    State(front): State<Front>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let method = front.meter.method(request.method());
     let place = front.bounded.then(|| front.door.meters().enter(HTTP_REQUESTS_MAX));
@@ -37,7 +42,14 @@ pub(crate) async fn front(State(front): State<Front>, request: Request, next: Ne
             let what = "the number of requests under way";
             Failed::from(Error::Busy { what, retry_after_ms: RETRY_AFTER_MS }).into_response()
         }
-        _ => next.run(request).await,
+        _ => {
+            let room = Room::default();
+            request.extensions_mut().insert(room.clone());
+            let response = next.run(request).await;
+            // What was made of the body is in use up to here.
+            drop(room);
+            response
+        }
     };
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = Failed::method_not_allowed().into_response();

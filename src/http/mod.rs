@@ -6,7 +6,7 @@
 //!
 //! How a request travels: `serve` accepts the connection and stamps its requests with the peer's address;
 //! `routes` finds the handler; `front` counts it, bounds how many are under way and puts `Roost-Node` and
-//! `Roost-Zxid` on the answer; `extract` checks path, query, headers, session and body; a handler (`znodes`,
+//! `Roost-Zxid` on the answer; `extract` checks path, query, headers and session, `body` the body; a handler (`znodes`,
 //! `multi`, `sessions`, `services`, `register`, `deregister`, `overrides`, `watch`, `policies`, `cluster`, `operation`) does the rest. Whatever
 //! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
 //! `stream` and `snapshot` write the body of a watch stream.
@@ -29,6 +29,7 @@ mod answer;
 #[cfg(test)]
 mod api_tests;
 mod authority;
+mod body;
 mod cluster;
 mod deregister;
 mod discovery;
@@ -59,9 +60,10 @@ mod znodes;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::HTTP_REQUESTS_MAX;
+use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_REQUESTS_MAX};
 use crate::node::Node;
 use metrics::Meters;
 
@@ -100,6 +102,8 @@ struct Inner {
     annex: Arc<dyn Annex>,
     /// The OpenAPI document as text; set when the routes are declared.
     document: OnceLock<Bytes>,
+    /// What is left of [`HTTP_BODIES_BYTES_MAX`].
+    bodies: Arc<Semaphore>,
 }
 
 impl Door {
@@ -108,7 +112,8 @@ impl Door {
     pub fn new(node: Node, stop: CancellationToken) -> Door {
         let document = OnceLock::new();
         let annex = Arc::new(NoAnnex);
-        Door(Arc::new(Inner { node, meters: Meters::default(), stop, annex, document }))
+        let bodies = Arc::new(Semaphore::new(HTTP_BODIES_BYTES_MAX));
+        Door(Arc::new(Inner { node, meters: Meters::default(), stop, annex, document, bodies }))
     }
 
     /// Shows what another door contributes. For a door that is not shared yet.
@@ -145,6 +150,10 @@ impl Door {
 
     fn stop(&self) -> &CancellationToken {
         &self.0.stop
+    }
+
+    fn bodies(&self) -> &Arc<Semaphore> {
+        &self.0.bodies
     }
 
     fn document(&self) -> &OnceLock<Bytes> {

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::dto::{AclBody, Creation, Encoding, Mode, StatBody, acl_in, data_in};
 use super::error::Failed;
-use super::extract::{Caller, Json, Params};
+use super::extract::{Caller, Params};
 use super::write;
 use super::znodes::NoParams;
 use crate::limits::MULTI_OPS_MAX;
@@ -139,7 +140,7 @@ pub(crate) async fn multi(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::extract::parse_json;
+    use crate::http::body::parse_json;
     use crate::types::{CreateMode, Data};
 
     fn ops(json: &str) -> Result<Vec<Op>, Failed> {

@@ -9,9 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params, Segments};
+use super::extract::{Caller, Params, Segments};
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};

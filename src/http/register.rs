@@ -8,9 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params, Segments};
+use super::extract::{Caller, Params, Segments, verify};
 use super::write;
 use super::znodes::NoParams;
 use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX};
@@ -37,6 +38,9 @@ pub(crate) struct RegistrationBody {
     metadata: BTreeMap<String, String>,
     /// `up` when left out.
     status: Option<String>,
+    /// The token of the session that has registered it so far, as when a program starts anew: as long as the registration
+    /// is still that session's, it is replaced.
+    takes_over: Option<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -90,6 +94,8 @@ struct Entry {
     parent: ZnodePath,
     path: ZnodePath,
     data: Data,
+    /// The session that may lose it to this one.
+    takes_over: Option<SessionId>,
 }
 
 impl Entry {
@@ -99,12 +105,12 @@ impl Entry {
             let limit = DATA_BYTES_MAX as u64;
             return Err(Error::TooLarge { what: "the registration, in bytes,", limit }.into());
         }
-        Ok(Entry { service, id, parent, path, data: Data::new(data) })
+        Ok(Entry { service, id, parent, path, data: Data::new(data), takes_over: None })
     }
 
     /// `named` is the service that the URL names, if it does.
     fn provider(named: Option<String>, body: RegistrationBody) -> Result<Entry, Failed> {
-        let RegistrationBody { service, id, host, port, weight, metadata, status } = body;
+        let RegistrationBody { service, id, host, port, weight, metadata, status, .. } = body;
         let service = match (named, service) {
             (Some(named), Some(service)) if named != service => {
                 let why = format!("service is {service:?}, but the URL names {named:?}");
@@ -122,29 +128,37 @@ impl Entry {
         Entry::new(service, id, parent, &provider.to_data())
     }
 
-    /// Returns the op that brings the entry about when the tree is this.
-    fn op(&self, tree: &Tree, session: SessionId) -> Op {
+    /// Returns the ops that bring the entry about when the tree is this.
+    fn ops(&self, tree: &Tree, session: SessionId) -> Vec<Op> {
         let data = Some(self.data.clone());
-        match tree.get(self.path.as_str()) {
+        let create = |data| Op::Create {
+            parent: self.parent.clone(),
+            name: self.id.clone(),
+            data,
+            acl: Vec::new(),
+            mode: CreateMode::Ephemeral,
+        };
+        let present = tree.get(self.path.as_str());
+        match present.and_then(|znode| Some((znode.ephemeral_owner()?, znode.stat().czxid))) {
             // Whether it still is when this is applied is for the tree to say.
-            Some(znode) if znode.ephemeral_owner() == Some(session) => {
-                Op::SetOwn { path: self.path.clone(), data }
+            Some((owner, _)) if owner == session => {
+                vec![Op::SetOwn { path: self.path.clone(), data }]
+            }
+            // An ephemeral never changes its owner, so what was created at that zxid is still its. If it has gone, or come
+            // anew, it is left alone.
+            Some((owner, czxid)) if self.takes_over == Some(owner) => {
+                let candidates = vec![(self.path.clone(), czxid)];
+                vec![Op::Deregister { candidates }, create(data)]
             }
             // If somebody else has it this is refused, which is as true as an answer can be.
-            _ => Op::Create {
-                parent: self.parent.clone(),
-                name: self.id.clone(),
-                data,
-                acl: Vec::new(),
-                mode: CreateMode::Ephemeral,
-            },
+            _ => vec![create(data)],
         }
     }
 
     /// Returns the refusal if another session has the entry.
     fn held(&self, tree: &Tree, session: SessionId) -> Option<Failed> {
         let owner = tree.get(self.path.as_str())?.ephemeral_owner();
-        if owner == Some(session) {
+        if owner == Some(session) || owner.is_some() && owner == self.takes_over {
             return None;
         }
         let holder = owner.map_or("no session".to_owned(), |owner| format!("session {owner}"));
@@ -175,7 +189,7 @@ async fn register_all(
     let session = caller.need_session()?;
     let plan = |tree: &Tree| {
         let mut ops = write::missing(tree, entries.iter().map(|entry| &entry.parent));
-        ops.extend(entries.iter().map(|entry| entry.op(tree, session)));
+        ops.extend(entries.iter().flat_map(|entry| entry.ops(tree, session)));
         if ops.len() > MULTI_OPS_MAX {
             let why = format!("{} znodes in one request: the limit is {MULTI_OPS_MAX}", ops.len());
             return Err(Failed::bad_arguments(why));
@@ -196,10 +210,11 @@ async fn register_all(
         code => Some(Failed::code(code)),
     };
     let (reply, zxid) = write::submit_planned(door, caller, plan, settle).await?;
-    let replies = match reply {
+    let mut replies = match reply {
         Reply::Multi(replies) => replies,
         reply => vec![reply],
     };
+    replies.retain(|reply| !matches!(reply, Reply::Deregistered { .. }));
     // The parents come first and may have been more or fewer in the attempt that this answers.
     let first = replies.len().checked_sub(entries.len()).ok_or_else(|| write::other_kind(zxid))?;
     let new = replies[first..].iter().map(|reply| match reply {
@@ -231,9 +246,20 @@ pub(crate) async fn register_provider(
     Segments(name): Segments<String>,
     Params(NoParams {}): Params<NoParams>,
     caller: Caller,
-    Json(body): Json<RegistrationBody>,
+    Json(mut body): Json<RegistrationBody>,
 ) -> Result<Response, Failed> {
-    register_one(&door, &caller, Entry::provider(Some(name), body)?).await
+    let takes_over = predecessor(&door, body.takes_over.take()).await?;
+    let entry = Entry { takes_over, ..Entry::provider(Some(name), body)? };
+    register_one(&door, &caller, entry).await
+}
+
+/// Returns the session of the token by which a registration is taken over; `None` if it has ended, since nothing is left
+/// of it then.
+async fn predecessor(door: &Door, token: Option<String>) -> Result<Option<SessionId>, Failed> {
+    match token {
+        Some(token) => Ok(verify(door, &token, "takes_over").await?.ok()),
+        None => Ok(None),
+    }
 }
 
 /// Records a consumer; a session may do so again, to replace the data.
@@ -269,8 +295,11 @@ pub(crate) async fn register(
 ) -> Result<Response, Failed> {
     let mut entries = Vec::with_capacity(body.providers.len());
     let mut paths = BTreeSet::new();
-    for (index, one) in body.providers.into_iter().enumerate() {
+    for (index, mut one) in body.providers.into_iter().enumerate() {
+        let takes_over = predecessor(&door, one.takes_over.take()).await;
+        let takes_over = takes_over.map_err(|failed| failed.in_item(index))?;
         let entry = Entry::provider(None, one).map_err(|failed| failed.in_item(index))?;
+        let entry = Entry { takes_over, ..entry };
         if !paths.insert(entry.path.clone()) {
             let why = format!("{} is registered twice in this request", entry.path);
             return Err(Failed::bad_arguments(why).in_item(index));
@@ -311,7 +340,29 @@ pub(crate) async fn deregister_provider(
     Params(params): Params<DeregisterParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
-    let path = providers_path(&name)?.child(&id)?;
+    deregister_one(&door, caller, providers_path(&name)?.child(&id)?, &params).await
+}
+
+/// Takes out the record of a consumer.
+#[utoipa::path(delete, path = "/v1/services/{name}/consumers/{id}", tag = "services",
+    params(("name" = String, Path, description = "The service's name"),
+        ("id" = String, Path, description = "The consumer's id"), DeregisterParams),
+    responses((status = 200, description = "It is gone", body = DoneBody)))]
+pub(crate) async fn deregister_consumer(
+    State(door): State<Door>,
+    Segments((name, id)): Segments<(String, String)>,
+    Params(params): Params<DeregisterParams>,
+    caller: Caller,
+) -> Result<Response, Failed> {
+    deregister_one(&door, caller, consumers_path(&name)?.child(&id)?, &params).await
+}
+
+async fn deregister_one(
+    door: &Door,
+    caller: Caller,
+    path: ZnodePath,
+    params: &DeregisterParams,
+) -> Result<Response, Failed> {
     let op = match params.force {
         true => Op::Delete { path: path.clone(), version: None },
         false => {

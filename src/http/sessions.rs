@@ -10,8 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params, Segments, Token};
+use super::extract::{Caller, Params, Segments, Token};
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};

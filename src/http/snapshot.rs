@@ -1,11 +1,15 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
+use parking_lot::Mutex;
 use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::dto::{Encoding, StatBody, data_out};
+use crate::limits::SNAPSHOT_SENT_MS_MAX;
 use crate::tree::{Tree, permits};
 use crate::types::{AclId, Perms, ZnodePath};
 use crate::watch::{Filter, WatchKind};
@@ -150,6 +154,42 @@ impl SnapshotText {
         let stat = StatBody::from(&znode.stat());
         json(out, &ItemBody { path: path.as_str(), data, encoding, stat });
         true
+    }
+}
+
+/// A snapshot on its way to a client, which may take [`SNAPSHOT_SENT_MS_MAX`]: until its last piece is written it keeps a
+/// whole state in memory, and a client that does not read would have it kept for ever.
+pub(crate) struct Sending {
+    text: Arc<Mutex<Option<SnapshotText>>>,
+    timer: Option<AbortOnDropHandle<()>>,
+}
+
+/// The client has not read its snapshot in time; the rest of it is gone.
+#[derive(Debug)]
+pub(crate) struct TooSlow;
+
+impl Sending {
+    /// Begins to send a text.
+    pub(crate) fn new(text: SnapshotText) -> Sending {
+        Sending { text: Arc::new(Mutex::new(Some(text))), timer: None }
+    }
+
+    /// Appends the next piece to `out`. Returns whether there is more.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>) -> Result<bool, TooSlow> {
+        let mut text = self.text.lock();
+        let more = text.as_mut().ok_or(TooSlow)?.write(out);
+        if !more {
+            *text = None;
+            self.timer = None;
+        } else if self.timer.is_none() {
+            // Whoever does not read does not make this being called either.
+            let text = self.text.clone();
+            self.timer = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(SNAPSHOT_SENT_MS_MAX)).await;
+                drop(text.lock().take());
+            })));
+        }
+        Ok(more)
     }
 }
 

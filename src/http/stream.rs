@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::dto::{Encoding, StatBody, data_out};
-use super::snapshot::{PIECE_BYTES, SnapshotText, json, piece, put};
+use super::snapshot::{PIECE_BYTES, Sending, SnapshotText, TooSlow, json, piece, put};
 use crate::limits::STREAM_SILENCE_MS_MAX;
 use crate::node::{Delivery, ResetReason, Subscription};
 use crate::tree::permits;
@@ -142,7 +142,7 @@ pub(crate) struct Events {
     /// The client knows everything up to here once `waiting` is written.
     upto: Zxid,
     /// A snapshot that is being written, before anything else.
-    snapshot: Option<SnapshotText>,
+    snapshot: Option<Sending>,
     out: Vec<u8>,
 }
 
@@ -168,9 +168,14 @@ impl Events {
     async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() {
             if let Some(snapshot) = &mut self.snapshot {
-                if !snapshot.write(&mut self.out) {
-                    self.out.extend_from_slice(b"\n\n");
-                    self.snapshot = None;
+                match snapshot.write(&mut self.out) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.out.extend_from_slice(b"\n\n");
+                        self.snapshot = None;
+                    }
+                    // Half an event counts for nothing: the client comes back and begins again.
+                    Err(TooSlow) => return None,
                 }
             } else if self.waiting.is_empty() {
                 let wait = Duration::from_millis(STREAM_SILENCE_MS_MAX);
@@ -204,7 +209,7 @@ impl Events {
                 }
                 put(out, format_args!("id: {zxid}\nevent: snapshot\ndata: "));
                 let Viewer { filters, authority } = self.viewer.clone();
-                self.snapshot = Some(SnapshotText::new(tree, filters, authority));
+                self.snapshot = Some(Sending::new(SnapshotText::new(tree, filters, authority)));
             }
             Delivery::Messages { messages, upto } => {
                 self.waiting = messages.into();

@@ -1,5 +1,4 @@
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::answer;
 use super::dto::{Encoding, StatBody};
 use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params, Segments};
-use super::snapshot::{SnapshotText, kind_name, piece, put};
+use super::snapshot::{Sending, SnapshotText, TooSlow, kind_name, piece, put};
 use super::stream::{Events, Viewer};
 use crate::limits::{FILTERS_PER_SUBSCRIPTION_MAX, PAGE_BYTES_MAX, POLL_WAIT_MS_MAX};
 use crate::node::{Delivery, Subscription};
@@ -326,14 +325,18 @@ fn polled_snapshot(tree: Arc<Tree>, reset: bool, viewer: Viewer) -> Response {
     let zxid = tree.zxid();
     let mut out = Vec::new();
     put(&mut out, format_args!("{{\"zxid\":{zxid},\"reset\":{reset},\"changes\":[],\"snapshot\":"));
-    let text = SnapshotText::new(tree, viewer.filters, viewer.authority);
+    let text = Sending::new(SnapshotText::new(tree, viewer.filters, viewer.authority));
     let pieces = futures::stream::unfold((out, Some(text)), |(mut out, text)| async {
         let mut text = text?;
-        let more = text.write(&mut out);
-        if !more {
-            out.push(b'}');
+        match text.write(&mut out) {
+            Ok(true) => Some((Ok(piece(&mut out)), (out, Some(text)))),
+            Ok(false) => {
+                out.push(b'}');
+                Some((Ok(piece(&mut out)), (out, None)))
+            }
+            // Breaks the connection, lest half an answer be taken for one.
+            Err(TooSlow) => Some((Err(std::io::Error::other("read too slowly")), (out, None))),
         }
-        Some((Ok::<_, Infallible>(piece(&mut out)), (out, more.then_some(text))))
     });
     json_body(zxid, Body::from_stream(pieces))
 }

@@ -9,11 +9,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer::{self, etag};
+use super::body::{Json, RawData};
 use super::dto::{
     AclBody, Creation, DoneBody, Encoding, Mode, StatBody, acl_from_text, acl_in, acl_out, data_out,
 };
 use super::error::Failed;
-use super::extract::{At, Caller, IfMatch, Json, Params, RawData, Rest, WantsBytes};
+use super::extract::{At, Caller, IfMatch, Params, Rest, WantsBytes};
 use super::read::{self, Freshness};
 use super::write;
 use crate::tree::permits;

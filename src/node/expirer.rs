@@ -5,13 +5,14 @@
 //! the deadlines cannot be trusted (a new leadership, a pause of the process, a quorum that was lost and came back).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
 use super::{Node, Request, effects, ensemble};
-use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
+use crate::limits::{CLOCK_UNWRITTEN_MS_MAX, CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
 use crate::tree::Quota;
@@ -63,6 +64,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                     "every session has its full timeout again"
                 );
                 node.inner.stage.expiry.lock().restart_all(now_ms);
+                node.inner.stage.restarts.fetch_add(1, Ordering::Relaxed);
             }
             Decision::Expire => {
                 close_expired(&node, now_ms, seen.leading_term);
@@ -109,10 +111,15 @@ fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
     }
 }
 
+/// Deletes what is due. While something will be, it also writes the cluster's clock to the log now and then, without which
+/// the next leader would go on from the last write, however long ago that was.
 fn reap(node: &Node) {
     let root = node.inner.stage.root();
-    let paths = root.reapable(node.inner.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
-    if !paths.is_empty() {
+    let cluster_ms = node.inner.cluster_time.now().cluster_ms;
+    let paths = root.reapable(cluster_ms, REAPS_PER_TICK_MAX);
+    let unwritten_ms = cluster_ms.saturating_sub(root.cluster_ms());
+    let is_behind = root.next_due_ms().is_some() && unwritten_ms >= CLOCK_UNWRITTEN_MS_MAX;
+    if !paths.is_empty() || is_behind {
         propose(node, Op::Reap { paths });
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::batcher::{BatcherHandle, Lane};
 use super::peers::Peers;
 use super::stage::Stage;
+use crate::batch;
 use crate::latest;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_TXNS_MAX};
 use crate::peer::{Kind, StreamReceiver, StreamSender};
@@ -19,6 +20,8 @@ use crate::raft::Leadership;
 
 /// Pause before the same leader is tried again after a refusal: a new leader refuses until a quorum has confirmed it.
 const RETRY: Duration = Duration::from_millis(10);
+/// Pause before a stream is closed in which this node does not understand something.
+const UNKNOWN_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until the node stops.
 pub(super) async fn run(
@@ -104,13 +107,24 @@ async fn next_chunk(stage: &Stage) -> Vec<Bytes> {
 }
 
 /// The leader's end of a stream of writes: feeds a lane of its batcher. Returns, and so closes the stream, when the lane is
-/// broken, the origin is gone or sends what does not parse.
+/// broken, the origin is gone or sends what does not parse. What this node does not understand never enters the log, where
+/// it would stop every node of this version: it waits at its origin until a node leads that does.
 pub(super) async fn receive(batcher: BatcherHandle, mut receiver: StreamReceiver) {
     let lane = Lane::new();
     let feeding = async {
         while let Some(Ok(payload)) = receiver.next().await {
-            let Some(chunk) = decode_chunk(payload) else { return };
+            let Some(mut chunk) = decode_chunk(payload) else { return };
+            let unknown = chunk.iter().position(|txn| batch::decode_txn(txn).is_err());
+            chunk.truncate(unknown.unwrap_or(chunk.len()));
             if !batcher.push(&lane, chunk).await {
+                return;
+            }
+            if unknown.is_some() {
+                tracing::warn!(
+                    "a node sends writes that this one does not understand: it runs a newer version of roost"
+                );
+                // The origin comes back at once with the same.
+                tokio::time::sleep(UNKNOWN_RETRY).await;
                 return;
             }
         }

@@ -1,5 +1,7 @@
 //! What a node measures about itself, for `/metrics`.
 
+use std::sync::atomic::Ordering;
+
 use super::Node;
 use crate::storage::StorageStats;
 
@@ -59,6 +61,11 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
             "roost_writes_waiting",
             "Writes that entered here and are not applied here",
             outbox as f64,
+        ),
+        (
+            "roost_session_restarts",
+            "Times that this node, leading, gave every session its full timeout again, since the start",
+            node.inner.stage.restarts.load(Ordering::Relaxed) as f64,
         ),
         ("roost_sessions_tracked", "Sessions in the expiry queue", expiring as f64),
         ("roost_subscriptions", "Watch subscriptions", watches.subscriptions as f64),

@@ -14,7 +14,7 @@ use crate::identity::permits;
 use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
 use crate::tree::Tree;
 use crate::types::{AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, Zxid};
-use crate::watch::{Notice, WatcherId, Watches, Whose};
+use crate::watch::{Bounds, Notice, WatcherId, Watches, Whose};
 
 /// Why a connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,6 @@ pub struct Inbox {
 }
 
 /// All lines of a node.
-#[derive(Default)]
 pub(super) struct Lines {
     pub(super) watches: Watches,
     lines: BTreeMap<WatcherId, LineState>,
@@ -68,6 +67,17 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Returns none.
+    pub(super) fn new(bounds: Bounds) -> Lines {
+        Lines {
+            watches: Watches::new(bounds),
+            lines: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            notices: 0,
+            ringing: Vec::new(),
+        }
+    }
+
     pub(super) fn open(
         &mut self,
         owner: Owner,

@@ -15,7 +15,7 @@ use super::Answer;
 use super::lines::Lines;
 use crate::batch;
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_TXNS_MAX};
-use crate::types::{Error, Txn};
+use crate::types::{Error, Op, SessionId, Txn};
 use crate::watch::WatcherId;
 
 struct Slot {
@@ -111,13 +111,22 @@ impl Outbox {
         }
     }
 
-    /// Hears that the state was replaced by one in which everything up to `last_seq` is applied. The answers are lost with
-    /// the skipped log: those clients learn that the outcome is unknown.
-    pub(super) fn skipped_to(&mut self, last_seq: u64, lines: &mut Lines) {
+    /// Hears that the state was replaced by one in which everything up to `last_seq` is applied. The answers were in the
+    /// skipped log: whoever gave an idempotency key gets the one that the state keeps for it, the others learn that the
+    /// outcome is unknown. What is behind `last_seq` is sent again.
+    pub(super) fn skipped_to(
+        &mut self,
+        last_seq: u64,
+        kept: impl Fn(SessionId, &str) -> Option<Answer>,
+        lines: &mut Lines,
+    ) {
         while self.front_seq <= last_seq {
-            let Some(slot) = self.pop() else { return };
-            slot.waiter.give(None, lines);
+            let Some(slot) = self.pop() else { break };
+            let txn = batch::decode_txn(&slot.encoded).ok();
+            let answer = txn.and_then(|txn| kept(txn.session, &txn.idempotency_key?));
+            slot.waiter.give(answer, lines);
         }
+        self.rewind();
     }
 
     fn pop(&mut self) -> Option<Slot> {
@@ -141,8 +150,15 @@ impl Outbox {
     }
 }
 
-/// Encodes a transaction for the queue, refusing one that is larger than the log takes.
+/// Encodes a transaction for the queue, refusing what no node could decode: in the log that would stop all of them.
 pub(super) fn encode(txn: &Txn) -> Result<Vec<u8>, Error> {
+    let is_multi = |op: &Op| matches!(op, Op::Multi(_));
+    if let Op::Multi(ops) = &txn.op
+        && let Some(at) = ops.iter().position(is_multi)
+    {
+        let why = "a multi inside a multi".to_owned();
+        return Err(Error::Invalid { why, multi_index: Some(at as u32) });
+    }
     let encoded = batch::encode_txn(txn);
     if encoded.len() > crate::limits::TXN_BYTES_MAX {
         return Err(Error::TooLarge {
@@ -156,7 +172,8 @@ pub(super) fn encode(txn: &Txn) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Op, Origin, Reply, SessionId, ZnodePath, Zxid};
+    use crate::types::{Origin, Reply, ZnodePath, Zxid};
+    use crate::watch::Bounds;
 
     /// Pushes a transaction and returns where its answer comes.
     fn push(outbox: &mut Outbox) -> Result<oneshot::Receiver<Answer>, Error> {
@@ -164,15 +181,35 @@ mod tests {
         outbox.push(encoded(), Waiter::Once(waiter)).map(|()| answer)
     }
 
-    fn encoded() -> Vec<u8> {
-        batch::encode_txn(&Txn {
+    fn txn(op: Op) -> Txn {
+        Txn {
             origin: Origin { node: 1, incarnation: 1, seq: 0 },
             session: SessionId::NONE,
             owner: None,
             authority: vec![],
             idempotency_key: None,
-            op: Op::Check { path: ZnodePath::root(), version: None },
-        })
+            op,
+        }
+    }
+
+    fn check() -> Op {
+        Op::Check { path: ZnodePath::root(), version: None }
+    }
+
+    fn encoded() -> Vec<u8> {
+        encode(&txn(check())).unwrap()
+    }
+
+    #[test]
+    fn what_no_node_could_decode_is_refused_before_the_queue() {
+        let multi = Op::Multi(vec![check(), check()]);
+        assert!(batch::decode_txn(&encode(&txn(multi.clone())).unwrap()).is_ok());
+        let nested = txn(Op::Multi(vec![check(), multi]));
+        assert!(batch::decode_txn(&batch::encode_txn(&nested)).is_err());
+        assert!(matches!(encode(&nested), Err(Error::Invalid { multi_index: Some(1), .. })));
+        let data = Some(crate::types::Data::new(&vec![0; crate::limits::TXN_BYTES_MAX]));
+        let large = Op::SetData { path: ZnodePath::root(), data, version: None };
+        assert!(matches!(encode(&txn(large)), Err(Error::TooLarge { .. })));
     }
 
     fn seqs(taken: &[Bytes]) -> Vec<u64> {
@@ -202,7 +239,7 @@ mod tests {
         let mut outbox = Outbox::new();
         let mut answers: Vec<_> = (0..4).map(|_| push(&mut outbox).unwrap()).collect();
         outbox.take_unsent(9, usize::MAX);
-        outbox.applied(1, answer(10), &mut Lines::default());
+        outbox.applied(1, answer(10), &mut Lines::new(Bounds::default()));
         outbox.rewind();
         assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [2, 3, 4]);
         assert_eq!(answers[0].try_recv().unwrap().zxid, Zxid(10));
@@ -223,14 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_answer_is_an_unknown_outcome() {
+    fn a_skipped_answer_is_the_kept_one_or_an_unknown_outcome_and_the_rest_is_sent_again() {
         let mut outbox = Outbox::new();
-        let mut first = push(&mut outbox).unwrap();
-        let mut second = push(&mut outbox).unwrap();
-        outbox.skipped_to(1, &mut Lines::default());
-        assert!(matches!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-        assert!(matches!(second.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-        assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [2]);
+        let (waiter, mut keyed) = oneshot::channel();
+        let with_key = Txn { idempotency_key: Some("k".into()), ..txn(check()) };
+        outbox.push(encode(&with_key).unwrap(), Waiter::Once(waiter)).unwrap();
+        let mut without = push(&mut outbox).unwrap();
+        let mut behind = push(&mut outbox).unwrap();
+        outbox.take_unsent(9, usize::MAX);
+        let kept =
+            |session: SessionId, key: &str| (session.is_none() && key == "k").then(|| answer(7));
+        outbox.skipped_to(2, kept, &mut Lines::new(Bounds::default()));
+        assert_eq!(keyed.try_recv().unwrap().zxid, Zxid(7));
+        assert!(matches!(without.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(matches!(behind.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        assert_eq!(seqs(&outbox.take_unsent(9, usize::MAX)), [3]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
 use crate::tree::Tree;
 use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, Zxid};
-use crate::watch::Hub;
+use crate::watch::{Bounds, Hub};
 
 /// How far this node has applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(super) struct Stage {
     progress: latest::Sender<Progress>,
     /// Bytes of log applied since the node started; the snapshot trigger compares it with its own mark.
     pub(super) log_bytes: AtomicU64,
+    /// How often this node, leading, gave every session its full timeout again.
+    pub(super) restarts: AtomicU64,
 }
 
 impl Stage {
@@ -63,7 +65,7 @@ impl Stage {
         node: NodeId,
         incarnation: u64,
         clock: Clock,
-        hub: Hub,
+        bounds: Bounds,
         expiry: ExpiryQueue,
     ) -> Arc<Stage> {
         Arc::new(Stage {
@@ -71,7 +73,10 @@ impl Stage {
             incarnation,
             clock,
             root: ArcSwap::from_pointee(Tree::new()),
-            audience: Mutex::new(Audience { hub, lines: Lines::default() }),
+            audience: Mutex::new(Audience {
+                hub: Hub::new(Zxid(0), bounds),
+                lines: Lines::new(bounds),
+            }),
             connections: AtomicU64::new(1),
             outbox: Mutex::new(Outbox::new()),
             outbox_grew: Notify::new(),
@@ -79,6 +84,7 @@ impl Stage {
             expiry: Mutex::new(expiry),
             progress: latest::channel(Progress::default()).0,
             log_bytes: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
         })
     }
 
@@ -206,7 +212,12 @@ impl ApplySink for Stage {
             if let Some((incarnation, seq)) = tree.origin_last(self.node)
                 && incarnation == self.incarnation
             {
-                self.outbox.lock().skipped_to(seq, &mut audience.lines);
+                let kept = |session, key: &str| {
+                    let (zxid, result) = tree.kept_result(session, key)?;
+                    Some(Answer { zxid, result: result.clone() })
+                };
+                self.outbox.lock().skipped_to(seq, kept, &mut audience.lines);
+                self.outbox_rewound.notify_one();
             }
             audience.lines.take_ringing()
         };

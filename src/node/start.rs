@@ -32,7 +32,7 @@ use crate::storage::{
     spawn_writer,
 };
 use crate::types::NodeId;
-use crate::watch::{Bounds, Hub};
+use crate::watch::Bounds;
 
 /// Where a node keeps its log and snapshots.
 #[derive(Clone)]
@@ -76,6 +76,8 @@ pub struct NodeOptions {
     pub super_digest: Option<SuperDigest>,
     /// Bytes of log after which a snapshot is taken, at least.
     pub snapshot_log_bytes: u64,
+    /// What those who watch may hold.
+    pub watch_bounds: Bounds,
 }
 
 impl Node {
@@ -98,8 +100,8 @@ impl Node {
         let tick_ms = options.tick.as_millis() as u64;
         // A close that was lost with a leader is proposed again after a second.
         let expiry = ExpiryQueue::new(tick_ms, 1_000);
-        let hub = Hub::new(crate::types::Zxid(0), Bounds::default());
-        let stage = Stage::new(node, identity.incarnation, clock.clone(), hub, expiry);
+        let bounds = options.watch_bounds;
+        let stage = Stage::new(node, identity.incarnation, clock.clone(), bounds, expiry);
 
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));

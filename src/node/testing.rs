@@ -11,6 +11,7 @@ use crate::peer::{MemoryLinks, Net, Secret};
 use crate::raft;
 use crate::storage::{MemoryDisk, MemoryDisks};
 use crate::types::{Member, NodeId, Op, SessionId};
+use crate::watch::Bounds;
 
 impl Node {
     /// Starts node 1 in memory. It belongs to no cluster.
@@ -42,6 +43,7 @@ impl Node {
             timeouts_ms: (1_000, 600_000),
             super_digest: SuperDigest::parse("super:D/InIHSb7yEEbrWz8b9l71RjZJU=").ok(),
             snapshot_log_bytes: 64 << 20,
+            watch_bounds: Bounds::default(),
         };
         Node::start(options).await.unwrap()
     }

@@ -1,7 +1,8 @@
 //! The cluster's clock, as the leader continues it.
 //!
 //! Every batch carries it. It goes on from where the applied state has it, at the pace of the leader's monotonic clock, so it
-//! never goes back and a wall clock that jumps does not touch it. TTLs are decided by it.
+//! never goes back and a wall clock that jumps does not touch it. TTLs are decided by it, so while there are any the leader
+//! writes it every few seconds even when nobody else writes (`expirer`).
 
 use std::sync::Arc;
 

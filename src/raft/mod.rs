@@ -14,6 +14,7 @@
 //! - *A member whose disk was wiped is never let in again under its old id*: it would have forgotten its vote and
 //!   acknowledged entries. See `node::identity`.
 
+mod apply;
 mod consensus;
 mod inspect;
 mod log_store;
@@ -25,6 +26,7 @@ mod state_machine;
 mod tests;
 mod typ;
 
+pub use apply::{apply_txn, is_in_force, read_batch};
 pub use consensus::{Consensus, Leadership, Options, Refused};
 pub use inspect::{Content, inspect_committed, inspect_entry, load_snapshot};
 pub use log_store::LogStore;

@@ -6,12 +6,12 @@ use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
+use super::apply::{apply_txn, read_batch};
 use super::snapshot::{SnapshotData, Snapshots};
 use super::typ::{LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::batch;
 use crate::blocking;
 use crate::tree::Tree;
-use crate::types::{Op, Outcome, Txn};
+use crate::types::{Outcome, Txn};
 
 /// Hears what happens to the replicated state, synchronously and in log order. It must not wait.
 pub trait ApplySink: Send + Sync + 'static {
@@ -43,44 +43,18 @@ impl StateMachine {
         }
     }
 
-    fn apply_batch(&mut self, id: LogId, encoded: &bytes::Bytes) {
+    /// Applies a batch. The error stops this node, before the batch has changed anything.
+    fn apply_batch(&mut self, id: LogId, encoded: &bytes::Bytes) -> io::Result<()> {
         let (index, term) = (id.index, id.committed_leader_id().term);
-        let (time, encoded_txns) = match batch::decode(encoded) {
-            Ok(decoded) => decoded,
-            Err(why) => {
-                // Every node sees the same bytes and ignores them alike, so replicas stay equal.
-                tracing::error!(index, %why, "a log entry is no batch that this version understands: ignored");
-                (crate::types::TxnTime::default(), Vec::new())
-            }
+        let (time, txns) = read_batch(encoded)
+            .map_err(|why| io::Error::other(format!("log entry {index} is {why}")))?;
+        let apply = |mut txn| {
+            let outcome = apply_txn(&mut self.tree, term, time, &mut txn);
+            (txn, outcome)
         };
-        let mut txns = Vec::with_capacity(encoded_txns.len());
-        for encoded in encoded_txns {
-            match batch::decode_txn(&encoded) {
-                Ok(mut txn) => {
-                    settle_expiry(&mut txn.op, term);
-                    let outcome = self.tree.apply(mutant!(M15, at_random(time), time), &txn);
-                    txns.push((txn, outcome));
-                }
-                Err(why) => tracing::error!(index, %why, "a transaction does not parse: ignored"),
-            }
-        }
+        let txns = txns.into_iter().map(apply).collect();
         self.sink.applied(index, encoded.len() as u64, &self.tree, txns);
-    }
-}
-
-/// Returns the time with something that no two nodes have in common.
-#[cfg(feature = "mutants")]
-fn at_random(time: crate::types::TxnTime) -> crate::types::TxnTime {
-    crate::types::TxnTime { wall_ms: time.wall_ms + rand::random::<u64>() % 2, ..time }
-}
-
-/// Makes an expiry what it comes to in an entry of this term: a close, or nothing.
-fn settle_expiry(op: &mut Op, entry_term: u64) {
-    if let Op::ExpireSession { session, unless_moved_from, term } = *op {
-        *op = match mutant!(M20, true, term == entry_term) {
-            true => Op::CloseSession { session, unless_moved_from: Some(unless_moved_from) },
-            false => Op::Reap { paths: Vec::new() },
-        };
+        Ok(())
     }
 }
 
@@ -100,7 +74,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (entry, responder) = next?;
             let index = entry.log_id.index;
             match entry.payload {
-                EntryPayload::Normal(encoded) => self.apply_batch(entry.log_id, &encoded.0),
+                EntryPayload::Normal(encoded) => self.apply_batch(entry.log_id, &encoded.0)?,
                 EntryPayload::Blank => self.sink.applied(index, 0, &self.tree, Vec::new()),
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);

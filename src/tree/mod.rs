@@ -58,7 +58,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
 
-use crate::limits::NODE_ID_MAX;
+use crate::limits::{NODE_ID_MAX, SESSIONS_MAX};
 use crate::policy::Policies;
 use crate::types::{
     Acl, AclId, AclList, Applied, Code, Data, Failure, NodeId, Origin, Outcome, Perms, SessionId,
@@ -99,6 +99,8 @@ pub struct Tree {
     zxid: Zxid,
     /// How many sessions were ever opened: the low 56 bits of the latest id.
     sessions_opened: u64,
+    /// [`SESSIONS_MAX`]; tests have less.
+    sessions_max: usize,
     time: TxnTime,
     /// Wrapping sum of the hashes of all records.
     rolling: u64,
@@ -160,6 +162,7 @@ impl Tree {
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,
+            sessions_max: SESSIONS_MAX,
             time: TxnTime::default(),
             rolling: 0,
             data_bytes: 0,

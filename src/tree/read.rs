@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use super::{Session, Tree, Znode};
 use crate::identity::{masked, permits};
-use crate::types::{Acl, AclId, Code, NodeId, Perms, SessionId, TxnTime, ZnodePath, Zxid};
+use crate::types::{
+    Acl, AclId, Code, Failure, NodeId, Perms, Reply, SessionId, TxnTime, ZnodePath, Zxid,
+};
 
 impl Tree {
     /// Returns the znode at a path. A text that is no valid path has none.
@@ -133,6 +135,16 @@ impl Tree {
     /// Returns the number of znodes below a path. Cost: O(result).
     pub fn subtree_count(&self, path: &str) -> usize {
         self.descendants(path).count()
+    }
+
+    /// Returns what the first transaction of this session with this idempotency key came to, and its zxid, as long as that
+    /// is kept.
+    pub fn kept_result(
+        &self,
+        session: SessionId,
+        key: &str,
+    ) -> Option<(Zxid, &Result<Reply, Failure>)> {
+        self.results.get(session, key)
     }
 
     /// Returns the incarnation of an origin and the last seq of it that was taken up.

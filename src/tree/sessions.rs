@@ -1,6 +1,5 @@
 use super::Tree;
 use super::path_set::PathSet;
-use crate::limits::SESSIONS_MAX;
 use crate::types::{Code, Event, NodeId, Owner, Password, Reply, SessionId, ZnodePath};
 
 /// Bits of a session id that count; the byte above them names the node.
@@ -65,7 +64,7 @@ impl Tree {
         password: Password,
         owner: Option<Owner>,
     ) -> Result<Reply, Code> {
-        if self.sessions.len() >= SESSIONS_MAX || self.sessions_opened >= SESSIONS_OPENED_MAX {
+        if self.sessions.len() >= self.sessions_max || self.sessions_opened >= SESSIONS_OPENED_MAX {
             return Err(Code::QuotaExceeded);
         }
         self.sessions_opened += 1;
@@ -130,6 +129,19 @@ fn high_byte(node: NodeId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::high_byte;
+    use crate::tree::Tree;
+    use crate::types::{Code, Reply};
+
+    #[test]
+    fn so_many_sessions_are_open_at_once_and_no_more() {
+        let mut tree = Tree { sessions_max: 2, ..Tree::new() };
+        let mut open = || tree.open_session(1, 1_000, [0; 16], None);
+        let Ok(Reply::Session { session, .. }) = open() else { panic!("there is room") };
+        assert!(open().is_ok());
+        assert_eq!(open(), Err(Code::QuotaExceeded));
+        tree.close_session(session, None, &mut Vec::new()).unwrap();
+        assert!(tree.open_session(1, 1_000, [0; 16], None).is_ok(), "one has gone");
+    }
 
     #[test]
     fn no_node_hands_out_a_reserved_high_byte() {

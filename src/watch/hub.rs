@@ -10,7 +10,7 @@ use crate::types::{Error, Event, Zxid};
 /// Advice to a client that meets a full hub, ms.
 const RETRY_AFTER_MS: u64 = 1_000;
 
-/// What a hub may hold. The default is the product's; tests use less.
+/// What a hub and the watches beside it may hold. The default is the product's; tests use less.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// See [`limits::RING_TXNS_MAX`].
@@ -29,6 +29,10 @@ pub struct Bounds {
     pub subscriptions_max: usize,
     /// See [`limits::RESUME_EVENTS_PER_STEP`].
     pub resume_events_per_step: usize,
+    /// See [`limits::WATCHES_MAX`].
+    pub watches_max: usize,
+    /// See [`limits::WATCHES_PER_LINE_MAX`].
+    pub watches_per_line_max: usize,
 }
 
 impl Default for Bounds {
@@ -42,6 +46,8 @@ impl Default for Bounds {
             filters_max: limits::FILTERS_MAX,
             subscriptions_max: limits::SUBSCRIPTIONS_MAX,
             resume_events_per_step: limits::RESUME_EVENTS_PER_STEP,
+            watches_max: limits::WATCHES_MAX,
+            watches_per_line_max: limits::WATCHES_PER_LINE_MAX,
         }
     }
 }
@@ -419,6 +425,8 @@ pub(super) mod tests {
         filters_max: 5,
         subscriptions_max: 3,
         resume_events_per_step: 2,
+        watches_max: 0,
+        watches_per_line_max: 0,
     };
 
     /// A waker and the number of times it was called.

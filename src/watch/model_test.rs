@@ -25,6 +25,8 @@ const BOUNDS: Bounds = Bounds {
     filters_max: 100,
     subscriptions_max: 3,
     resume_events_per_step: 3,
+    watches_max: 0,
+    watches_per_line_max: 0,
 };
 
 /// Data by path.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::limits::WATCHES_MAX;
+use super::Bounds;
 use crate::types::{Event, EventKind, ZnodePath, Zxid};
 
 /// Names a connection that watches, while it does.
@@ -53,7 +53,7 @@ pub struct Notice {
     pub path: ZnodePath,
 }
 
-/// A watch could not be set because the node has as many as it may.
+/// A watch could not be set because the node or the connection has as many as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchesFull;
 
@@ -62,8 +62,9 @@ pub struct WatchesFull;
 ///
 /// Two parts have to agree, and only `link` and `unlink` change them: a path's audience, which is a sorted list
 /// of (watcher, mode), and a watcher's keys, which are a set of (path, mode). A path without audience has no slot.
-#[derive(Default)]
 pub struct Watches {
+    watches_max: usize,
+    watches_per_line_max: usize,
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_path: HashMap<ZnodePath, u32>,
@@ -91,6 +92,24 @@ fn unpack(word: u32) -> (u32, WatchMode) {
 }
 
 impl Watches {
+    /// Returns a table without connections.
+    pub fn new(bounds: Bounds) -> Watches {
+        let Bounds { watches_max, watches_per_line_max, .. } = bounds;
+        Watches {
+            watches_max,
+            watches_per_line_max,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_path: HashMap::new(),
+            watchers: BTreeMap::new(),
+            latest: 0,
+            watches: 0,
+            recursive: 0,
+            told: Vec::new(),
+            told_before: Vec::new(),
+        }
+    }
+
     /// Enters a connection, without watches. `None` when there are 2^30 already.
     pub fn enter(&mut self) -> Option<WatcherId> {
         if self.watchers.len() >= INDEX_MAX as usize {
@@ -123,18 +142,19 @@ impl Watches {
         is_all
     }
 
-    /// Sets a watch; nothing happens when it is set already, or there is no such connection. Error: the node has
-    /// [`WATCHES_MAX`].
+    /// Sets a watch; nothing happens when it is set already, or there is no such connection. Error: the node or
+    /// the connection has as many as it may.
     pub fn add(
         &mut self,
         id: WatcherId,
         path: &ZnodePath,
         mode: WatchMode,
     ) -> Result<(), WatchesFull> {
-        if self.has(id, path.as_str(), mode) || !self.watchers.contains_key(&id) {
+        let Some(own) = self.watchers.get(&id).map(HashSet::len) else { return Ok(()) };
+        if self.has(id, path.as_str(), mode) {
             return Ok(());
         }
-        if self.watches >= WATCHES_MAX {
+        if self.watches >= self.watches_max || own >= self.watches_per_line_max {
             return Err(WatchesFull);
         }
         let slot = self.slot(path);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::hub::tests::event;
-use super::{NoticeKind, WATCH_MODES, WatchMode, WatcherId, Watches};
+use super::{Bounds, NoticeKind, WATCH_MODES, WatchMode, WatcherId, Watches, WatchesFull};
 use crate::types::{Event, EventKind, ZnodePath};
 
 const PATHS: [&str; 6] = ["/", "/a", "/a/b", "/a/b/c", "/ab", "/d"];
@@ -106,7 +106,7 @@ proptest! {
     fn everyone_is_told_what_zookeepers_rules_say(
         steps in prop::collection::vec(step(), 1..80),
     ) {
-        let (mut watches, mut naive) = (Watches::default(), Naive::default());
+        let (mut watches, mut naive) = (Watches::new(Bounds::default()), Naive::default());
         let mut ids: Vec<WatcherId> = (0..4).map(|_| watches.enter().unwrap()).collect();
         for step in steps {
             match step {
@@ -149,7 +149,7 @@ proptest! {
 
 #[test]
 fn a_deletion_is_told_once_to_who_watches_data_and_children() {
-    let mut watches = Watches::default();
+    let mut watches = Watches::new(Bounds::default());
     let (both, child) = (watches.enter().unwrap(), watches.enter().unwrap());
     for mode in [WatchMode::Data, WatchMode::Child] {
         watches.add(both, &path(2), mode).unwrap();
@@ -167,4 +167,26 @@ fn a_deletion_is_told_once_to_who_watches_data_and_children() {
     );
     assert_eq!(watches.paths_of(both), Vec::<&ZnodePath>::new());
     assert_eq!(watches.paths_of(child), [&path(1)]);
+}
+
+#[test]
+fn a_connection_and_all_of_them_have_so_many_watches_and_one_that_goes_makes_room() {
+    let bounds = Bounds { watches_max: 5, watches_per_line_max: 3, ..Bounds::default() };
+    let mut watches = Watches::new(bounds);
+    let [one, other] = [(); 2].map(|()| watches.enter().unwrap());
+    for mode in [WatchMode::Data, WatchMode::Child, WatchMode::Persistent] {
+        assert_eq!(watches.add(one, &path(1), mode), Ok(()));
+    }
+    assert_eq!(watches.add(one, &path(2), WatchMode::Data), Err(WatchesFull), "its own bound");
+    assert_eq!(watches.add(one, &path(1), WatchMode::Data), Ok(()), "it is set already");
+    for mode in [WatchMode::Data, WatchMode::Child] {
+        assert_eq!(watches.add(other, &path(3), mode), Ok(()));
+    }
+    let third = watches.add(other, &path(4), WatchMode::Data);
+    assert_eq!(third, Err(WatchesFull), "the bound of all");
+    assert!(watches.remove(one, path(1).as_str(), WatchMode::Data));
+    assert_eq!(watches.add(other, &path(4), WatchMode::Data), Ok(()));
+    assert_eq!(watches.add(one, &path(2), WatchMode::Data), Err(WatchesFull));
+    assert!(watches.leave(other, usize::MAX));
+    assert_eq!(watches.add(one, &path(2), WatchMode::Data), Ok(()));
 }

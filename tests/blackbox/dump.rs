@@ -1,9 +1,11 @@
 //! `roost dump` of a stopped node prints what the node had.
 
-use roost::client::model::Create;
+use std::process::{Command, Stdio};
+
+use roost::client::model::{Create, Mode};
 use serde_json::Value;
 
-use crate::harness::{Cluster, roost};
+use crate::harness::{Cluster, ROOST, eventually, roost};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_of_a_stopped_node_has_the_zxid_and_the_digest_that_the_node_had() {
@@ -17,6 +19,14 @@ async fn a_dump_of_a_stopped_node_has_the_zxid_and_the_digest_that_the_node_had(
     }
     client.create(&Create { path: path.clone(), ..Create::default() }).await.unwrap_err();
     let session = client.open_session(600_000).await.unwrap();
+    // One that expires: what the leader wrote of it is not what the tree applies.
+    let short = client.open_session(1_000).await.unwrap();
+    let gone = Create { path: "/gone".into(), mode: Mode::Ephemeral, ..Create::default() };
+    client.with_session(&short.token).create(&gone).await.unwrap();
+    eventually("the end of a session", async || {
+        client.get("/gone", Default::default()).await.is_err().then_some(())
+    })
+    .await;
     let said = cluster.agree().await;
 
     // While it runs it is left alone.
@@ -34,6 +44,9 @@ async fn a_dump_of_a_stopped_node_has_the_zxid_and_the_digest_that_the_node_had(
         let state = format!("tree: zxid={} digest={} ", said.zxid, said.digest);
         assert!(text.out.contains(&state), "{state}, but: {}", text.out);
         assert!(text.out.contains(&format!("session {}", session.session)));
+        let expiry = text.out.lines().find(|line| line.contains("ExpireSession"));
+        assert!(expiry.is_some_and(|line| line.contains("Removed")), "{expiry:?}");
+        assert!(!text.out.contains(&format!("session {} ", short.session)), "{}", text.out);
         assert!(text.out.contains("\"49\""), "{}", text.out);
 
         let json = roost("", &["--json", "dump", &dir]).await;
@@ -57,6 +70,8 @@ async fn a_dump_of_a_stopped_node_has_the_zxid_and_the_digest_that_the_node_had(
         let log = roost("", &["dump", "--no-tree", &dir]).await;
         assert!(!log.out.contains("tree: ") && log.out.contains("SetData"), "{}", log.out);
     }
+    let dir = cluster.nodes[0].data_dir().display().to_string();
+    ends_quietly_when_nobody_reads(&["dump", &dir]);
     let nothing = cluster.dir.path().join("nothing").display().to_string();
     roost("", &["dump", &nothing]).await.fails_in_one_line(1, &["no node's data directory"]);
     let is_made = cluster.dir.path().join("nothing").exists();
@@ -69,4 +84,16 @@ async fn a_dump_of_a_stopped_node_has_the_zxid_and_the_digest_that_the_node_had(
     cluster.all_ready().await;
     assert!(cluster.agree().await.zxid >= said.zxid);
     client.session(&session.session).await.unwrap();
+}
+
+/// As in `roost dump … | head`, which goes away in the middle.
+fn ends_quietly_when_nobody_reads(args: &[&str]) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(ROOST);
+    command.args(args).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop((command, reader));
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && err.is_empty(), "{}: {err}", output.status);
 }

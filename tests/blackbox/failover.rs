@@ -75,7 +75,7 @@ async fn expect(response: Response, status: StatusCode) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_the_leader_under_load_is_a_pause_without_an_error_and_every_write_is_done_once() {
-    let failovers = from_env("ROOST_FAILOVERS", 12);
+    let failovers = from_env("ROOST_FAILOVERS", 20);
     let mut cluster = Cluster::start(3).await;
     let setup = cluster.client_from(0);
     let mut counters = Vec::new();

@@ -31,6 +31,7 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
             return answer;
         }
         assert!(Instant::now() < deadline, "this never came about: {what}");
+        // Until the next look at the condition.
         sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The built program as its users have it: real processes, sockets, disks and signals.
 //!
 //! Each file has one theme. Random choices come from a seed that is printed; `ROOST_SEED` repeats it.
-//! Longer forms: `ROOST_CRASH_ROUNDS=50`, `ROOST_FAILOVERS=20`.
+//! Longer forms: `ROOST_CRASH_ROUNDS=50`, `ROOST_FAILOVERS=200`.
 
 mod agent;
 mod cli;

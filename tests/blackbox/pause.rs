@@ -1,4 +1,5 @@
-//! SIGSTOP: a paused leader, or a paused cluster, costs nobody a session that did its part.
+//! SIGSTOP: a paused leader, or a paused cluster, costs nobody a session that did its part. The rule is the fourth of
+//! `roost::session`.
 
 use std::time::Duration;
 
@@ -12,11 +13,15 @@ use crate::harness::{Cluster, eventually};
 
 const TIMEOUT_MS: u64 = 3_000;
 const TIMEOUT: Duration = Duration::from_millis(TIMEOUT_MS);
+/// Of the sessions that speak through the paused leader alone. Nobody hears of them in the meantime, so all that they have
+/// is the timeout which the next leader gives them: were it as long as the pause, they would have to be heard of within an
+/// election after it, and a busy machine does not manage that.
+const HELD_MS: u64 = 4 * TIMEOUT_MS;
 
 /// Opens a session through this client, with one ephemeral.
-async fn open(client: &Client, path: &str) -> OpenedSession {
-    let opened = client.open_session(TIMEOUT_MS).await.unwrap();
-    assert_eq!(opened.timeout_ms, TIMEOUT_MS);
+async fn open(client: &Client, path: &str, timeout_ms: u64) -> OpenedSession {
+    let opened = client.open_session(timeout_ms).await.unwrap();
+    assert_eq!(opened.timeout_ms, timeout_ms);
     let create = Create { path: path.into(), mode: Mode::Ephemeral, ..Create::default() };
     client.with_session(&opened.token).create(&create).await.unwrap();
     opened
@@ -29,13 +34,14 @@ fn keep(client: Client, token: String) -> JoinHandle<roost::client::Error> {
             if let Err(error) = client.renew_session(&token).await {
                 return error;
             }
+            // As a client does between its renewals.
             sleep(TIMEOUT / 6).await;
         }
     })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_paused_for_longer_than_the_timeouts_costs_nobody_a_session() {
+async fn rule_4_a_leader_paused_for_longer_than_the_timeouts_costs_nobody_a_session() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     let paused = &cluster.nodes[leader];
@@ -43,21 +49,14 @@ async fn a_leader_paused_for_longer_than_the_timeouts_costs_nobody_a_session() {
     let mut keepers = Vec::new();
     for index in 0..10 {
         let client = elsewhere[index % 2].clone();
-        let session = open(&client, &format!("/elsewhere-{index}")).await;
+        let session = open(&client, &format!("/elsewhere-{index}"), TIMEOUT_MS).await;
         keepers.push(keep(client, session.token));
     }
     let mut held = Vec::new();
     for index in 0..5 {
-        let session = open(&paused.client(), &format!("/held-{index}")).await;
+        let session = open(&paused.client(), &format!("/held-{index}"), HELD_MS).await;
         held.push((paused.client(), session));
     }
-    // Each is renewed through the leader one last time, and tries again all the while it is paused.
-    let mut last_renewals = Vec::new();
-    for (client, session) in &held {
-        last_renewals.push(Instant::now());
-        client.renew_session(&session.token).await.unwrap();
-    }
-
     paused.process.as_ref().unwrap().signal(Signal::SIGSTOP);
     let stopped = Instant::now();
     let pending: Vec<_> = held
@@ -65,7 +64,7 @@ async fn a_leader_paused_for_longer_than_the_timeouts_costs_nobody_a_session() {
         .map(|(client, session)| {
             let (client, token) =
                 (client.with_timeout(Duration::from_secs(40)), session.token.clone());
-            tokio::spawn(async move { (client.renew_session(&token).await, Instant::now()) })
+            tokio::spawn(async move { client.renew_session(&token).await })
         })
         .collect();
     eventually("another leader", async || {
@@ -77,15 +76,8 @@ async fn a_leader_paused_for_longer_than_the_timeouts_costs_nobody_a_session() {
     tokio::time::sleep_until(stopped + TIMEOUT + TIMEOUT / 20).await;
     paused.process.as_ref().unwrap().signal(Signal::SIGCONT);
 
-    for (pending, last) in pending.into_iter().zip(last_renewals) {
-        let (outcome, at) = pending.await.unwrap();
-        // A new leader gives each session its full timeout, and there is none before the shortest election.
-        let earliest = last + TIMEOUT + Duration::from_millis(400);
-        if let Err(error) = outcome {
-            assert!(error.is("session_expired"), "{error}");
-            assert!(at >= earliest, "expired {:?} early", earliest - at);
-            println!("a session was renewed too late on this busy machine");
-        }
+    for pending in pending {
+        pending.await.unwrap().expect("nobody may expire");
     }
     for keeper in keepers {
         assert!(!keeper.is_finished(), "{}", keeper.await.unwrap());
@@ -95,16 +87,20 @@ async fn a_leader_paused_for_longer_than_the_timeouts_costs_nobody_a_session() {
         let path = format!("/elsewhere-{index}");
         elsewhere[0].get(&path, Default::default()).await.expect("nobody may expire");
     }
+    for index in 0..5 {
+        let path = format!("/held-{index}");
+        elsewhere[0].get(&path, Default::default()).await.expect("nobody may expire");
+    }
     cluster.agree().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_paused_for_longer_than_the_timeouts_expires_nobody() {
+async fn rule_4_a_cluster_paused_for_longer_than_the_timeouts_expires_nobody() {
     let mut cluster = Cluster::start(3).await;
     let mut sessions = Vec::new();
     for index in 0..9 {
         let client = cluster.nodes[index % 3].client();
-        sessions.push((open(&client, &format!("/e{index}")).await, client));
+        sessions.push((open(&client, &format!("/e{index}"), TIMEOUT_MS).await, client));
     }
     for (session, client) in &sessions {
         client.renew_session(&session.token).await.unwrap();

@@ -37,9 +37,11 @@ async fn a_mistake_in_the_configuration_is_named_in_one_line() {
 async fn a_port_in_use_is_named_and_the_data_directory_untouched() {
     let (ports, dir) = (Ports::reserve(), tempfile::tempdir().unwrap());
     let node = Node::new(1, dir.path(), &ports);
-    for (key, port) in [("http.listen", node.http), ("peer.listen", node.peer)] {
+    let zk = ports.get(2);
+    let config = node.config() + &format!("[zk]\nlisten = \"127.0.0.1:{zk}\"\n");
+    for (key, port) in [("http.listen", node.http), ("peer.listen", node.peer), ("zk.listen", zk)] {
         let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let ran = node.refuses(&node.config()).await;
+        let ran = node.refuses(&config).await;
         ran.fails_in_one_line(1, &[key, &port.to_string(), "in use"]);
         assert!(!node.data_dir().exists());
     }

@@ -50,6 +50,9 @@ async fn a_command_is_registered_while_it_runs_and_its_end_is_passed_on() {
     let cluster = Cluster::start(3).await;
     let client = cluster.client_from(0);
 
+    let log = log_in(cluster.dir.path(), "watch.log");
+    let mut watch = Process::roost(&["watch", "/services/web"], &cluster.endpoints(), &log);
+
     // It is visible, with what was said of it.
     let args = ["--addr", "127.0.0.1:9001", "--meta", "zone=a", "--meta", "v=1=2", "--weight", "7"];
     let mut stopped = run(&cluster, "stopped", &args, "exec sleep 600");
@@ -61,17 +64,22 @@ async fn a_command_is_registered_while_it_runs_and_its_end_is_passed_on() {
     let listed = roost(&cluster.endpoints(), &["service", "get", "web"]).await;
     assert!(listed.out.contains("127.0.0.1:9001") && listed.out.contains("zone=a"), "{listed:?}");
 
+    watch.says("+ /services/web/providers/127.0.0.1:9001 {").await;
+
     // SIGTERM is forwarded, and the end of the command deregisters at once.
     let command = pid(&cluster, "stopped").await;
     stopped.signal(Signal::SIGTERM);
     assert_eq!(stopped.exit().await.code(), Some(128 + 15));
     assert!(!is_running(command));
     assert!(provider(&client, "127.0.0.1:9001").await.is_none(), "the exit has deregistered it");
+    watch.says("- /services/web/providers/127.0.0.1:9001\n").await;
     assert!(client.sessions().await.unwrap().sessions.is_empty());
 
     // The command decides what to do with a signal, and how it all ends.
     let trap = "trap 'exit 42' TERM; while :; do sleep 0.1; done";
-    let mut trapping = run(&cluster, "trapping", &["--addr", "127.0.0.1:9002"], trap);
+    let args = ["--addr", "127.0.0.1:9002", "--json"];
+    let mut trapping = run(&cluster, "trapping", &args, trap);
+    trapping.says(r#"{"event":"registered","id":"127.0.0.1:9002","service":"web"}"#).await;
     eventually("the provider", async || provider(&client, "127.0.0.1:9002").await).await;
     trapping.signal(Signal::SIGTERM);
     assert_eq!(trapping.exit().await.code(), Some(42));
@@ -82,7 +90,9 @@ async fn a_command_is_registered_while_it_runs_and_its_end_is_passed_on() {
     assert_eq!(short.exit().await.code(), Some(7));
     let args = ["run", "--service", "web", "--addr", "h:1", "--", "/no/such/program"];
     let ran = roost(&cluster.endpoints(), &args).await;
-    ran.fails_in_one_line(127, &["/no/such/program"]);
+    ran.fails_in_one_line(127, &["roost: ", "/no/such/program"]);
+    let ran = roost(&cluster.endpoints(), &[&["--json"], &args[..]].concat()).await;
+    ran.fails_in_one_line(127, &[r#"{"code":"local""#, "/no/such/program"]);
     assert!(provider(&client, "127.0.0.1:9003").await.is_none());
     // A session that was being opened when the command ended goes at its timeout.
     eventually("no session", async || {

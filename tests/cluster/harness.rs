@@ -12,6 +12,7 @@ use roost::peer::{MemoryLinks, Net, Secret};
 use roost::raft;
 use roost::storage::{MemoryDisk, MemoryDisks};
 use roost::types::{Member, NodeId};
+use roost::watch::Bounds;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long a condition may take to come true; only a test that fails waits for so long.
@@ -31,6 +32,7 @@ pub(crate) struct Setup {
     pub(crate) secret: &'static [u8],
     pub(crate) raft: raft::Options,
     pub(crate) snapshot_log_bytes: u64,
+    pub(crate) watch_bounds: Bounds,
     pub(crate) seed: u64,
     /// Replaces the network as a node sees it.
     pub(crate) wrap: Option<Wrap>,
@@ -49,6 +51,7 @@ impl Default for Setup {
                 restore_leader: false,
             },
             snapshot_log_bytes: 1 << 30,
+            watch_bounds: Bounds::default(),
             seed: 1,
             wrap: None,
         }
@@ -179,6 +182,7 @@ impl Cluster {
             timeouts_ms: (500, 60_000),
             super_digest: None,
             snapshot_log_bytes: setup.snapshot_log_bytes,
+            watch_bounds: setup.watch_bounds,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");
@@ -252,7 +256,14 @@ impl Cluster {
         }
     }
 
-    /// Undoes [`Cluster::isolate`].
+    /// Keeps the others from reaching a node, which reaches them: it hears nothing of the log, and its writes get into it.
+    pub(crate) fn deafen(&self, id: NodeId) {
+        for other in self.others(id) {
+            self.links.set_link(&self.addr(other), &self.addr(id), false);
+        }
+    }
+
+    /// Undoes [`Cluster::isolate`] and [`Cluster::deafen`].
     pub(crate) fn rejoin(&self, id: NodeId) {
         self.isolated.lock().remove(&id);
         self.link_all(id, true);

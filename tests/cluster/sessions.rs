@@ -85,6 +85,7 @@ async fn rule_1_never_early_renewed_sessions_outlive_leader_changes_and_a_partit
             }
             1 => {
                 cluster.isolate(follower);
+                // The timeout is what is tested: it has to pass.
                 tokio::time::sleep(Duration::from_millis(u64::from(TIMEOUT_MS) + 500)).await;
                 cluster.rejoin(follower);
             }
@@ -162,6 +163,7 @@ async fn half_spent(cluster: &Cluster, node: &Node, timeout_ms: u32) -> SessionI
     loop {
         let opened_ms = cluster.clock.now_ms();
         let session = open_session(node, timeout_ms).await;
+        // Half of the timeout is what has to be spent.
         tokio::time::sleep(Duration::from_millis(u64::from(timeout_ms) / 2)).await;
         if cluster.clock.now_ms() - opened_ms < u64::from(timeout_ms) * 3 / 4 {
             return session;
@@ -179,6 +181,9 @@ async fn rule_3_after_a_leader_change_every_session_has_its_full_timeout_again()
     let changed_ms = cluster.clock.now_ms();
     cluster.crash(leader, 0).await;
     has_full_timeout_from(&cluster, &node, session, TIMEOUT_MS, changed_ms).await;
+    let next = cluster.node(cluster.leader().await);
+    let restarts = next.gauges().into_iter().find(|(name, ..)| *name == "roost_session_restarts");
+    assert!(restarts.is_some_and(|(.., times)| times >= 1.0), "{restarts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +196,7 @@ async fn rule_5_without_a_quorum_nothing_expires_and_then_every_session_has_its_
     for id in 1..=3 {
         cluster.isolate(id);
     }
+    // The timeout is what is tested: it has to pass.
     tokio::time::sleep(Duration::from_millis(u64::from(TIMEOUT_MS) + 500)).await;
     let returned_ms = cluster.clock.now_ms();
     for id in 1..=3 {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use roost::types::{Error, NodeId, Zxid};
+use roost::types::{Code, Error, Failure, NodeId, Reply, Zxid};
 
-use crate::harness::{Cluster, Setup, eventually};
+use crate::harness::{Cluster, Setup, eventually, until};
 use crate::load;
+use crate::ops::{Pipeline, create, done, request, set};
 
 /// Waits until a node has taken a snapshot and removed log that it contains. Returns the last index removed.
 async fn purged(cluster: &Cluster, id: NodeId) -> u64 {
@@ -119,4 +120,76 @@ async fn nodes_that_are_killed_under_load_come_back_from_snapshots_and_agree() {
     })
     .await;
     assert_eq!(again.digest(), tree.digest());
+}
+
+/// What a client that wrote through a node expects of it once that node has come by a snapshot that it did not have.
+#[derive(Debug)]
+enum Expected {
+    Created,
+    Refused,
+    Unknown,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_of_a_node_that_is_caught_up_by_a_snapshot_are_answered_by_their_key_or_unknown_or_sent_again()
+ {
+    let mut setup = Setup { seed: 73, snapshot_log_bytes: 64 << 10, ..Setup::default() };
+    setup.raft.log_entries_kept = 10;
+    let cluster = Cluster::start(3, setup).await;
+    let leader = cluster.leader().await;
+    let behind = cluster.others(leader)[0];
+    done(&cluster.node(leader), request(create("/filler", b""))).await;
+    cluster.settled().await;
+    let reached = cluster.node(behind).local_status().applied;
+    let mut writes = Pipeline::new(cluster.node(behind));
+    let mut write = |expected: Expected, path: &str, key: Option<&str>| {
+        let mut request = request(create(path, b""));
+        request.idempotency_key = key.map(str::to_owned);
+        writes.submit(expected, request).unwrap();
+    };
+
+    // These get into the log, and the node does not hear of it.
+    cluster.deafen(behind);
+    for at in 0..20 {
+        write(Expected::Created, &format!("/keyed-{at}"), Some(&format!("key {at}")));
+        write(Expected::Unknown, &format!("/bare-{at}"), None);
+    }
+    write(Expected::Refused, "/filler", Some("a refusal"));
+    write(Expected::Unknown, "/last", None);
+    let through = cluster.node(leader);
+    until("the writes are applied elsewhere", || through.local().get("/last").cloned()).await;
+    // And these do not leave it.
+    cluster.isolate(behind);
+    for at in 0..20 {
+        let key = format!("later {at}");
+        write(Expected::Created, &format!("/later-{at}"), (at % 2 == 0).then_some(&key));
+    }
+
+    eventually("the log that the node needs is gone", async || {
+        for _ in 0..20 {
+            done(&through, request(set("/filler", &[7; 20_000], None))).await;
+        }
+        let purged = cluster
+            .reachable()
+            .into_iter()
+            .map(|node| async move { node.cluster().await.ok()?.purged });
+        let purged = futures::future::join_all(purged).await;
+        purged.into_iter().all(|purged| purged > reached).then_some(())
+    })
+    .await;
+    cluster.rejoin(behind);
+    while let Some((expected, outcome)) = writes.next().await {
+        let is_right = match (&expected, &outcome) {
+            (Expected::Created, Ok(answer)) => matches!(answer.result, Ok(Reply::Created { .. })),
+            (Expected::Refused, Ok(answer)) => {
+                matches!(answer.result, Err(Failure { code: Code::NodeExists, .. }))
+            }
+            (Expected::Unknown, Err(Error::OutcomeUnknown)) => true,
+            _ => false,
+        };
+        assert!(is_right, "{expected:?}, but: {outcome:?}");
+    }
+    let tree = cluster.settled().await;
+    let root = tree.get("/").unwrap();
+    assert_eq!(root.children().filter(|path| path.name().contains('-')).count(), 60);
 }

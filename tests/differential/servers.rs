@@ -136,6 +136,7 @@ impl Server {
                 let ended = process.child.try_wait().unwrap();
                 assert!(ended.is_none(), "{} ended: {ended:?}", process.log.display());
             }
+            // Until the next look.
             sleep(POLL_INTERVAL);
         }
         panic!("nobody listens at {address}");
@@ -148,6 +149,7 @@ impl Server {
             let mut polls = 0..POLLS_MAX;
             while !Connection::is_possible(address) {
                 polls.next().unwrap_or_else(|| panic!("no session at {address}"));
+                // Until the next look.
                 sleep(POLL_INTERVAL);
             }
         }

@@ -131,6 +131,7 @@ fn freeze(child: &Child) {
     };
     let tasks = format!("/proc/{}/task", child.id());
     while fs::read_dir(&tasks).unwrap().flatten().any(running) {
+        // Until the next look.
         thread::sleep(Duration::from_micros(100));
     }
 }

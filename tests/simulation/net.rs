@@ -251,6 +251,7 @@ impl Net for Place {
                 state.cut.contains(&(from, to)) || state.cut.contains(&(to, from))
             };
             if hangs {
+                // In the time of the simulation.
                 tokio::time::sleep(CONNECT_MAX).await;
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
             }

@@ -107,6 +107,7 @@ async fn subscribe(node: Node, since: Option<Zxid>, told: Arc<Mutex<Vec<Told>>>,
         };
         told.lock().push(news);
         if pace_ms > 0 {
+            // In the time of the simulation.
             tokio::time::sleep(Duration::from_millis(pace_ms)).await;
         }
     }

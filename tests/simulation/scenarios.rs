@@ -134,6 +134,24 @@ fn a_wall_clock_that_jumps_ends_neither_a_session_nor_a_ttl() {
 }
 
 #[test]
+fn a_ttl_ends_in_time_although_nobody_wrote_before_the_leader_changed() {
+    let mut world = calm(7);
+    let (old, through, _) = cast(&world);
+    let ttl = create("/ttl", b"", CreateMode::Ttl(20_000));
+    world.run_on(through, |node| done(node, ttl));
+    world.pass(14_000);
+    world.crash(old, 0, true);
+    world.until("another one leads", |world| world.leader().is_some());
+    world.pass(4_000);
+    let present =
+        |world: &World| world.node(through).expect("it runs").local().get("/ttl").is_some();
+    assert!(present(&world), "its TTL is not over");
+    // What the old leader had not written may come on top, and the time without a leader.
+    world.pass(8_000);
+    assert!(!present(&world), "now its time is up");
+}
+
+#[test]
 fn a_leader_whose_clock_stood_still_while_another_one_was_elected_does_not_answer_from_the_past() {
     let mut world = calm(6);
     let (old, through, _) = cast(&world);

@@ -16,6 +16,7 @@ use roost::peer::Secret;
 use roost::raft;
 use roost::storage::{MemoryDisk, MemoryDisks};
 use roost::types::{Member, NodeId};
+use roost::watch::Bounds;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 
@@ -338,6 +339,7 @@ async fn start(of: StartOf) -> Result<Node, String> {
         timeouts_ms: (200, 60_000),
         super_digest: None,
         snapshot_log_bytes: of.setup.snapshot_log_bytes,
+        watch_bounds: Bounds::default(),
     };
     Node::start(options).await
 }

@@ -1,15 +1,17 @@
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
-use roost::jute::{NamesStat, Ops, PathWatch, ReadOp, Request, Response};
+use roost::jute::{NamesStat, Ops, PathWatch, ReadOp, Request, Response, errors};
 use roost::types::{Code, Data};
+use roost::watch::Bounds;
 use roost::zk::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{
-    Client, Message, cluster, create, delete, everyone, exists, fresh, open, options, set,
+    Client, Message, add_watch, cluster, create, delete, everyone, exists, fresh, open, options,
+    set,
 };
-use crate::harness::in_time;
+use crate::harness::{Cluster, Setup, in_time};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_of_a_length_that_is_not_taken_closes_the_connection() {
@@ -45,6 +47,30 @@ async fn connections_from_one_address_are_bounded_and_places_come_back() {
         Client::connect(door, fresh(10_000)).await
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_beyond_those_of_a_connection_and_of_the_node_are_refused_and_the_connection_goes_on()
+ {
+    let watch_bounds = Bounds { watches_max: 5, watches_per_line_max: 3, ..Bounds::default() };
+    let cluster = Cluster::start(1, Setup { watch_bounds, ..Setup::default() }).await;
+    let door = open(&cluster, 1, options()).await;
+    let (mut one, mut other) = (Client::new(door).await, Client::new(door).await);
+    let (absent, full) = (Err(Code::NoNode.number()), Err(errors::SYSTEM_ERROR));
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(one.ask(exists(path, true)).await, absent);
+    }
+    assert_eq!(one.ask(exists("/d", true)).await, full, "its own bound");
+    assert_eq!(one.ask(exists("/d", false)).await, absent);
+    for path in ["/a", "/b"] {
+        assert_eq!(other.ask(exists(path, true)).await, absent);
+    }
+    assert_eq!(other.ask(exists("/c", true)).await, full, "the bound of the node");
+    assert_eq!(other.ask(add_watch("/c", 0)).await, full);
+    // A watch that has fired makes room.
+    other.ask(create("/a", 0)).await.unwrap();
+    assert_eq!(other.ask(exists("/c", true)).await, absent);
+    assert_eq!(one.ask(exists("/d", true)).await, absent);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use super::super::args::GlobalArgs;
 use super::super::output::Failure;
 use super::args::RunArgs;
 use super::check;
+use crate::client::Error;
 use crate::client::model::Registration;
 use crate::sdk::{Registrar, RegistrarOptions, RegistrationState, Registry, Service};
 
@@ -35,7 +37,8 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
     let mut child = match Command::new(&args.command[0]).args(&args.command[1..]).spawn() {
         Ok(child) => child,
         Err(err) => {
-            eprintln!("roost: cannot start {:?}: {err}", args.command[0]);
+            let why = format!("cannot start {:?}: {err}", args.command[0]);
+            Failure::Local(why).report(global.json);
             return Ok(EXIT_NOT_STARTED);
         }
     };
@@ -53,7 +56,8 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
             report.clone(),
         ))
     });
-    let keeping = tokio::spawn(keep(registry, service, options, health, stop.clone()));
+    let voice = Voice { json: global.json };
+    let keeping = tokio::spawn(keep(registry, service, options, health, voice, stop.clone()));
     let status = signals.forward_until_exit(&mut child).await;
     stop.cancel();
     // The task ends after the token is cancelled; it would fail only by panicking, of which nothing is left
@@ -113,12 +117,35 @@ impl Signals {
     }
 }
 
+/// Says on stderr how it stands with the registration, since stdout is the command's: lines for people, or JSON.
+#[derive(Clone, Copy)]
+struct Voice {
+    json: bool,
+}
+
+impl Voice {
+    fn say(self, event: &str, service: &Service, error: Option<&Error>, text: &str) {
+        if !self.json {
+            return eprintln!("roost: {text}");
+        }
+        let (service, id) = (&service.name, service.id());
+        let line = match error {
+            None => json!({ "event": event, "service": service, "id": id }),
+            Some(error) => json!({
+                "event": event, "service": service, "id": id, "code": error.code(), "message": error.message(),
+            }),
+        };
+        eprintln!("{line}");
+    }
+}
+
 /// Keeps the provider registered while it is healthy, until stopped.
 async fn keep(
     registry: Registry,
     service: Service,
     options: RegistrarOptions,
     mut health: watch::Receiver<bool>,
+    voice: Voice,
     stop: CancellationToken,
 ) {
     loop {
@@ -133,15 +160,21 @@ async fn keep(
         tokio::select! {
             () = stop.cancelled() => {}
             _ = health.wait_for(|is_healthy| !*is_healthy) => {}
-            () = tell(registrar.states(), &service) => {}
+            () = tell(registrar.states(), &service, voice) => {}
         }
         for left in registrar.withdraw().await {
             match left.error {
-                Some(error) => eprintln!(
-                    "roost: could not deregister ({error}); the registration goes within {} ms",
-                    options.ttl.as_millis()
-                ),
-                None if !stop.is_cancelled() => eprintln!("roost: deregistered {}", service.id()),
+                Some(error) => {
+                    let within = options.ttl.as_millis();
+                    let text = format!(
+                        "could not deregister ({error}); the registration goes within {within} ms"
+                    );
+                    voice.say("left_behind", &service, Some(&error), &text);
+                }
+                None if !stop.is_cancelled() => {
+                    let text = format!("deregistered {}", service.id());
+                    voice.say("deregistered", &service, None, &text);
+                }
                 None => {}
             }
         }
@@ -149,18 +182,20 @@ async fn keep(
 }
 
 /// Says how it stands with the registration whenever that changes, each failure once.
-async fn tell(mut states: watch::Receiver<Vec<(Arc<str>, RegistrationState)>>, service: &Service) {
+async fn tell(
+    mut states: watch::Receiver<Vec<(Arc<str>, RegistrationState)>>,
+    service: &Service,
+    voice: Voice,
+) {
     let mut told = None;
     loop {
         let state = states.borrow_and_update().first().map(|(_, state)| state.clone());
         match state {
             Some(RegistrationState::Registered { .. }) => {
                 if told.take() != Some(String::new()) {
-                    eprintln!(
-                        "roost: registered {} as a provider of {}",
-                        service.id(),
-                        service.name
-                    );
+                    let text =
+                        format!("registered {} as a provider of {}", service.id(), service.name);
+                    voice.say("registered", service, None, &text);
                 }
                 told = Some(String::new());
             }
@@ -169,7 +204,9 @@ async fn tell(mut states: watch::Receiver<Vec<(Arc<str>, RegistrationState)>>, s
                 | RegistrationState::Late(error)
                 | RegistrationState::Lost(error),
             ) if told.as_deref() != Some(error.code()) => {
-                eprintln!("roost: the command runs on, but keeping it registered failed: {error}");
+                let text =
+                    format!("the command runs on, but keeping it registered failed: {error}");
+                voice.say("failed", service, Some(&error), &text);
                 told = Some(error.code().to_owned());
             }
             _ => {}

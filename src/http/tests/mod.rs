@@ -133,6 +133,7 @@ async fn event(
 /// Lets time pass without waiting for it. Nothing may be on its way to the disk, which time does not wait for.
 async fn pass(time: Duration) {
     tokio::time::pause();
+    // Costs nothing while the clock is paused.
     tokio::time::sleep(time).await;
     tokio::time::resume();
 }

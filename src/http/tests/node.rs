@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Bed;
-use crate::limits::HTTP_REQUESTS_MAX;
+use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_REQUESTS_MAX};
 use crate::node::Node;
 
 #[tokio::test]
@@ -16,8 +16,29 @@ async fn a_full_node_refuses_requests_but_not_those_who_look_at_it() {
     for uri in ["/healthz", "/readyz", "/metrics", "/v1/cluster", "/v1/digest", "/openapi.json"] {
         assert_eq!(bed.get(uri).await.status, 200, "{uri}");
     }
+    let posts = ["init", "learners", "promote", "remove", "transfer"];
+    for post in posts.map(|name| format!("/v1/cluster/{name}")) {
+        assert_eq!(bed.post(&post, "{}").await.error().0, 429, "{post} changes it");
+    }
     drop(places);
     assert_eq!(bed.get("/v1/znodes/").await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_for_which_there_is_no_room_are_refused_and_give_their_room_back() {
+    let bed = Bed::new().await;
+    let all = bed.door.bodies();
+    all.forget_permits(HTTP_BODIES_BYTES_MAX - 10);
+    for body in ["x".repeat(11), "x".repeat(5)].iter().cycle().take(4) {
+        let got = bed.send("PUT /v1/znodes/", &[], body.clone()).await;
+        if body.len() > 10 {
+            assert_eq!(got.error(), (429, "busy".to_owned()));
+            assert_eq!(got.header("retry-after"), Some("1"));
+        } else {
+            assert_eq!(got.status, 200);
+        }
+        assert_eq!(all.available_permits(), 10);
+    }
 }
 
 #[tokio::test]

@@ -37,9 +37,61 @@ async fn a_provider_registers_again_under_its_own_session_only() {
     assert_eq!(bed.send(delete, &other, "").await.error(), (403, "no_auth".to_owned()));
     assert_eq!(bed.send(delete, &auth, "").await.status, 200);
     assert_eq!(bed.send(delete, &auth, "").await.error(), (404, "no_node".to_owned()));
+    let consumer = "DELETE /v1/services/web/consumers/c1";
+    assert_eq!(bed.send(consumer, &other, "").await.error(), (403, "no_auth".to_owned()));
+    assert_eq!(bed.send(consumer, &auth, "").await.status, 200);
+    assert_eq!(bed.get("/v1/services/web").await.json()["consumers"], json!([]));
     let force = "DELETE /v1/services/web/providers/odd?force=true";
     assert_eq!(bed.send(force, &other, "").await.status, 200);
     assert_eq!(bed.get("/v1/services/none").await.error(), (404, "no_node".to_owned()));
+}
+
+#[tokio::test]
+async fn a_provider_that_starts_anew_takes_its_registration_over_with_the_token_of_its_last_session()
+ {
+    let bed = Bed::new().await;
+    let ((old, old_token), (new, new_token)) = (bed.session().await, bed.session().await);
+    let (_, stranger) = bed.session().await;
+    let uri = "POST /v1/services/web/providers";
+    let register = async |token: &str, takes_over: Option<&str>| {
+        let body = json!({"id": "i", "host": "h", "port": 1, "takes_over": takes_over});
+        bed.send(uri, &[("roost-session", token)], body.to_string()).await
+    };
+    let holder =
+        async || bed.get("/v1/services/web").await.json()["providers"][0]["session"].clone();
+    assert_eq!(register(&old_token, None).await.status, 201);
+    let forged = format!("{old}.{}", "0".repeat(32));
+    for (token, refusal) in [
+        (None, (409, "node_exists")),
+        (Some(forged.as_str()), (401, "auth_failed")),
+        (Some(stranger.as_str()), (409, "node_exists")),
+    ] {
+        let (status, code) = register(&new_token, token).await.error();
+        assert_eq!((status, code.as_str()), refusal);
+        assert_eq!(holder().await, old, "nothing is done");
+    }
+    let before = bed.node.local().zxid();
+    assert_eq!(register(&new_token, Some(&old_token)).await.status, 201);
+    assert_eq!(holder().await, new);
+    assert_eq!(bed.node.local().zxid().0, before.0 + 1, "nobody sees a moment without it");
+    assert_eq!(register(&new_token, Some(&old_token)).await.status, 200, "it has its own by now");
+    // What the last run had is gone from it: its end takes nothing along.
+    let close = format!("DELETE /v1/sessions/{old}");
+    assert_eq!(bed.send(&close, &[("roost-session", &old_token)], "").await.status, 200);
+    assert_eq!(holder().await, new);
+    // And where it has ended there is nothing to take over.
+    let close = format!("DELETE /v1/sessions/{new}");
+    assert_eq!(bed.send(&close, &[("roost-session", &new_token)], "").await.status, 200);
+    assert_eq!(register(&stranger, Some(&new_token)).await.status, 201);
+    // Many at once likewise, each with its own proof.
+    let (_, last) = bed.session().await;
+    let one = |token: &str| json!({"service": "web", "id": "i", "host": "h", "port": 1, "takes_over": token});
+    let send = async |token: &str| {
+        let body = json!({"providers": [one(token)]}).to_string();
+        bed.send("POST /v1/register", &[("roost-session", last.as_str())], body).await
+    };
+    assert_eq!(send(&new_token).await.error(), (409, "node_exists".to_owned()));
+    assert_eq!(send(&stranger).await.json()["providers"][0]["created"], true);
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
-use super::{Bed, event};
-use crate::limits::MAILBOX_MESSAGES_MAX;
+use super::{Bed, event, pass};
+use crate::limits::{MAILBOX_MESSAGES_MAX, SNAPSHOT_SENT_MS_MAX};
 
 #[tokio::test]
 async fn a_stream_is_a_snapshot_then_changes_then_progress_and_resumes_exactly() {
@@ -159,14 +162,38 @@ async fn a_malformed_watch_is_refused() {
     assert_eq!(long.error(), (400, "bad_arguments".to_owned()));
 }
 
-#[tokio::test]
-async fn a_large_snapshot_comes_in_pieces_and_whole() {
-    let bed = Bed::new().await;
+/// Creates `/big` with 500 children of 1000 bytes.
+async fn create_big(bed: &Bed) {
     bed.post("/v1/znodes/big", "").await;
     let data = "x".repeat(1000);
     let create = |n: usize| json!({"op": "create", "path": format!("/big/{n:04}"), "data": data});
     let body = json!({"ops": (0..500).map(create).collect::<Vec<_>>()}).to_string();
     assert_eq!(bed.post("/v1/multi", body).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_snapshot_does_not_keep_the_state_for_ever() {
+    let bed = Bed::new().await;
+    create_big(&bed).await;
+    for asked in ["GET /v1/watch?watch=subtree:/big", "GET /v1/poll?watch=subtree:/big"] {
+        let mut stream = bed.raw(asked, &[], "").await.into_body().into_data_stream();
+        while !stream.next().await.unwrap().unwrap().windows(7).any(|at| at == b"watches") {}
+        let kept = Arc::downgrade(&bed.node.local());
+        bed.send("PUT /v1/znodes/big", &[], "later").await;
+        pass(Duration::from_millis(SNAPSHOT_SENT_MS_MAX - 1_000)).await;
+        assert!(stream.next().await.unwrap().is_ok(), "it may take its time");
+        assert!(kept.upgrade().is_some());
+        pass(Duration::from_millis(1_001)).await;
+        assert!(kept.upgrade().is_none(), "{asked}: the state is kept");
+        let end = stream.next().await;
+        assert!(end.is_none_or(|piece| piece.is_err()), "{asked}: half of it looks like all");
+    }
+}
+
+#[tokio::test]
+async fn a_large_snapshot_comes_in_pieces_and_whole() {
+    let bed = Bed::new().await;
+    create_big(&bed).await;
     let response = bed.raw("GET /v1/poll?watch=subtree:/big&watch=children:/big", &[], "").await;
     let pieces: Vec<_> =
         response.into_body().into_data_stream().map(Result::unwrap).collect().await;
