@@ -18,6 +18,14 @@ pub const MULTI_OPS_MAX: usize = 10_000;
 pub const POLICY_BYTES_MAX: usize = 64 << 10;
 /// Znodes that a test of a policy looks at. Beyond: the answer says that there are more.
 pub const POLICY_TEST_ZNODES_MAX: usize = 100_000;
+/// Longest window of a policy of removal, s: also the most losses that are told apart for one service, one per second. Beyond: 400.
+pub const PROTECTION_WINDOW_S_MAX: u64 = 3_600;
+/// Longest hold of a policy of removal, s. Beyond: 400.
+pub const PROTECTION_HOLD_S_MAX: u64 = 86_400;
+/// Sessions whose end is put off that the leader looks at in one go, twice a second; the rest follow.
+pub const SUSPECTS_PER_LOOK_MAX: usize = 1_000;
+/// Sessions whose end one request confirms. Beyond: the answer says that there are more.
+pub const CONFIRMS_PER_REQUEST_MAX: usize = 1_000;
 /// Rules in one access control list. Beyond: `invalid_acl`.
 pub const ACL_RULES_MAX: usize = 128;
 /// Length of the scheme and of the name in one rule, bytes each. Beyond: `invalid_acl`.

@@ -30,6 +30,7 @@ mod error;
 pub mod model;
 mod policies;
 mod probe;
+mod protection;
 mod request;
 mod services;
 mod sessions;

@@ -1,4 +1,4 @@
-//! The leader's housekeeping: closes sessions whose time is up, deletes container and TTL znodes that are due, keeps
+//! The leader's housekeeping: ends sessions whose time is up, deletes container and TTL znodes that are due, keeps
 //! `/zookeeper/config` in step with the membership, and reports quotas that are exceeded.
 //!
 //! Every node runs this loop; [`ExpiryGate`] lets only a leader with a quorum act, and makes it start all timeouts over when
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
-use super::{Node, Request, effects, ensemble};
+use super::{Node, Request, effects, ensemble, protection};
 use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
 use crate::tree::Quota;
-use crate::types::{AclId, Op, SessionId, ZnodePath, Zxid};
+use crate::types::{AclId, Op, SessionId, Silence, ZnodePath, Zxid};
 
-/// Time between two looks at what overrides have to show elsewhere, ms.
+/// Time between two looks at what overrides have to show elsewhere, and at the sessions whose end is put off, ms.
 const EFFECTS_INTERVAL_MS: u64 = 500;
 
 /// Granularity of housekeeping.
@@ -42,6 +42,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
     let (mut next_check_ms, mut next_effects_ms) = (0, 0);
     let mut effects_seen = Zxid(0);
     let mut over_quota = BTreeSet::new();
+    let mut suspects = protection::Look::default();
     // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
     let next_tick = || Duration::from_millis(tick_ms - node.inner.stage.clock.now_ms() % tick_ms);
     while stop.run_until_cancelled(tokio::time::sleep(next_tick())).await.is_some() {
@@ -75,6 +76,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                 if now_ms >= next_effects_ms {
                     next_effects_ms = now_ms + EFFECTS_INTERVAL_MS;
                     show_overrides(&node, &mut effects_seen);
+                    suspects.go_on(&node, now_ms);
                 }
             }
         }
@@ -95,15 +97,17 @@ fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
     if expired.is_empty() {
         return;
     }
-    tracing::info!(sessions = expired.len(), "closing sessions that were not heard from");
+    tracing::info!(sessions = expired.len(), "sessions were not heard from");
+    protection::report(node, &expired);
     let root = node.inner.stage.root();
     for session in expired {
         // The owner is named so that a session which re-attaches elsewhere before this is applied stays; the term so that
         // what is left over from it does not close a session that the next leader has renewed.
         match root.session(session).map(|record| record.owner()) {
-            Some(unless_moved_from) => {
-                propose(node, Op::ExpireSession { session, unless_moved_from, term })
-            }
+            Some(unless_moved_from) => propose(
+                node,
+                Op::Expire { session, unless_moved_from, why: Silence::Silent, term: Some(term) },
+            ),
             None => drop(node.inner.stage.expiry.lock().remove(session)),
         }
     }
@@ -126,8 +130,7 @@ fn show_overrides(node: &Node, seen: &mut Zxid) {
     *seen = root.zxid();
     for op in effects::plan(&root) {
         // Those who may set overrides need not be permitted to write what other frameworks read.
-        let everything = AclId { scheme: "super".to_owned(), id: String::new() };
-        propose_as(node, vec![everything], op);
+        propose_as_super(node, op);
     }
 }
 
@@ -154,6 +157,11 @@ fn report_quotas(node: &Node, known: &mut BTreeSet<ZnodePath>) {
 /// Proposes without waiting: what is lost or refused is found again at a later tick.
 fn propose(node: &Node, op: Op) {
     propose_as(node, Vec::new(), op);
+}
+
+/// As [`propose`], whatever access control lists say.
+pub(super) fn propose_as_super(node: &Node, op: Op) {
+    propose_as(node, vec![AclId { scheme: "super".to_owned(), id: String::new() }], op);
 }
 
 fn propose_as(node: &Node, authority: Vec<AclId>, op: Op) {

@@ -74,13 +74,17 @@ fn at_random(time: crate::types::TxnTime) -> crate::types::TxnTime {
     crate::types::TxnTime { wall_ms: time.wall_ms + rand::random::<u64>() % 2, ..time }
 }
 
-/// Makes an expiry what it comes to in an entry of this term: a close, or nothing.
+/// Makes an expiry what it comes to in an entry of this term: itself, or nothing.
 fn settle_expiry(op: &mut Op, entry_term: u64) {
-    if let Op::ExpireSession { session, unless_moved_from, term } = *op {
-        *op = match mutant!(M20, true, term == entry_term) {
-            true => Op::CloseSession { session, unless_moved_from: Some(unless_moved_from) },
-            false => Op::Reap { paths: Vec::new() },
-        };
+    let found_in = match *op {
+        Op::ExpireSession { term, .. } | Op::Expire { term: Some(term), .. } => term,
+        _ => return,
+    };
+    if mutant!(M20, false, found_in != entry_term) {
+        *op = Op::Reap { paths: Vec::new() };
+    } else if let Op::ExpireSession { session, unless_moved_from, .. } = *op {
+        // In the log of a version that protected nothing: it means what it meant.
+        *op = Op::CloseSession { session, unless_moved_from: Some(unless_moved_from) };
     }
 }
 
