@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
+use super::probing::Probing;
 use super::{Node, Request, effects, ensemble, protection};
 use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
@@ -33,7 +34,13 @@ pub(super) struct Pace {
 }
 
 /// Runs until the node stops.
-pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: CancellationToken) {
+pub(super) async fn run(
+    node: Node,
+    consensus: Consensus,
+    pace: Pace,
+    probing: Probing,
+    stop: CancellationToken,
+) {
     let tick_ms = pace.tick.as_millis() as u64;
     // A tick that comes a whole tick late means that this process stood still.
     let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
@@ -64,9 +71,10 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                     "every session has its full timeout again"
                 );
                 node.inner.stage.expiry.lock().restart_all(now_ms);
+                probing.clear();
             }
             Decision::Expire => {
-                close_expired(&node, now_ms, seen.leading_term);
+                close_expired(&node, &probing, now_ms, seen.leading_term);
                 if now_ms >= next_check_ms {
                     next_check_ms = now_ms + check_interval_ms;
                     reap(&node);
@@ -76,7 +84,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                 if now_ms >= next_effects_ms {
                     next_effects_ms = now_ms + EFFECTS_INTERVAL_MS;
                     show_overrides(&node, &mut effects_seen);
-                    suspects.go_on(&node, now_ms);
+                    suspects.go_on(&node, &probing, now_ms);
                 }
             }
         }
@@ -91,25 +99,32 @@ fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
     .then_some(leadership.term)
 }
 
-fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
+fn close_expired(node: &Node, probing: &Probing, now_ms: u64, leading_term: Option<u64>) {
     let Some(term) = leading_term else { return };
     let expired = node.inner.stage.expiry.lock().expired(now_ms, CLOSES_PER_TICK_MAX);
     if expired.is_empty() {
         return;
     }
     tracing::info!(sessions = expired.len(), "sessions were not heard from");
-    protection::report(node, &expired);
     let root = node.inner.stage.root();
+    let mut ending = Vec::new();
     for session in expired {
+        let Some(record) = root.session(session) else {
+            node.inner.stage.expiry.lock().remove(session);
+            continue;
+        };
+        let is_held = node.inner.stage.expiry.lock().is_held(session);
+        let found = probing.take(session, is_held);
+        if found.is_none() && probing.begin(node, &root, session, now_ms) {
+            continue;
+        }
+        ending.push((session, record.owner(), found.unwrap_or(Silence::Silent)));
+    }
+    protection::report(node, &ending);
+    for (session, unless_moved_from, why) in ending {
         // The owner is named so that a session which re-attaches elsewhere before this is applied stays; the term so that
         // what is left over from it does not close a session that the next leader has renewed.
-        match root.session(session).map(|record| record.owner()) {
-            Some(unless_moved_from) => propose(
-                node,
-                Op::Expire { session, unless_moved_from, why: Silence::Silent, term: Some(term) },
-            ),
-            None => drop(node.inner.stage.expiry.lock().remove(session)),
-        }
+        propose(node, Op::Expire { session, unless_moved_from, why, term: Some(term) });
     }
 }
 

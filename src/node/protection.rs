@@ -3,9 +3,10 @@
 
 use super::Node;
 use super::expirer::propose_as_super;
+use super::probing::Probing;
 use crate::limits::SUSPECTS_PER_LOOK_MAX;
 use crate::tree::Fate;
-use crate::types::{Op, SessionId, Silence, ZnodePath};
+use crate::types::{Op, Owner, SessionId, Silence, ZnodePath};
 
 /// How far the leader has looked.
 #[derive(Default)]
@@ -17,7 +18,7 @@ pub(super) struct Look {
 impl Look {
     /// Looks at the next of the sessions whose end is put off: takes the notes of those that were heard of, and makes those
     /// due for which there is room.
-    pub(super) fn go_on(&mut self, node: &Node, now_ms: u64) {
+    pub(super) fn go_on(&mut self, node: &Node, probing: &Probing, now_ms: u64) {
         let root = node.inner.stage.root();
         if root.suspect_count() == 0 {
             return;
@@ -40,7 +41,16 @@ impl Look {
             if !is_held && !is_closing {
                 tracing::info!(%session, "a session whose end was put off is heard of again");
                 propose_as_super(node, Op::Delete { path: note, version: None });
-            } else if !matches!(root.fate(session, Silence::Silent, cluster_ms), Fate::Held(_)) {
+                continue;
+            }
+            if probing.is_asking(session) {
+                continue;
+            }
+            let answers = root.suspect(session).is_some_and(|suspect| suspect.answers);
+            let why = if answers { Silence::Answers } else { Silence::Silent };
+            if matches!(root.fate(session, why, cluster_ms), Fate::Held(_)) {
+                probing.again(node, &root, session, answers, now_ms);
+            } else {
                 node.inner.stage.expiry.lock().release(session, now_ms);
             }
         }
@@ -48,11 +58,11 @@ impl Look {
 }
 
 /// Says in the log what becomes of sessions that are silent, where that is out of the ordinary.
-pub(super) fn report(node: &Node, silent: &[SessionId]) {
+pub(super) fn report(node: &Node, silent: &[(SessionId, Option<Owner>, Silence)]) {
     let root = node.inner.stage.root();
     let cluster_ms = node.inner.cluster_time.now().cluster_ms;
-    for session in silent {
-        match root.fate(*session, Silence::Silent, cluster_ms) {
+    for (session, _, why) in silent {
+        match root.fate(*session, *why, cluster_ms) {
             Fate::Ends => {}
             Fate::EndsObserved(service) => tracing::warn!(
                 %session, %service,
@@ -62,7 +72,8 @@ pub(super) fn report(node: &Node, silent: &[SessionId]) {
                 %session,
                 services = ?suspect.services,
                 policy = suspect.policy,
-                "the end of a silent session is put off: its service has lost too many"
+                answers = suspect.answers,
+                "the end of a silent session is put off"
             ),
             Fate::Held(_) => {}
         }

@@ -31,6 +31,7 @@ mod fields;
 mod overrides;
 mod pattern;
 mod payload;
+mod probe;
 mod removal;
 mod set;
 
@@ -41,6 +42,7 @@ pub use disconnect::Disconnect;
 pub use fields::{Fields, Wrong};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
+pub use probe::{Manner, Probing};
 pub use removal::Removal;
 pub use set::{Named, Policies, built_in_data};
 
@@ -58,11 +60,14 @@ pub enum Kind {
     Disconnect,
     /// How instances stand, whatever they say themselves.
     Overrides,
+    /// That a silent provider is asked itself.
+    Probe,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 4] = [Kind::Removal, Kind::Admission, Kind::Disconnect, Kind::Overrides];
+    pub const ALL: [Kind; 5] =
+        [Kind::Removal, Kind::Admission, Kind::Disconnect, Kind::Overrides, Kind::Probe];
 
     /// Returns the name of the kind: the element of the path.
     pub fn name(self) -> &'static str {
@@ -71,6 +76,7 @@ impl Kind {
             Kind::Admission => "admission",
             Kind::Disconnect => "disconnect",
             Kind::Overrides => "overrides",
+            Kind::Probe => "probe",
         }
     }
 
@@ -121,6 +127,8 @@ pub enum Terms {
     Disconnect(Disconnect),
     /// Of [`Kind::Overrides`].
     Overrides(Overrides),
+    /// Of [`Kind::Probe`].
+    Probe(Probing),
 }
 
 impl Terms {
@@ -130,6 +138,7 @@ impl Terms {
             Kind::Admission => Terms::Admission(Admission::parse(fields)?),
             Kind::Disconnect => Terms::Disconnect(Disconnect::parse(fields)?),
             Kind::Overrides => Terms::Overrides(Overrides::parse(fields)?),
+            Kind::Probe => Terms::Probe(Probing::parse(fields)?),
         })
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use roost::clock::Clock;
 use roost::node::{Node, NodeOptions, Storage};
 use roost::peer::{MemoryLinks, Net, Secret};
+use roost::probe::Prober;
 use roost::raft;
 use roost::storage::{MemoryDisk, MemoryDisks};
 use roost::types::{Member, NodeId};
@@ -34,6 +35,7 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     /// Replaces the network as a node sees it.
     pub(crate) wrap: Option<Wrap>,
+    pub(crate) prober: Option<Arc<dyn Prober>>,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             snapshot_log_bytes: 1 << 30,
             seed: 1,
             wrap: None,
+            prober: None,
         }
     }
 }
@@ -179,6 +182,7 @@ impl Cluster {
             timeouts_ms: (500, 60_000),
             super_digest: None,
             snapshot_log_bytes: setup.snapshot_log_bytes,
+            prober: setup.prober.clone(),
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");

@@ -1,11 +1,16 @@
 //! No service loses too many providers at once by silence, whoever leads meanwhile; and nothing but that is put off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use roost::node::Node;
+use roost::probe::{Found, Probe, Prober};
 use roost::types::{CreateMode, Data, Op, SessionId, Silence, Zxid};
 use tokio::task::JoinHandle;
 
@@ -175,4 +180,76 @@ async fn only_silence_of_providers_is_put_off_and_not_for_ever() {
     until("nobody is held", || listed(&node).is_empty().then_some(())).await;
     let tree = node.local();
     assert_eq!((tree.suspect_count(), tree.session_count()), (0, 0));
+}
+
+/// Says of every address what it is told to, and notes whom it was asked about.
+struct Told {
+    found: Mutex<Found>,
+    asked: Mutex<BTreeSet<SocketAddr>>,
+}
+
+impl Prober for Told {
+    fn allows(&self, ip: IpAddr) -> bool {
+        ip != IpAddr::from([10, 0, 0, 1])
+    }
+
+    fn probe(&self, at: SocketAddr, _: Probe, _: Duration) -> BoxFuture<'static, Found> {
+        self.asked.lock().insert(at);
+        let found = *self.found.lock();
+        async move { found }.boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_a_probe_is_held_and_who_refuses_it_goes_at_once() {
+    let told = Told { found: Mutex::new(Found::Answers), asked: Mutex::default() };
+    let told = Arc::new(told);
+    let setup = Setup { seed: 93, prober: Some(told.clone()), ..Setup::default() };
+    let cluster = Cluster::start(1, setup).await;
+    let node = cluster.node(1);
+    folders(&node).await;
+    done(&node, request(create("/roost/policies/probe", b""))).await;
+    // None would be held by the share, and all but the addresses 0 and 1 may be asked.
+    policy(
+        &node,
+        "all",
+        r#""pattern":"/services/*/providers","max_ratio":1"#,
+        CreateMode::Persistent,
+    )
+    .await;
+    let probe = r#"{"set_by":"a test","reason":"it is one","pattern":"/services/*/providers","probe":"tcp",
+        "networks":["10.0.0.1","10.0.0.2/31","10.0.0.4/30"]}"#;
+    done(&node, request(made("/roost/policies/probe/all", probe, CreateMode::Persistent))).await;
+    let sessions = register(&node, 8, TIMEOUT_MS).await;
+    let name = open_session(&node, TIMEOUT_MS).await;
+    let named = made(
+        &format!("{PROVIDERS}/{name}"),
+        r#"{"host":"localhost","port":80}"#,
+        CreateMode::Ephemeral,
+    );
+    done(&node, by(name, named)).await;
+    suspects(&node, 6).await;
+    until("those who are not asked are gone", || (listed(&node).len() == 6).then_some(())).await;
+    let left: Vec<bool> =
+        sessions.iter().map(|it| node.local().suspect(*it).is_some_and(|it| it.answers)).collect();
+    assert_eq!(left, [false, false, true, true, true, true, true, true]);
+    let asked: Vec<String> = told.asked.lock().iter().map(SocketAddr::to_string).collect();
+    assert_eq!(asked, (2..8).map(|at| format!("10.0.0.{at}:80")).collect::<Vec<_>>());
+
+    // One of them is heard of: it is no longer asked about and no longer suspect.
+    let (silent, speaking) = speak(&cluster, vec![sessions[2]]);
+    suspects(&node, 5).await;
+    *told.found.lock() = Found::Refuses;
+    until("they are gone", || (listed(&node).len() == 1).then_some(())).await;
+    assert!(node.local().session(sessions[2]).is_some() && node.local().suspect_count() == 0);
+    let standing = node.local();
+    assert_eq!(
+        standing.providers(PROVIDERS, standing.cluster_ms()).1,
+        3,
+        "refusals use up nothing"
+    );
+    *told.found.lock() = Found::Silent;
+    silent.store(true, Ordering::Relaxed);
+    speaking.await.unwrap();
+    until("all are gone", || listed(&node).is_empty().then_some(())).await;
 }
