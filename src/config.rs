@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use crate::identity::SuperDigest;
+use crate::identity::{Network, SuperDigest};
 use crate::limits::{
     SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN, ZK_CONNECTIONS_PER_ADDRESS_DEFAULT,
     ZK_FRAME_BYTES_DEFAULT, ZK_FRAME_BYTES_MAX,
@@ -37,6 +37,9 @@ pub struct Config {
     /// Znodes that end by themselves.
     #[serde(default)]
     pub znodes: ZnodesConfig,
+    /// Whom the node may ask whether they live.
+    #[serde(default)]
+    pub probe: ProbeConfig,
     /// Who may do what.
     #[serde(default)]
     pub access: AccessConfig,
@@ -173,6 +176,23 @@ impl Default for ZnodesConfig {
     fn default() -> ZnodesConfig {
         ZnodesConfig { check_interval_ms: 200 }
     }
+}
+
+/// `[probe]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// Networks in which this node may probe silent providers, where a policy says so; none when empty.
+    #[serde(deserialize_with = "networks")]
+    pub networks: Vec<Network>,
+}
+
+fn networks<'de, D: Deserializer<'de>>(texts: D) -> Result<Vec<Network>, D::Error> {
+    let read = |text: String| {
+        Network::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no network")))
+    };
+    Vec::<String>::deserialize(texts)?.into_iter().map(read).collect()
 }
 
 /// `[access]`
@@ -335,6 +355,7 @@ mod tests {
                 "zk.frame_bytes_max",
             ),
             ("[cluster]", "[znodes]\ncheck_interval_ms = 0\n[cluster]", "znodes.check_interval_ms"),
+            ("[cluster]", "[probe]\nnetworks = [\"hall\"]\n[cluster]", "hall"),
             ("[cluster]", "[access]\nsuper_digest = \"super:test\"\n[cluster]", "super_digest"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();

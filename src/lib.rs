@@ -22,6 +22,8 @@ pub mod jute;
 pub mod limits;
 pub mod policy;
 #[cfg(feature = "client")]
+pub mod probe;
+#[cfg(feature = "client")]
 pub mod registry;
 #[cfg(feature = "client")]
 pub mod sdk;

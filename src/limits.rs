@@ -18,6 +18,26 @@ pub const MULTI_OPS_MAX: usize = 10_000;
 pub const POLICY_BYTES_MAX: usize = 64 << 10;
 /// Znodes that a test of a policy looks at. Beyond: the answer says that there are more.
 pub const POLICY_TEST_ZNODES_MAX: usize = 100_000;
+/// Longest window of a policy of removal, s: also the most losses that are told apart for one service, one per second. Beyond: 400.
+pub const PROTECTION_WINDOW_S_MAX: u64 = 3_600;
+/// Longest hold of a policy of removal, s. Beyond: 400.
+pub const PROTECTION_HOLD_S_MAX: u64 = 86_400;
+/// Sessions whose end is put off that the leader looks at in one go, twice a second; the rest follow.
+pub const SUSPECTS_PER_LOOK_MAX: usize = 1_000;
+/// How long an answer to a probe of a silent provider may take, ms, shortest and longest. Beyond: the policy is refused.
+pub const PROBE_TIMEOUT_MS_MIN: u64 = 20;
+/// See [`PROBE_TIMEOUT_MS_MIN`].
+pub const PROBE_TIMEOUT_MS_MAX: u64 = 10_000;
+/// Networks that a policy of probes names. Beyond: 400.
+pub const PROBE_NETWORKS_MAX: usize = 64;
+/// Addresses of one session that are probed; with more, refusals do not end it.
+pub const PROBED_ADDRESSES_MAX: usize = 16;
+/// Silent sessions that the leader asks about at the same time. Beyond: they wait for each other.
+pub const SESSIONS_PROBED_AT_ONCE_MAX: usize = 256;
+/// Silent sessions that the leader is asking about. Beyond: their silence is believed.
+pub const PROBED_SESSIONS_MAX: usize = 8_192;
+/// Sessions whose end one request confirms. Beyond: the answer says that there are more.
+pub const CONFIRMS_PER_REQUEST_MAX: usize = 1_000;
 /// Rules in one access control list. Beyond: `invalid_acl`.
 pub const ACL_RULES_MAX: usize = 128;
 /// Length of the scheme and of the name in one rule, bytes each. Beyond: `invalid_acl`.

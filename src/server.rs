@@ -18,6 +18,7 @@ use crate::http::{self, Annex, NoAnnex};
 use crate::limits::HTTP_DRAIN_MS_MAX;
 use crate::node::{Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
+use crate::probe::{NetProber, Prober};
 use crate::raft;
 use crate::zk;
 
@@ -142,6 +143,8 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
         super_digest: config.access.super_digest.clone(),
         snapshot_log_bytes: config.raft.snapshot_log_bytes,
         watch_bounds: Default::default(),
+        prober: NetProber::new(config.probe.networks.clone())
+            .map(|prober| Arc::new(prober) as Arc<dyn Prober>),
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "model/naive.rs"]
 mod naive;
+#[path = "model/protection.rs"]
+mod protection;
 
 use std::collections::BTreeSet;
 
@@ -20,7 +22,7 @@ use roost::codec;
 use roost::tree::{Lifetime, Loader, Session, SnapshotWriter, Tree};
 use roost::types::{
     Acl, AclId, CreateMode, Data, Op, Origin, Outcome, Owner, Password, Perms, Reply, SessionId,
-    Stat, Txn, TxnTime, ZnodePath, Zxid,
+    Silence, Stat, Txn, TxnTime, ZnodePath, Zxid,
 };
 
 /// Everything that can be seen of one znode.
@@ -99,6 +101,9 @@ impl Step {
             }
             Op::CloseSession { session, unless_moved_from } => {
                 Op::CloseSession { session: resolve(session), unless_moved_from }
+            }
+            Op::Expire { session, unless_moved_from, why, term } => {
+                Op::Expire { session: resolve(session), unless_moved_from, why, term }
             }
             op => op,
         };
@@ -297,6 +302,10 @@ fn ops() -> BoxedStrategy<Op> {
         }),
         1 => (sessions(), prop_oneof![3 => Just(None), 1 => owners().prop_map(Some)])
             .prop_map(|(session, unless_moved_from)| Op::CloseSession { session, unless_moved_from }),
+        1 => (sessions(), owners(), any::<bool>()).prop_map(|(session, owner, is_confirmed)| {
+            let why = if is_confirmed { Silence::Confirmed } else { Silence::Silent };
+            Op::Expire { session, unless_moved_from: owner, why, term: None }
+        }),
         1 => vec(paths(), 0..5).prop_map(|paths| Op::Reap { paths }),
         1 => proptest::sample::select(vec!["", "server.1=a:1:1:participant;a:2\n"])
             .prop_map(|lines| Op::SetMembers { lines: lines.to_owned() }),

@@ -343,6 +343,7 @@ fn format_reply(reply: &Reply, stat: bool) -> String {
         }
         Reply::Session { session, timeout_ms } => format!("session {session}, {timeout_ms} ms"),
         Reply::Removed { znodes } => format!("removed {znodes}"),
+        Reply::Held { for_ms } => format!("held for {for_ms} ms"),
         Reply::Deregistered { paths } => format!("deregistered {paths:?}"),
     }
 }

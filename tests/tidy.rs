@@ -28,7 +28,7 @@ const AT_HOME: [(&str, &[&str]); 15] = [
     ("utoipa_axum", &["src/http/"]),
     ("hyper", &["src/http/", "src/cli/bench/"]),
     ("prometheus_client", &["src/http/"]),
-    ("reqwest", &["src/client/"]),
+    ("reqwest", &["src/client/", "src/probe/"]),
     ("clap", &["src/cli/"]),
     ("rustyline", &["src/cli/"]),
     ("toml", &["src/config.rs", "src/cli/dev.rs"]),

@@ -11,6 +11,7 @@ use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
 use super::policy::PolicyCommand;
+use super::protection::ProtectionCommand;
 use super::session::SessionCommand;
 use super::traffic::{DeregisterArgs, OverrideCommand};
 use crate::client::WatchKind;
@@ -204,6 +205,9 @@ pub enum Verb {
     /// Overrides: how instances stand, whatever they say themselves.
     #[command(subcommand)]
     Override(OverrideCommand),
+    /// Protection of services from losing too many providers at once by silence.
+    #[command(subcommand)]
+    Protection(ProtectionCommand),
     /// Bootstrap a new cluster of these voters.
     Init {
         /// A voter: its id, the address for other nodes, the address for clients.

@@ -24,6 +24,7 @@ mod dump;
 mod output;
 mod parse;
 mod policy;
+mod protection;
 mod service;
 mod session;
 mod shell;
@@ -160,6 +161,7 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Deregister(args) => traffic::deregister(context, args).await,
         Verb::Override(command) => traffic::overrides(context, command).await,
         Verb::Policy(command) => policy::execute(context, &command).await,
+        Verb::Protection(command) => protection::execute(context, &command).await,
         Verb::Init { member } => cluster::init(context, &member).await,
         Verb::Join(args) => cluster::join(context, &args).await,
         Verb::Leave { node } => cluster::leave(context, node).await,

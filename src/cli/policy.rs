@@ -10,14 +10,14 @@ use super::parse;
 /// See [`Verb::Policy`](super::args::Verb::Policy).
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// List the policies.
+    /// List the policies, those that are built in among them.
     Ls {
         /// Only those of this kind.
         kind: Option<String>,
     },
     /// Print a policy as JSON.
     Get {
-        /// Its kind: admission, disconnect, overrides
+        /// Its kind: removal, admission, …
         kind: String,
         /// Its name.
         name: String,

@@ -29,7 +29,7 @@ mod cluster;
 mod error;
 pub mod model;
 mod policies;
-mod probe;
+mod protection;
 mod request;
 mod services;
 mod sessions;
@@ -41,9 +41,9 @@ mod znodes;
 #[cfg(test)]
 mod tests;
 
+pub use crate::probe::Probe;
 pub use call::encode_path;
 pub use error::{Error, Refusal};
-pub use probe::Probe;
 pub use request::{Client, jittered};
 pub use sse::{SseMessage, SseOverflow, SseParser};
 pub use watch::{Watch, WatchFilter, WatchKind};

@@ -23,7 +23,7 @@ impl Client {
         self.send(&Call::write(Method::PUT, path(kind, name)).json(policy)).await
     }
 
-    /// Removes a policy. Error: `no_node`.
+    /// Removes a policy. Errors: `no_node`; `refused` for one that is built in.
     pub async fn remove_policy(&self, kind: &str, name: &str) -> Result<Done, Error> {
         self.send(&Call::write(Method::DELETE, path(kind, name))).await
     }

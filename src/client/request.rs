@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::call::{Body, Call, Repeat};
 use super::error::{Error, Refusal};
+use crate::probe::describe;
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// How long one connect may take: nodes are near, so a longer silence means a dead machine.
@@ -344,15 +345,6 @@ pub(super) async fn refusal_of(endpoint: &str, response: Response) -> Error {
         Ok(body) => refusal(endpoint, status, &body),
         Err(err) => Error::Timeout(format!("{endpoint} broke the connection: {}", describe(&err))),
     }
-}
-
-/// Returns the innermost cause: the outer layers repeat the URL.
-pub(super) fn describe(err: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = err;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 fn normalize(endpoint: &str) -> Result<String, Error> {

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::call::{Call, encode_path};
 use super::error::Error;
 use super::model::{Snapshot, WatchEvent};
-use super::request::{Client, describe, jittered, refusal_of};
+use super::request::{Client, jittered, refusal_of};
 use super::sse::{SseMessage, SseParser};
+use crate::probe::describe;
 
 /// A stream that has said nothing for so long is given up: a node says something every 10 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);

@@ -227,6 +227,12 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/poll", "/v1/poll?watch=subtree:/&watch=data:/none&since=0", ""),
         call("get /v1/poll", "/v1/poll?watch=children:/a&since=1", ""),
         call("put /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", policy.to_string()),
+        call("get /v1/protection", "/v1/protection?limit=5", ""),
+        call(
+            "post /v1/protection/confirm",
+            "/v1/protection/confirm",
+            r#"{"all":true,"reason":"r"}"#,
+        ),
         call("get /v1/policies", "/v1/policies?kind=disconnect", ""),
         call("get /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
         call("post /v1/policies/test", "/v1/policies/test", test.to_string()),

@@ -7,7 +7,7 @@
 //! How a request travels: `serve` accepts the connection and stamps its requests with the peer's address;
 //! `routes` finds the handler; `front` counts it, bounds how many are under way and puts `Roost-Node` and
 //! `Roost-Zxid` on the answer; `extract` checks path, query, headers and session, `body` the body; a handler (`znodes`,
-//! `multi`, `sessions`, `services`, `register`, `deregister`, `overrides`, `watch`, `policies`, `cluster`, `operation`) does the rest. Whatever
+//! `multi`, `sessions`, `services`, `register`, `deregister`, `overrides`, `watch`, `policies`, `protection`, `cluster`, `operation`) does the rest. Whatever
 //! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
 //! `stream` and `snapshot` write the body of a watch stream.
 //!
@@ -43,6 +43,7 @@ mod openapi;
 mod operation;
 mod overrides;
 mod policies;
+mod protection;
 mod read;
 mod register;
 mod routes;

@@ -13,13 +13,14 @@ use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
 use super::extract::{Caller, Params, Segments};
+use super::protection::StandingBody;
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
 use crate::limits::{POLICY_TEST_ZNODES_MAX, TTL_MS_MAX};
-use crate::policy::{self, Kind, Pattern, Policies, Policy, Proposed, Wrong};
-use crate::tree::{Lifetime, Tree};
-use crate::types::{AclId, Code, CreateMode, Data, Failure, Op, ZnodePath};
+use crate::policy::{self, Kind, Pattern, Policies, Policy, Proposed, Terms, Wrong};
+use crate::tree::{Lifetime, Standing, Tree};
+use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
 
 impl From<Wrong> for Failed {
     fn from(wrong: Wrong) -> Failed {
@@ -46,6 +47,8 @@ pub(crate) struct EntryBody {
     #[schema(value_type = String)]
     kind: &'static str,
     name: String,
+    /// Whether it is there from the start, without a znode.
+    built_in: bool,
     /// The data of its znode.
     policy: Value,
 }
@@ -68,13 +71,21 @@ pub(crate) struct PolicyBody {
 
 /// Returns a policy as it is shown; `None` when there is none, or the caller may not read it.
 fn entry(tree: &Tree, authority: &[AclId], kind: Kind, name: &str) -> Option<EntryBody> {
-    tree.policies().get(kind, name)?;
-    let data = tree.readable(&policy::path_of(kind, name), authority).ok()?.data()?;
-    let policy = serde_json::from_slice(data).ok()?;
-    Some(EntryBody { kind: kind.name(), name: name.to_owned(), policy })
+    let known = tree.policies().get(kind, name)?;
+    let data = match known.is_built_in {
+        true => policy::built_in_data(kind, name)?.into_bytes(),
+        false => tree.readable(&policy::path_of(kind, name), authority).ok()?.data()?.to_vec(),
+    };
+    let policy = serde_json::from_slice(&data).ok()?;
+    Some(EntryBody {
+        kind: kind.name(),
+        name: name.to_owned(),
+        built_in: known.is_built_in,
+        policy,
+    })
 }
 
-/// Lists the policies.
+/// Lists the policies, those that are built in among them.
 #[utoipa::path(get, path = "/v1/policies", tag = "policies", params(PoliciesParams),
     responses((status = 200, description = "The policies", body = PoliciesBody)))]
 pub(crate) async fn list_policies(
@@ -106,7 +117,10 @@ pub(crate) async fn get_policy(
     let kind = Kind::parse(&kind)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let zxid = view.tree.zxid();
-    read::readable(&view, &policy::path_of(kind, &name), &caller)?;
+    let is_built_in = view.tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
+    if !is_built_in {
+        read::readable(&view, &policy::path_of(kind, &name), &caller)?;
+    }
     let entry = entry(&view.tree, &caller.authority, kind, &name);
     let entry = entry.ok_or_else(|| Failed::code(Code::NoNode).at(zxid))?;
     let body = PolicyBody { entry, zxid: zxid.0 };
@@ -208,7 +222,7 @@ pub(crate) async fn set_policy(
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
 }
 
-/// Removes a policy.
+/// Removes a policy; a built-in one of its name holds again.
 #[utoipa::path(delete, path = "/v1/policies/{kind}/{name}", tag = "policies",
     params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
     responses((status = 200, description = "It holds no more", body = DoneBody)))]
@@ -219,6 +233,14 @@ pub(crate) async fn remove_policy(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&kind)?;
+    let is_built_in =
+        |tree: &Tree| tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
+    if is_built_in(&door.node().local()) {
+        let why = format!(
+            "{name} is built in: set a policy of this name instead, with the max_ratio 1 or for a while off"
+        );
+        return Err(Error::Refused(why).into());
+    }
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
     let (_, zxid) = write::submit(&door, caller, Op::Delete { path, version: None }).await?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
@@ -262,6 +284,9 @@ pub(crate) struct TestedBody {
     more: Option<bool>,
     /// The first of them.
     examples: Vec<String>,
+    /// Of a policy of removal to try: how the first services that its pattern matches would stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<Vec<StandingBody>>,
     /// Of a write: why it would not be allowed; null when it would be.
     denied: Option<DenialBody>,
     zxid: u64,
@@ -295,11 +320,21 @@ pub(crate) async fn test_policy(
         matches: None,
         more: None,
         examples: Vec::new(),
+        services: None,
         denied: None,
         zxid: tree.zxid().0,
     };
     if let Some(Wanted { policy, .. }) = tried {
         let (matches, more, examples) = matched(tree, &policy.pattern);
+        if let Terms::Removal(removal) = &policy.terms {
+            let name = body.name.as_deref().unwrap_or("test");
+            let standings = examples.iter().map(|service| {
+                let (present, lost) = tree.providers(service, tree.cluster_ms());
+                let mode = policy.mode;
+                StandingBody::new(service, &Standing { policy: name, removal, mode, present, lost })
+            });
+            answer.services = Some(standings.collect());
+        }
         (answer.matches, answer.more, answer.examples) = (Some(matches), Some(more), examples);
         policies.set(kind, body.name.as_deref().unwrap_or("test"), policy);
     }

@@ -9,8 +9,8 @@ use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
-    cluster, deregister, discovery, multi, operation, overrides, policies, register, services,
-    sessions, watch, znodes,
+    cluster, deregister, discovery, multi, operation, overrides, policies, protection, register,
+    services, sessions, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -47,6 +47,8 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(register::register))
         .bounded(routes!(deregister::deregister))
         .bounded(routes!(overrides::list_effects))
+        .bounded(routes!(protection::get_protection))
+        .bounded(routes!(protection::confirm_removal))
         .bounded(routes!(policies::list_policies))
         .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))
         .bounded(routes!(policies::test_policy))

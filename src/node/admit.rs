@@ -4,7 +4,7 @@
 
 use super::Node;
 use crate::policy::{self, Denial, Proposed};
-use crate::tree::Tree;
+use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Error, Op};
 
 impl Node {
@@ -46,7 +46,12 @@ fn admit_one(
         _ => return Ok(()),
     };
     let data = data.as_deref();
-    policy::check_write(&path, data)
+    let ends = match op {
+        Op::Create { mode, .. } => mode.ttl_ms().is_some(),
+        // One that is not there yet is created by another op of the same multi, of which this is asked as well.
+        _ => root.get(&path).is_none_or(|it| matches!(it.lifetime(), Lifetime::Ttl { .. })),
+    };
+    policy::check_write(&path, data, ends)
         .map_err(|wrong| Error::Invalid { why: wrong.to_string(), multi_index })?;
     let proposed = Proposed { path: &path, data, is_folder, authority };
     match policy::denial(root.policies(), &proposed) {

@@ -1,4 +1,4 @@
-//! The leader's housekeeping: closes sessions whose time is up, deletes container and TTL znodes that are due, keeps
+//! The leader's housekeeping: ends sessions whose time is up, deletes container and TTL znodes that are due, keeps
 //! `/zookeeper/config` in step with the membership, and reports quotas that are exceeded.
 //!
 //! Every node runs this loop; [`ExpiryGate`] lets only a leader with a quorum act, and makes it start all timeouts over when
@@ -11,14 +11,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
-use super::{Node, Request, effects, ensemble};
+use super::probing::Probing;
+use super::{Node, Request, effects, ensemble, protection};
 use crate::limits::{CLOCK_UNWRITTEN_MS_MAX, CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
 use crate::tree::Quota;
-use crate::types::{AclId, Op, SessionId, ZnodePath, Zxid};
+use crate::types::{AclId, Op, SessionId, Silence, ZnodePath, Zxid};
 
-/// Time between two looks at what overrides have to show elsewhere, ms.
+/// Time between two looks at what overrides have to show elsewhere, and at the sessions whose end is put off, ms.
 const EFFECTS_INTERVAL_MS: u64 = 500;
 
 /// Granularity of housekeeping.
@@ -34,7 +35,13 @@ pub(super) struct Pace {
 }
 
 /// Runs until the node stops.
-pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: CancellationToken) {
+pub(super) async fn run(
+    node: Node,
+    consensus: Consensus,
+    pace: Pace,
+    probing: Probing,
+    stop: CancellationToken,
+) {
     let tick_ms = pace.tick.as_millis() as u64;
     // A tick that comes a whole tick late means that this process stood still.
     let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
@@ -43,6 +50,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
     let (mut next_check_ms, mut next_effects_ms) = (0, 0);
     let mut effects_seen = Zxid(0);
     let mut over_quota = BTreeSet::new();
+    let mut suspects = protection::Look::default();
     // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
     let next_tick = || Duration::from_millis(tick_ms - node.inner.stage.clock.now_ms() % tick_ms);
     while stop.run_until_cancelled(tokio::time::sleep(next_tick())).await.is_some() {
@@ -65,9 +73,10 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                 );
                 node.inner.stage.expiry.lock().restart_all(now_ms);
                 node.inner.stage.restarts.fetch_add(1, Ordering::Relaxed);
+                probing.clear();
             }
             Decision::Expire => {
-                close_expired(&node, now_ms, seen.leading_term);
+                close_expired(&node, &probing, now_ms, seen.leading_term);
                 if now_ms >= next_check_ms {
                     next_check_ms = now_ms + check_interval_ms;
                     reap(&node);
@@ -77,6 +86,7 @@ pub(super) async fn run(node: Node, consensus: Consensus, pace: Pace, stop: Canc
                 if now_ms >= next_effects_ms {
                     next_effects_ms = now_ms + EFFECTS_INTERVAL_MS;
                     show_overrides(&node, &mut effects_seen);
+                    suspects.go_on(&node, &probing, now_ms);
                 }
             }
         }
@@ -91,23 +101,32 @@ fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
     .then_some(leadership.term)
 }
 
-fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
+fn close_expired(node: &Node, probing: &Probing, now_ms: u64, leading_term: Option<u64>) {
     let Some(term) = leading_term else { return };
     let expired = node.inner.stage.expiry.lock().expired(now_ms, CLOSES_PER_TICK_MAX);
     if expired.is_empty() {
         return;
     }
-    tracing::info!(sessions = expired.len(), "closing sessions that were not heard from");
+    tracing::info!(sessions = expired.len(), "sessions were not heard from");
     let root = node.inner.stage.root();
+    let mut ending = Vec::new();
     for session in expired {
+        let Some(record) = root.session(session) else {
+            node.inner.stage.expiry.lock().remove(session);
+            continue;
+        };
+        let is_held = node.inner.stage.expiry.lock().is_held(session);
+        let found = probing.take(session, is_held);
+        if found.is_none() && probing.begin(node, &root, session, now_ms) {
+            continue;
+        }
+        ending.push((session, record.owner(), found.unwrap_or(Silence::Silent)));
+    }
+    protection::report(node, &ending);
+    for (session, unless_moved_from, why) in ending {
         // The owner is named so that a session which re-attaches elsewhere before this is applied stays; the term so that
         // what is left over from it does not close a session that the next leader has renewed.
-        match root.session(session).map(|record| record.owner()) {
-            Some(unless_moved_from) => {
-                propose(node, Op::ExpireSession { session, unless_moved_from, term })
-            }
-            None => drop(node.inner.stage.expiry.lock().remove(session)),
-        }
+        propose(node, Op::Expire { session, unless_moved_from, why, term: Some(term) });
     }
 }
 
@@ -133,8 +152,7 @@ fn show_overrides(node: &Node, seen: &mut Zxid) {
     *seen = root.zxid();
     for op in effects::plan(&root) {
         // Those who may set overrides need not be permitted to write what other frameworks read.
-        let everything = AclId { scheme: "super".to_owned(), id: String::new() };
-        propose_as(node, vec![everything], op);
+        propose_as_super(node, op);
     }
 }
 
@@ -161,6 +179,11 @@ fn report_quotas(node: &Node, known: &mut BTreeSet<ZnodePath>) {
 /// Proposes without waiting: what is lost or refused is found again at a later tick.
 fn propose(node: &Node, op: Op) {
     propose_as(node, Vec::new(), op);
+}
+
+/// As [`propose`], whatever access control lists say.
+pub(super) fn propose_as_super(node: &Node, op: Op) {
+    propose_as(node, vec![AclId { scheme: "super".to_owned(), id: String::new() }], op);
 }
 
 fn propose_as(node: &Node, authority: Vec<AclId>, op: Op) {

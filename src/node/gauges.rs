@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Node;
 use crate::storage::StorageStats;
+use crate::types::Silence;
 
 type Gauge = (&'static str, &'static str, f64);
 
@@ -21,6 +22,11 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
         ("roost_znodes", "Znodes, the built-in ones included", tree.znode_count() as f64),
         ("roost_ephemerals", "Ephemeral znodes", tree.ephemeral_count() as f64),
         ("roost_sessions", "Live sessions", tree.session_count() as f64),
+        (
+            "roost_suspect_sessions",
+            "Silent sessions whose end is put off, lest services lose too many providers at once",
+            tree.suspect_count() as f64,
+        ),
         ("roost_data_bytes", "Bytes of all paths and data", tree.data_bytes() as f64),
         ("roost_quotas", "Paths with a quota", tree.quotas().count() as f64),
         (
@@ -88,8 +94,33 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
         ),
         ("roost_watch_ring_bytes", "Bytes of changes kept for resuming", watches.ring_bytes as f64),
     ];
+    gauges.extend(expired(node));
     gauges.extend(storage(&node.inner.wal.stats()));
     gauges
+}
+
+/// Returns how many sessions this node has seen end by silence since its start, by what was known of that.
+fn expired(node: &Node) -> [Gauge; 3] {
+    let count = |why: Silence| node.inner.stage.expired[why as usize].load(Ordering::Relaxed);
+    // Why a session was held before it ended does not make its silence another.
+    let silent = count(Silence::Silent) + count(Silence::Answers);
+    [
+        (
+            "roost_sessions_expired_silent",
+            "Sessions that ended because nobody heard of them, since the start",
+            silent as f64,
+        ),
+        (
+            "roost_sessions_expired_refused",
+            "Sessions that ended because their address refused a probe too, since the start",
+            count(Silence::Refused) as f64,
+        ),
+        (
+            "roost_sessions_expired_confirmed",
+            "Silent sessions whose end somebody has confirmed, since the start",
+            count(Silence::Confirmed) as f64,
+        ),
+    ]
 }
 
 fn storage(stats: &StorageStats) -> [Gauge; 5] {

@@ -180,7 +180,10 @@ impl Lines {
             (Op::AttachSession { session, owner, .. }, Reply::Session { .. }) => {
                 (*session, Some(*owner))
             }
-            (Op::CloseSession { session, .. }, Reply::Removed { .. }) => (*session, None),
+            (
+                Op::CloseSession { session, .. } | Op::Expire { session, .. },
+                Reply::Removed { .. },
+            ) => (*session, None),
             _ => return,
         };
         let Some(id) = self.by_session.get(&session).copied() else { return };

@@ -46,6 +46,8 @@ mod lines;
 mod liveness;
 mod outbox;
 mod peers;
+mod probing;
+mod protection;
 mod read;
 mod serve;
 mod stage;

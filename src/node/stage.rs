@@ -53,6 +53,8 @@ pub(super) struct Stage {
     /// Rung when the tree met a gap in what this node sent.
     pub(super) outbox_rewound: Notify,
     pub(super) expiry: Mutex<ExpiryQueue>,
+    /// Counts the sessions that ended by silence, by what was known of it.
+    pub(super) expired: [AtomicU64; 4],
     progress: latest::Sender<Progress>,
     /// Bytes of log applied since the node started; the snapshot trigger compares it with its own mark.
     pub(super) log_bytes: AtomicU64,
@@ -82,6 +84,7 @@ impl Stage {
             outbox_grew: Notify::new(),
             outbox_rewound: Notify::new(),
             expiry: Mutex::new(expiry),
+            expired: Default::default(),
             progress: latest::channel(Progress::default()).0,
             log_bytes: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -145,6 +148,13 @@ impl Stage {
             (Op::CloseSession { session, .. }, Reply::Removed { .. }) => {
                 expiry.remove(*session);
             }
+            (Op::Expire { session, why, .. }, Reply::Removed { .. }) => {
+                expiry.remove(*session);
+                self.expired[*why as usize].fetch_add(1, Ordering::Relaxed);
+            }
+            (Op::Expire { session, .. }, Reply::Held { for_ms }) => {
+                expiry.hold(*session, now_ms.saturating_add(*for_ms));
+            }
             _ => {}
         }
     }
@@ -171,7 +181,10 @@ impl ApplySink for Stage {
                 Outcome::Applied(applied) => {
                     if let Ok(reply) = &applied.result {
                         // Only a few of many transactions concern sessions; the lock is not held for the others.
-                        if matches!(reply, Reply::Session { .. } | Reply::Removed { .. }) {
+                        if matches!(
+                            reply,
+                            Reply::Session { .. } | Reply::Removed { .. } | Reply::Held { .. }
+                        ) {
                             self.follow_session(&mut self.expiry.lock(), &txn, reply, now_ms);
                             sessions.push((txn.op, reply.clone()));
                         }
@@ -228,6 +241,12 @@ impl ApplySink for Stage {
             expiry.clear();
             for (session, record) in tree.sessions() {
                 expiry.insert(session, record.timeout_ms(), now_ms);
+            }
+            for (_, session) in tree.suspects_after("") {
+                let until_ms = tree.suspect(session).map(|it| it.hold_until_cluster_ms);
+                let for_ms = until_ms.unwrap_or(0).saturating_sub(tree.cluster_ms());
+                let timeout_ms = tree.session(session).map_or(0, |it| u64::from(it.timeout_ms()));
+                expiry.hold(session, now_ms.saturating_add(for_ms.max(timeout_ms)));
             }
         }
         self.progress.set(Progress { index, zxid: tree.zxid() });

@@ -16,6 +16,7 @@ use super::expirer::{self, Pace};
 use super::identity::Identity;
 use super::liveness::{self, Reports};
 use super::peers::Peers;
+use super::probing::Probing;
 use super::serve::{Dispatch, Doorkeeper};
 use super::stage::Stage;
 use super::time::ClusterTime;
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 use crate::identity::SuperDigest;
 use crate::limits::SLED_CACHE_BYTES;
 use crate::peer::{self, Acceptor, Net};
+use crate::probe::Prober;
 use crate::raft::{self, Consensus, LogStore, Network, Snapshots, StateMachine};
 use crate::session::ExpiryQueue;
 use crate::storage::{
@@ -78,6 +80,8 @@ pub struct NodeOptions {
     pub snapshot_log_bytes: u64,
     /// What those who watch may hold.
     pub watch_bounds: Bounds,
+    /// How it asks silent providers, where a policy says so; `None` for never.
+    pub prober: Option<Arc<dyn Prober>>,
 }
 
 impl Node {
@@ -185,7 +189,8 @@ impl Node {
             check_interval: options.check_interval,
             quorum_ack_age_ms_max: options.raft.election_ms_max,
         };
-        tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, stop.clone()));
+        let probing = Probing::new(options.prober);
+        tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, probing, stop.clone()));
         tasks.spawn(snapshot_when_due(
             stage,
             consensus,

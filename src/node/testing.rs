@@ -44,6 +44,7 @@ impl Node {
             super_digest: SuperDigest::parse("super:D/InIHSb7yEEbrWz8b9l71RjZJU=").ok(),
             snapshot_log_bytes: 64 << 20,
             watch_bounds: Bounds::default(),
+            prober: None,
         };
         Node::start(options).await.unwrap()
     }

@@ -248,7 +248,7 @@ mod tests {
     use crate::types::AclId;
 
     fn policies(rules: &[(&str, &str)]) -> Policies {
-        let mut policies = Policies::default();
+        let mut policies = Policies::new();
         for (name, rest) in rules {
             let json = format!(r#"{{"set_by":"a","reason":"b",{rest}}}"#);
             let policy = Policy::parse(Kind::Admission, json.as_bytes()).unwrap();

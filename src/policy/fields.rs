@@ -99,6 +99,19 @@ impl Fields {
         }
     }
 
+    /// Takes a ratio from 0 to 1 with at most three decimals, such as 0.2, as a permille. It is read from its digits: no
+    /// float has a say in anything that is replicated.
+    pub fn permille(&mut self, name: &str) -> Result<Option<u32>, Wrong> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let digits = match &value {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            _ => return Err(self.wrong(name, "it is not a number")),
+        };
+        let why = || format!("{digits} is not a ratio from 0 to 1 with at most three decimals");
+        permille(&digits).map(Some).ok_or_else(|| self.wrong(name, why()))
+    }
+
     /// Takes a list of texts.
     pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Wrong> {
         let Some(value) = self.take(name) else { return Ok(None) };
@@ -145,9 +158,52 @@ impl Fields {
     }
 }
 
+/// Reads `0.25`, `.5` or `1` as thousandths.
+fn permille(digits: &str) -> Option<u32> {
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let decimals = decimals.trim_end_matches('0');
+    if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths: u32 = format!("{decimals:0<3}").parse().ok()?;
+    match whole {
+        "" | "0" => Some(thousandths),
+        "1" if thousandths == 0 => Some(1000),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Fields;
+    use super::{Fields, permille};
+
+    #[test]
+    fn a_ratio_is_read_from_its_digits() {
+        for (digits, expected) in [
+            ("0.2", Some(200)),
+            ("0.20", Some(200)),
+            ("0.125", Some(125)),
+            ("0.001", Some(1)),
+            ("0", Some(0)),
+            ("0.0", Some(0)),
+            ("1", Some(1000)),
+            ("1.0", Some(1000)),
+            ("0.1234", None),
+            ("1.001", None),
+            ("2", None),
+            ("-0.1", None),
+            ("1e-1", None),
+            ("0.+1", None),
+        ] {
+            assert_eq!(permille(digits), expected, "{digits}");
+        }
+        // Every ratio that can be written survives the way through a JSON number.
+        for thousandths in 0..=1000 {
+            let json = format!(r#"{{"r":{}.{:03}}}"#, thousandths / 1000, thousandths % 1000);
+            let mut fields = Fields::parse(json.as_bytes()).unwrap();
+            assert_eq!(fields.permille("r").unwrap(), Some(thousandths), "{json}");
+        }
+    }
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {

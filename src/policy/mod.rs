@@ -13,16 +13,17 @@
 //! - Text becomes a [`Policy`] in one place, [`Policy::parse`], which refuses what it does not know by name and says what is
 //!   wrong where. Doors ask before anything reaches the log ([`check_write`]); the tree asks again and passes over what
 //!   does not parse, so nothing that is written through another door can hurt it.
-//! - No number of a policy is ever a float.
-//! - [`Policies`] is a persistent value, kept by the tree in step with the znodes, and a pure function of them.
+//! - No number of a policy is ever a float: a ratio is read from its decimal digits into a permille.
+//! - [`Policies`] is a persistent value, kept by the tree in step with the znodes, and a pure function of them and of the
+//!   policies that are built in. A policy of the same kind and name takes the place of a built-in one.
 //! - Looking up what speaks of a path costs the depth of the path, not the number of policies: they are found by the part
 //!   of their pattern before its first wildcard.
 //!
 //! To add a kind: a file with its terms and their `parse`, a variant of [`Kind`] and of [`Terms`], and the two lines in
 //! [`Kind::name`] and `Terms::parse` that the compiler asks for.
 //!
-//! What it lacks on purpose: what a policy leads to (a node decides before its log about admission, the leader about the
-//! rest), time (whoever asks knows it), and I/O.
+//! What it lacks on purpose: what a policy leads to (the tree decides about removals, a node before its log about
+//! admission), time (whoever asks knows it), and I/O.
 
 mod admission;
 mod disconnect;
@@ -30,6 +31,8 @@ mod fields;
 mod overrides;
 mod pattern;
 mod payload;
+mod probe;
+mod removal;
 mod set;
 
 use crate::limits::POLICY_BYTES_MAX;
@@ -39,7 +42,9 @@ pub use disconnect::Disconnect;
 pub use fields::{Fields, Wrong};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
-pub use set::{Named, Policies};
+pub use probe::{Manner, Probing};
+pub use removal::Removal;
+pub use set::{Named, Policies, built_in_data};
 
 /// The znode below which each child is a kind.
 pub const ROOT: &str = "/roost/policies";
@@ -47,24 +52,31 @@ pub const ROOT: &str = "/roost/policies";
 /// What a policy is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// How many providers a service may lose at once by silence.
+    Removal,
     /// Who may register what, from where.
     Admission,
     /// What it means that a client ends its connection.
     Disconnect,
     /// How instances stand, whatever they say themselves.
     Overrides,
+    /// That a silent provider is asked itself.
+    Probe,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 3] = [Kind::Admission, Kind::Disconnect, Kind::Overrides];
+    pub const ALL: [Kind; 5] =
+        [Kind::Removal, Kind::Admission, Kind::Disconnect, Kind::Overrides, Kind::Probe];
 
     /// Returns the name of the kind: the element of the path.
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Removal => "removal",
             Kind::Admission => "admission",
             Kind::Disconnect => "disconnect",
             Kind::Overrides => "overrides",
+            Kind::Probe => "probe",
         }
     }
 
@@ -107,20 +119,26 @@ impl Mode {
 /// What a policy says beside its envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Terms {
+    /// Of [`Kind::Removal`].
+    Removal(Removal),
     /// Of [`Kind::Admission`].
     Admission(Admission),
     /// Of [`Kind::Disconnect`].
     Disconnect(Disconnect),
     /// Of [`Kind::Overrides`].
     Overrides(Overrides),
+    /// Of [`Kind::Probe`].
+    Probe(Probing),
 }
 
 impl Terms {
     fn parse(kind: Kind, fields: &mut Fields) -> Result<Terms, Wrong> {
         Ok(match kind {
+            Kind::Removal => Terms::Removal(Removal::parse(fields)?),
             Kind::Admission => Terms::Admission(Admission::parse(fields)?),
             Kind::Disconnect => Terms::Disconnect(Disconnect::parse(fields)?),
             Kind::Overrides => Terms::Overrides(Overrides::parse(fields)?),
+            Kind::Probe => Terms::Probe(Probing::parse(fields)?),
         })
     }
 }
@@ -142,6 +160,8 @@ pub struct Policy {
     pub mode: Mode,
     /// The rest.
     pub terms: Terms,
+    /// Whether it is there from the start, without a znode.
+    pub is_built_in: bool,
 }
 
 impl Policy {
@@ -170,11 +190,24 @@ impl Policy {
                 }
             },
             terms: Terms::parse(kind, &mut fields)?,
+            is_built_in: false,
         };
         fields.finish()?;
+        if policy.must_end() && policy.expires_at_ms.is_none() {
+            return Err(Wrong::new("ttl_s", MUST_END));
+        }
         Ok(policy)
     }
+
+    /// Returns whether it may only be set for a while: a protection that somebody has switched off and forgotten is none.
+    pub fn must_end(&self) -> bool {
+        self.mode == Mode::Off && matches!(self.terms, Terms::Removal(_))
+    }
 }
+
+/// What is wrong with a policy that must end and does not.
+const MUST_END: &str =
+    "protection is switched off for a while only: say for how long, or raise max_ratio";
 
 /// Returns the path of a policy's znode.
 pub fn path_of(kind: Kind, name: &str) -> String {
@@ -193,9 +226,9 @@ fn below_root(path: &str) -> Option<&str> {
     path.strip_prefix(ROOT)?.strip_prefix('/')
 }
 
-/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be. Any other
-/// path is fine. Cost: O(1) for other paths.
-pub fn check_write(path: &str, data: Option<&[u8]>) -> Result<(), Wrong> {
+/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be, and those
+/// that must end only in a znode that does, which `ends` says. Any other path is fine. Cost: O(1) for other paths.
+pub fn check_write(path: &str, data: Option<&[u8]>, ends: bool) -> Result<(), Wrong> {
     let Some(rest) = below_root(path) else { return Ok(()) };
     let (kind, name) = match rest.split_once('/') {
         None => return Kind::parse(rest).map(drop),
@@ -204,7 +237,11 @@ pub fn check_write(path: &str, data: Option<&[u8]>) -> Result<(), Wrong> {
     if name.contains('/') {
         return Err(Wrong::new("path", "a policy has no children"));
     }
-    Policy::parse(kind, data.unwrap_or_default()).map(drop)
+    let policy = Policy::parse(kind, data.unwrap_or_default())?;
+    match policy.must_end() && !ends {
+        true => Err(Wrong::new("ttl_s", MUST_END)),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -212,11 +249,11 @@ mod tests {
     use super::{Kind, Mode, Policy, at, check_write};
 
     const GOOD: &str =
-        r#"{"set_by":"a","reason":"b","set_at_ms":1,"pattern":"/services/**","grace_ms":250}"#;
+        r#"{"set_by":"a","reason":"b","set_at_ms":1,"pattern":"/services/**","max_ratio":0.25}"#;
 
     #[test]
     fn an_envelope_has_a_setter_a_reason_and_a_pattern_and_nothing_that_is_not_known() {
-        let policy = Policy::parse(Kind::Disconnect, GOOD.as_bytes()).unwrap();
+        let policy = Policy::parse(Kind::Removal, GOOD.as_bytes()).unwrap();
         assert_eq!((policy.mode, policy.expires_at_ms), (Mode::Enforce, None));
         for (from, to, field) in [
             ("\"set_by\":\"a\",", "", "set_by"),
@@ -227,44 +264,54 @@ mod tests {
             ("\"set_at_ms\":1", "\"set_at_ms\":-1", "set_at_ms"),
             ("\"set_at_ms\":1", "\"mode\":\"on\"", "mode"),
             ("\"set_at_ms\":1", "\"ratio\":1", "ratio"),
-            ("250", "-1", "grace_ms"),
+            ("0.25", "1.5", "max_ratio"),
         ] {
             let wrong =
-                Policy::parse(Kind::Disconnect, GOOD.replace(from, to).as_bytes()).unwrap_err();
+                Policy::parse(Kind::Removal, GOOD.replace(from, to).as_bytes()).unwrap_err();
             assert_eq!(wrong.field, field, "{wrong}");
         }
         for bytes in [&b""[..], b"[]", b"{", b"\xff", &[b' '; 70_000]] {
-            assert_eq!(Policy::parse(Kind::Disconnect, bytes).unwrap_err().field, "the policy");
+            assert_eq!(Policy::parse(Kind::Removal, bytes).unwrap_err().field, "the policy");
         }
     }
 
     #[test]
     fn below_the_root_only_policies_may_be_written() {
         let data = Some(GOOD.as_bytes());
-        for path in
-            ["/roost", "/roost/policies", "/roost/policies/disconnect", "/roost/policiesx/y"]
-        {
-            assert!(check_write(path, None).is_ok(), "{path}");
+        for path in ["/roost", "/roost/policies", "/roost/policies/removal", "/roost/policiesx/y"] {
+            assert!(check_write(path, None, false).is_ok(), "{path}");
         }
-        assert!(check_write("/roost/policies/disconnect/a", data).is_ok());
+        assert!(check_write("/roost/policies/removal/a", data, false).is_ok());
         assert_eq!(
-            check_write("/roost/policies/disconnect/a", None).unwrap_err().field,
+            check_write("/roost/policies/removal/a", None, false).unwrap_err().field,
             "the policy"
         );
-        assert_eq!(check_write("/roost/policies/disconnect/a/b", data).unwrap_err().field, "path");
+        assert_eq!(
+            check_write("/roost/policies/removal/a/b", data, false).unwrap_err().field,
+            "path"
+        );
         for path in ["/roost/policies/colour", "/roost/policies/colour/a"] {
-            assert_eq!(check_write(path, data).unwrap_err().field, "kind");
+            assert_eq!(check_write(path, data, false).unwrap_err().field, "kind");
         }
     }
 
     #[test]
+    fn protection_is_switched_off_for_a_while_only() {
+        let off = GOOD.replace("\"max_ratio\":0.25", "\"mode\":\"off\"");
+        assert_eq!(Policy::parse(Kind::Removal, off.as_bytes()).unwrap_err().field, "ttl_s");
+        let off = off.replace("\"set_at_ms\":1", "\"expires_at_ms\":9");
+        let path = "/roost/policies/removal/a";
+        assert!(Policy::parse(Kind::Removal, off.as_bytes()).unwrap().must_end());
+        assert!(check_write(path, Some(off.as_bytes()), true).is_ok());
+        assert_eq!(check_write(path, Some(off.as_bytes()), false).unwrap_err().field, "ttl_s");
+    }
+
+    #[test]
     fn a_path_names_a_policy_by_its_kind_and_name() {
-        assert_eq!(at("/roost/policies/disconnect/a"), Some((Kind::Disconnect, "a")));
-        for path in
-            ["/roost/policies/disconnect", "/roost/policies/colour/a", "/a/disconnect/b", "/"]
-        {
+        assert_eq!(at("/roost/policies/removal/a"), Some((Kind::Removal, "a")));
+        for path in ["/roost/policies/removal", "/roost/policies/colour/a", "/a/removal/b", "/"] {
             assert_eq!(at(path), None, "{path}");
         }
-        assert_eq!(at("/roost/policies/disconnect/a/b"), None);
+        assert_eq!(at("/roost/policies/removal/a/b"), None);
     }
 }

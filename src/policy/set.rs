@@ -3,25 +3,49 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::pattern::upwards;
-use super::{Kind, Policy};
+use super::{Kind, Mode, Policy, Removal, Terms};
 
 /// A policy and its name.
 pub type Named<'a> = (&'a Arc<str>, &'a Policy);
 
+/// The patterns of the policies of removal that are there from the start, with the names by which they can be replaced:
+/// the paths whose children are providers, in the layouts that are common.
+const PROTECTED: [(&str, &str); 4] = [
+    ("default-services", "/services/*/providers"),
+    ("default-namespaces", "/ns/*/services/*/providers"),
+    ("default-dubbo", "/dubbo/*/providers"),
+    ("default-curator", "/services/*"),
+];
+
 /// The policies of one kind, by the literal beginning of their pattern and by name.
 type ByPrefix = OrdMap<Arc<str>, OrdMap<Arc<str>, Arc<Policy>>>;
 
-/// All policies at one point of history. A clone is O(1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// All policies at one point of history, the built-in ones among them. A clone is O(1).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policies {
     all: OrdMap<(Kind, Arc<str>), Arc<Policy>>,
     by_prefix: OrdMap<Kind, ByPrefix>,
 }
 
+impl Default for Policies {
+    fn default() -> Policies {
+        Policies::new()
+    }
+}
+
 impl Policies {
+    /// Returns those that are built in.
+    pub fn new() -> Policies {
+        let mut policies = Policies { all: OrdMap::new(), by_prefix: OrdMap::new() };
+        for (name, _) in PROTECTED {
+            policies.remove(Kind::Removal, name);
+        }
+        policies
+    }
+
     /// Enters a policy, in place of one with its kind and name. Cost: O(log n).
     pub fn set(&mut self, kind: Kind, name: &str, policy: Policy) {
-        self.remove(kind, name);
+        self.take_out(kind, name);
         let (name, policy): (Arc<str>, _) = (Arc::from(name), Arc::new(policy));
         let by_prefix = self.by_prefix.entry(kind).or_default();
         let prefix = Arc::clone(policy.pattern.prefix());
@@ -29,8 +53,15 @@ impl Policies {
         self.all.insert((kind, name), policy);
     }
 
-    /// Removes a policy. Cost: O(log n).
+    /// Removes a policy; a built-in one of its kind and name holds again. Cost: O(log n).
     pub fn remove(&mut self, kind: Kind, name: &str) {
+        self.take_out(kind, name);
+        if let Some(built_in) = built_in(kind, name) {
+            self.set(kind, name, built_in);
+        }
+    }
+
+    fn take_out(&mut self, kind: Kind, name: &str) {
         let Some(policy) = self.all.remove(&(kind, Arc::from(name))) else { return };
         let Some(by_prefix) = self.by_prefix.get_mut(&kind) else { return };
         let prefix = policy.pattern.prefix();
@@ -71,63 +102,92 @@ impl Policies {
     }
 
     /// Returns the policy of a kind that holds for a path where one alone can hold: one that will end by itself before
-    /// those that stay, then the one with the most special pattern, and of equal ones the first by name.
+    /// those that stay, one that was set before those that are built in, then the one with the most special pattern, and
+    /// of equal ones the first by name.
     pub fn prevailing<'a>(&'a self, kind: Kind, path: &'a str) -> Option<Named<'a>> {
         self.matching(kind, path).max_by(|(a_name, a), (b_name, b)| {
-            let rank =
-                |policy: &Policy| (policy.expires_at_ms.is_some(), policy.pattern.specificity());
+            let rank = |policy: &Policy| {
+                (policy.expires_at_ms.is_some(), !policy.is_built_in, policy.pattern.specificity())
+            };
             rank(a).cmp(&rank(b)).then_with(|| b_name.cmp(a_name))
         })
     }
+
+    /// Returns the name and the terms of the policy of removal that holds where the providers of a service are the children
+    /// of this path, and its mode; `None` where none holds or it is off.
+    pub fn removal<'a>(&'a self, parent: &'a str) -> Option<(&'a str, &'a Removal, Mode)> {
+        let (name, policy) = self.prevailing(Kind::Removal, parent)?;
+        match &policy.terms {
+            Terms::Removal(removal) if policy.mode != Mode::Off => {
+                Some((name, removal, policy.mode))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the data of the policy that is there from the start under this name, if any: what its znode would hold.
+pub fn built_in_data(kind: Kind, name: &str) -> Option<String> {
+    let (_, pattern) =
+        PROTECTED.iter().find(|(known, _)| kind == Kind::Removal && *known == name)?;
+    Some(format!(
+        r#"{{"set_by":"roost","reason":"built in","pattern":"{pattern}","max_ratio":0.2,"window_s":300,"max_hold_s":600}}"#
+    ))
+}
+
+fn built_in(kind: Kind, name: &str) -> Option<Policy> {
+    let data = built_in_data(kind, name)?;
+    let policy = Policy::parse(kind, data.as_bytes()).expect("the built-in policies are valid");
+    Some(Policy { is_built_in: true, ..policy })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Policies, Policy};
+    use super::super::Pattern;
+    use super::{Kind, Mode, PROTECTED, Policies, Policy, Removal, Terms, built_in};
 
-    fn policy(pattern: &str, ends: bool) -> Policy {
-        let ends = if ends { r#""expires_at_ms":1,"# } else { "" };
-        let data =
-            format!(r#"{{"set_by":"a","reason":"b",{ends}"pattern":"{pattern}","grace_ms":250}}"#);
-        Policy::parse(Kind::Disconnect, data.as_bytes()).unwrap()
+    fn policy(pattern: &str, mode: Mode, expires_at_ms: Option<u64>) -> Policy {
+        let any = built_in(Kind::Removal, PROTECTED[0].0).unwrap();
+        let pattern = Pattern::parse(pattern).unwrap();
+        Policy { is_built_in: false, pattern, mode, expires_at_ms, ..any }
     }
 
     fn holds<'a>(policies: &'a Policies, path: &'a str) -> Option<&'a str> {
-        policies.prevailing(Kind::Disconnect, path).map(|(name, _)| &**name)
+        policies.prevailing(Kind::Removal, path).map(|(name, _)| &**name)
     }
 
     #[test]
-    fn what_ends_by_itself_comes_first_then_what_is_most_special_then_the_first_name() {
+    fn services_are_protected_from_the_start_and_what_is_set_comes_first() {
         let path = "/services/web/providers";
-        let mut policies = Policies::default();
-        assert_eq!(holds(&policies, path), None);
-        for (name, pattern, ends, expected) in [
-            ("m", "/**", false, "m"),
-            ("a", "/**", false, "a"),
-            ("web", "/services/web/**", false, "web"),
-            ("other", "/services/other/**", true, "web"),
-            ("pause", "/**", true, "pause"),
-        ] {
-            policies.set(Kind::Disconnect, name, policy(pattern, ends));
-            assert_eq!(holds(&policies, path), Some(expected), "with {name}");
+        let mut policies = Policies::new();
+        assert_eq!(holds(&policies, path), Some("default-services"));
+        assert_eq!(holds(&policies, "/services/web"), Some("default-curator"));
+        assert_eq!(holds(&policies, "/dubbo/com.a.B/providers"), Some("default-dubbo"));
+        assert_eq!(holds(&policies, "/locks/a"), None);
+        let built_in = built_in(Kind::Removal, PROTECTED[0].0).unwrap();
+        assert_eq!(built_in.terms, Terms::Removal(Removal::default()));
+        policies.set(Kind::Removal, "all", policy("/**", Mode::Observe, None));
+        assert_eq!(holds(&policies, path), Some("all"));
+        policies.set(Kind::Removal, "web", policy("/services/web/**", Mode::Enforce, None));
+        assert_eq!(holds(&policies, path), Some("web"));
+        policies.set(Kind::Removal, "pause", policy("/**", Mode::Off, Some(1)));
+        assert_eq!(holds(&policies, path), Some("pause"), "what ends by itself is an exception");
+        assert_eq!(policies.removal(path), None);
+        for name in ["pause", "web", "all"] {
+            policies.remove(Kind::Removal, name);
         }
-        assert_eq!(policies.prevailing(Kind::Admission, path), None);
-        for (name, left) in [("pause", "web"), ("web", "a"), ("a", "m")] {
-            policies.remove(Kind::Disconnect, name);
-            assert_eq!(holds(&policies, path), Some(left), "without {name}");
-        }
-        for name in ["m", "other", "never"] {
-            policies.remove(Kind::Disconnect, name);
-        }
-        assert_eq!(policies, Policies::default());
+        assert_eq!(policies, Policies::new());
     }
 
     #[test]
-    fn a_policy_takes_the_place_of_one_of_its_name_whatever_the_patterns() {
-        let mut policies = Policies::default();
-        policies.set(Kind::Disconnect, "p", policy("/a/**", false));
-        policies.set(Kind::Disconnect, "p", policy("/b/**", false));
-        assert_eq!((holds(&policies, "/a/x"), holds(&policies, "/b/x")), (None, Some("p")));
-        assert_eq!(policies.iter().count(), 1);
+    fn a_built_in_policy_is_replaced_by_name_and_comes_back() {
+        let mut policies = Policies::new();
+        let name = PROTECTED[0].0;
+        policies.set(Kind::Removal, name, policy("/services/*/providers", Mode::Off, None));
+        assert_eq!(policies.removal("/services/web/providers"), None);
+        policies.remove(Kind::Removal, name);
+        assert_eq!(policies, Policies::new());
+        policies.remove(Kind::Admission, name);
+        assert_eq!(policies, Policies::new());
     }
 }

@@ -27,6 +27,7 @@ pub fn apply_txn(tree: &mut Tree, entry_term: u64, time: TxnTime, txn: &mut Txn)
         txn.op = Op::Reap { paths: Vec::new() };
     }
     if let Op::ExpireSession { session, unless_moved_from, .. } = txn.op {
+        // In the log of a version that protected nothing: it means what it meant.
         txn.op = Op::CloseSession { session, unless_moved_from: Some(unless_moved_from) };
     }
     tree.apply(mutant!(M15, at_random(time), time), txn)
@@ -35,7 +36,9 @@ pub fn apply_txn(tree: &mut Tree, entry_term: u64, time: TxnTime, txn: &mut Txn)
 /// Returns whether an op counts in an entry of this term. An expiry that an earlier leader proposed does nothing.
 pub fn is_in_force(op: &Op, entry_term: u64) -> bool {
     match *op {
-        Op::ExpireSession { term, .. } => mutant!(M20, true, term == entry_term),
+        Op::ExpireSession { term, .. } | Op::Expire { term: Some(term), .. } => {
+            mutant!(M20, true, term == entry_term)
+        }
         _ => true,
     }
 }

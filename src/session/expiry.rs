@@ -21,6 +21,8 @@ struct Entry {
     due_ms: u64,
     /// It has been named by `expired` and not been heard of since.
     is_closing: bool,
+    /// Its end was put off, and it has not been heard of since.
+    is_held: bool,
 }
 
 impl ExpiryQueue {
@@ -55,7 +57,8 @@ impl ExpiryQueue {
     pub fn insert(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) {
         if !self.touch(session, timeout_ms, now_ms) {
             let due_ms = self.deadline(timeout_ms, now_ms);
-            self.sessions.insert(session, Entry { timeout_ms, due_ms, is_closing: false });
+            self.sessions
+                .insert(session, Entry { timeout_ms, due_ms, is_closing: false, is_held: false });
             self.buckets.entry(due_ms).or_default().insert(session);
         }
     }
@@ -67,7 +70,7 @@ impl ExpiryQueue {
         let deadline_ms = self.deadline(timeout_ms, now_ms);
         let Some(entry) = self.sessions.get_mut(&session) else { return false };
         let before = *entry;
-        *entry = before.renewed(timeout_ms, deadline_ms);
+        *entry = before.heard_of(timeout_ms, deadline_ms);
         let due_ms = entry.due_ms;
         self.rebucket(session, before.due_ms, due_ms);
         true
@@ -86,6 +89,33 @@ impl ExpiryQueue {
         let due_ms = entry.due_ms;
         self.rebucket(session, before_ms, due_ms);
         true
+    }
+
+    /// Puts off the end of a session until this time, unless it is heard of: then it has its full timeout again. Returns
+    /// whether it is known. Cost: O(log sessions).
+    pub fn hold(&mut self, session: SessionId, until_ms: u64) -> bool {
+        let until_ms = self.round_up(until_ms);
+        let Some(entry) = self.sessions.get_mut(&session) else { return false };
+        let before_ms = entry.due_ms;
+        *entry = Entry { due_ms: until_ms, is_closing: false, is_held: true, ..*entry };
+        self.rebucket(session, before_ms, until_ms);
+        true
+    }
+
+    /// Makes a session due whose end was put off. Returns whether there is such a one that was not heard of since. Cost:
+    /// O(log sessions).
+    pub fn release(&mut self, session: SessionId, now_ms: u64) -> bool {
+        let now_ms = self.round_up(now_ms);
+        let is_waiting = |entry: &&mut Entry| entry.is_held && !entry.is_closing;
+        let Some(entry) = self.sessions.get_mut(&session).filter(is_waiting) else { return false };
+        let before_ms = std::mem::replace(&mut entry.due_ms, now_ms);
+        self.rebucket(session, before_ms, now_ms);
+        true
+    }
+
+    /// Returns whether a session's end was put off and it has not been heard of since.
+    pub fn is_held(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|entry| entry.is_held)
     }
 
     /// Removes a session that was closed. Returns whether it was known. Cost: O(log sessions).
@@ -125,7 +155,8 @@ impl ExpiryQueue {
         self.sessions.clear();
     }
 
-    /// Gives every session its full timeout from now, also those that are being closed. Cost: O(sessions ·
+    /// Gives every session its full timeout from now, also those that are being closed. One whose end was put off is due no
+    /// earlier for that, and still not heard of. Cost: O(sessions ·
     /// log sessions).
     pub fn restart_all(&mut self, now_ms: u64) {
         let (tick_ms, mut buckets) = (self.tick_ms, BTreeMap::<u64, BTreeSet<SessionId>>::new());
@@ -166,7 +197,14 @@ impl Entry {
     /// session would have been named again is not such a deadline.
     fn renewed(self, timeout_ms: u32, deadline_ms: u64) -> Entry {
         let due_ms = if self.is_closing { deadline_ms } else { deadline_ms.max(self.due_ms) };
-        Entry { timeout_ms, due_ms, is_closing: false }
+        Entry { timeout_ms, due_ms, is_closing: false, ..self }
+    }
+
+    /// As [`Entry::renewed`], of a session that was heard of: nor is the time to which its end was put off.
+    fn heard_of(self, timeout_ms: u32, deadline_ms: u64) -> Entry {
+        let is_waiting = self.is_closing || self.is_held;
+        let entry = Entry { is_closing: is_waiting, is_held: false, ..self };
+        entry.renewed(timeout_ms, deadline_ms)
     }
 }
 
@@ -278,6 +316,26 @@ mod tests {
         assert_eq!(queue.expired(1_000, 9), [S1]);
         queue.touch(S1, 1_000, 1_050);
         assert_eq!(queue.next_deadline(), Some(2_100), "not the minute until the next attempt");
+    }
+
+    #[test]
+    fn a_session_whose_end_is_put_off_is_named_again_then_unless_it_is_heard_of() {
+        let mut queue = ExpiryQueue::new(100, 60_000);
+        queue.insert(S1, 1_000, 0);
+        queue.insert(S2, 1_000, 0);
+        assert!(!queue.is_held(S1) && !queue.release(S1, 0) && !queue.hold(S3, 9_000));
+        assert_eq!(queue.expired(1_000, 9), [S1, S2]);
+        assert!(queue.hold(S1, 9_000) && queue.hold(S2, 9_000));
+        assert!(queue.is_held(S1) && !queue.is_closing(S1));
+        assert!(queue.touch(S1, 1_000, 2_000));
+        assert!(!queue.is_held(S1) && !queue.release(S1, 2_000), "it is as any other again");
+        // A new leader does not take its own beginning for a word of theirs.
+        queue.restart_all(2_500);
+        assert!(queue.is_held(S2));
+        assert_eq!((queue.expired(3_500, 9), queue.expired(8_999, 9)), (vec![S1], vec![]));
+        assert_eq!(queue.expired(9_000, 9), [S2]);
+        assert!(queue.hold(S2, 20_000) && queue.release(S2, 9_050));
+        assert_eq!((queue.expired(9_099, 9), queue.expired(9_100, 9)), (vec![], vec![S2]));
     }
 
     #[test]

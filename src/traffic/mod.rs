@@ -11,6 +11,9 @@
 //! An *override* is a policy that says how an instance stands, whatever it says itself ([`means`] says of whom). What it has
 //! changed in the tree, and what was there before, is an [`Effect`], noted in a znode below [`EFFECTS`].
 //!
+//! A service that would lose too many providers at once by silence keeps them for a while: whose end is put off is a
+//! [`Suspect`], and what was lost is a [`Loss`]; both are znodes that the tree itself writes.
+//!
 //! What it keeps to:
 //!
 //! - Pure: the tree asks these functions while it applies a transaction, so the same bytes give the same answer on every
@@ -25,9 +28,11 @@
 mod claim;
 mod effect;
 mod overlay;
+mod protection;
 mod tombstone;
 
 pub use claim::{Claim, claim};
 pub use effect::{EFFECTS, Effect};
 pub use overlay::means;
+pub use protection::{LOSSES, Loss, SUSPECTS, Suspect};
 pub use tombstone::{TOMBSTONES, Tombstone, address_prefix, scope_of};

@@ -39,10 +39,13 @@ impl Tree {
                 self.open_session(txn.origin.node, *timeout_ms, *password, *owner)
             }
             Op::AttachSession { session, password, owner, timeout_ms } => {
-                self.attach_session(*session, password, *owner, *timeout_ms)
+                self.attach_session(*session, password, *owner, *timeout_ms, events)
             }
             Op::CloseSession { session, unless_moved_from } => {
                 self.close_session(*session, *unless_moved_from, events)
+            }
+            Op::Expire { session, unless_moved_from, why, .. } => {
+                self.expire_session(*session, *unless_moved_from, *why, events)
             }
             Op::Reap { paths } => Ok(self.reap(paths, events)),
             Op::SetMembers { lines } => self.set_members(lines, events),
@@ -85,7 +88,8 @@ impl Tree {
             | Op::CloseSession { .. }
             | Op::Reap { .. }
             | Op::SetMembers { .. }
-            | Op::ExpireSession { .. } => Err(Code::BadArguments),
+            | Op::ExpireSession { .. }
+            | Op::Expire { .. } => Err(Code::BadArguments),
         }
     }
 
@@ -204,7 +208,7 @@ impl Tree {
     }
 
     /// Sets the data of a znode that exists, nobody being asked.
-    fn replace_data(
+    pub(super) fn replace_data(
         &mut self,
         path: &ZnodePath,
         data: Option<Data>,

@@ -1,5 +1,5 @@
 //! The edits of the znodes: the only code that touches the links between a znode, its parent, its session,
-//! the index of what is due, the usage of quotas, the policies, and the rolling digest.
+//! the index of what is due, the usage of quotas, the policies, the number of providers, and the rolling digest.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ impl Tree {
             self.update_session(owner, |session| session.ephemerals.insert(path.clone()));
         }
         let bytes = znode.data().map_or(0, |data| data.len());
+        self.count_provider(path, &znode, 1);
         self.put(path.clone(), znode);
         self.count_usage(path, (0, 0), (1, bytes));
         self.follow_limits(path);
@@ -68,6 +69,7 @@ impl Tree {
                 parent.pzxid = zxid;
             });
         }
+        self.count_provider(path, &znode, -1);
         self.count_usage(path, (1, znode.data().map_or(0, |data| data.len())), (0, 0));
         self.follow_limits(path);
         self.follow_policy(path);
@@ -97,6 +99,12 @@ impl Tree {
         change: impl FnOnce(&mut Znode),
     ) {
         let len = data.as_ref().map_or(0, |data| data.len());
+        let ephemeral = |tree: &Tree| {
+            tree.nodes.get(path.as_str()).filter(|it| it.ephemeral_owner().is_some()).cloned()
+        };
+        if let Some(znode) = ephemeral(self) {
+            self.count_provider(path, &znode, -1);
+        }
         let added = digest::of_content(path, data.as_ref());
         let mut before = None;
         self.update(path.as_str(), |znode| {
@@ -110,6 +118,9 @@ impl Tree {
         let len_before = before.map_or(0, |data| data.len());
         self.data_bytes += len as u64;
         self.data_bytes -= len_before as u64;
+        if let Some(znode) = ephemeral(self) {
+            self.count_provider(path, &znode, 1);
+        }
         self.count_usage(path, (1, len_before), (1, len));
         self.follow_limits(path);
         self.follow_policy(path);

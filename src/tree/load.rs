@@ -123,6 +123,7 @@ impl Loader {
         }
         tree.find_quotas();
         tree.find_policies();
+        tree.find_providers();
         Ok(tree)
     }
 

@@ -21,7 +21,7 @@
 //! - Nothing depends on the order of a hash map: the one that holds the znodes is never iterated.
 //!
 //! What it lacks on purpose: clocks (time comes with the transaction), liveness of sessions (the leader
-//! proposes `CloseSession`), watches (it only returns events), and I/O.
+//! proposes `Expire`), watches (it only returns events), and I/O.
 //!
 //! Where it departs from ZooKeeper: deletions of due container and TTL znodes name their candidates and are
 //! checked again when applied; TTLs count on the cluster's clock instead of `mtime`; a second request with
@@ -30,7 +30,8 @@
 //! may not have permissions that do not exist.
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
-//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `deregister`
+//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `protect`
+//! how many providers a service may lose at once, `deregister`
 //! what is taken out and kept from coming back, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
@@ -46,6 +47,7 @@ mod load;
 mod multi;
 mod path_set;
 mod policies;
+mod protect;
 mod quota;
 mod read;
 mod sessions;
@@ -67,6 +69,7 @@ use crate::types::{
 
 pub use crate::identity::permits;
 pub use load::Loader;
+pub use protect::{Fate, Standing};
 pub use quota::{Quota, QuotaLimits};
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;
@@ -94,6 +97,8 @@ pub struct Tree {
     quotas: Quotas,
     /// Derived from the znodes below `/roost/policies`.
     policies: Policies,
+    /// How many providers are the children of a path; of those paths that have any. Derived from the ephemerals.
+    providers: HashMap<ZnodePath, u64>,
     /// Childless container and TTL znodes by the time from which they may be deleted.
     due: OrdSet<(u64, ZnodePath)>,
     zxid: Zxid,
@@ -159,6 +164,7 @@ impl Tree {
             acls: OrdMap::new(),
             quotas: Quotas::new(),
             policies: Policies::default(),
+            providers: HashMap::new(),
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,

@@ -1,4 +1,4 @@
-use super::Tree;
+use super::{Lifetime, Tree};
 use crate::policy::{self, Policies, Policy};
 use crate::types::ZnodePath;
 
@@ -11,9 +11,11 @@ impl Tree {
     /// Brings the policies in step with the znode at a path, which was created, changed or deleted.
     pub(super) fn follow_policy(&mut self, path: &ZnodePath) {
         let Some((kind, name)) = policy::at(path.as_str()) else { return };
-        let data = self.get(path.as_str()).and_then(|znode| znode.data());
+        let znode = self.get(path.as_str());
+        let ends = znode.is_some_and(|znode| matches!(znode.lifetime, Lifetime::Ttl { .. }));
+        let policy = znode.and_then(|znode| Policy::parse(kind, znode.data()?).ok());
         // Doors let nothing in that does not parse; whatever comes past them is as if it were not there.
-        match data.and_then(|data| Policy::parse(kind, data).ok()) {
+        match policy.filter(|policy| ends || !policy.must_end()) {
             Some(policy) => self.policies.set(kind, name, policy),
             None => self.policies.remove(kind, name),
         }

@@ -80,6 +80,7 @@ impl Tree {
         password: &Password,
         owner: Option<Owner>,
         timeout_ms: u32,
+        events: &mut Vec<Event>,
     ) -> Result<Reply, Code> {
         let known = self.sessions.get(&session).ok_or(Code::SessionExpired)?;
         // Every byte is looked at: how long it takes tells nothing about where they differ.
@@ -91,6 +92,7 @@ impl Tree {
             session.owner = owner;
             session.timeout_ms = timeout_ms;
         });
+        self.forget_suspect(session, events);
         Ok(Reply::Session { session, timeout_ms })
     }
 
@@ -110,6 +112,7 @@ impl Tree {
         let gone = doomed.iter().skip(kept);
         events.extend(gone.filter_map(|path| self.unlink(path)));
         self.remove_session(id);
+        self.forget_suspect(id, events);
         Ok(Reply::Removed { znodes: doomed.len() as u32 })
     }
 }

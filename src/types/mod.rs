@@ -26,6 +26,8 @@ pub use error::Error;
 pub use event::{Event, EventKind};
 pub use ids::{Digest, NodeId, Origin, Owner, SessionId, Zxid};
 pub use member::{ClusterId, ClusterStatus, Member, MemberStatus};
-pub use op::{Applied, CreateMode, Data, Failure, Op, Outcome, Password, Reply, Txn, TxnTime};
+pub use op::{
+    Applied, CreateMode, Data, Failure, Op, Outcome, Password, Reply, Silence, Txn, TxnTime,
+};
 pub use path::{PathError, ZnodePath};
 pub use stat::Stat;

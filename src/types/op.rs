@@ -237,6 +237,32 @@ pub enum Op {
         /// The znodes that were chosen, each with the zxid at which it was created.
         candidates: Vec<(ZnodePath, Zxid)>,
     },
+    /// Ends a session that is silent as `CloseSession` does, or puts its end off where a service would lose too many
+    /// providers by it. With a term it is of the leader's own finding, and in an entry of a later term does nothing, as
+    /// `ExpireSession`, which it has replaced.
+    Expire {
+        /// Which.
+        session: SessionId,
+        /// Only if it still belongs to this owner.
+        unless_moved_from: Option<Owner>,
+        /// What is known of its silence.
+        why: Silence,
+        /// The term; `None` for what somebody has confirmed by hand.
+        term: Option<u64>,
+    },
+}
+
+/// What is known of a session that is not heard from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Silence {
+    /// Nothing else: its end may be put off.
+    Silent,
+    /// Nothing listens any more at the addresses that it has registered: its end is not put off.
+    Refused,
+    /// Somebody has said that it is gone. Only of a session whose end has been put off; else `NoNode`.
+    Confirmed,
+    /// Its addresses answer: its end is put off for as long as a policy lets it.
+    Answers,
 }
 
 /// An op with everything that decides its outcome: no clock, session or identity is looked up while it is applied.
@@ -299,7 +325,7 @@ pub enum Reply {
         /// Its timeout.
         timeout_ms: u32,
     },
-    /// Of `CloseSession`, and of `Reap`.
+    /// Of `CloseSession`, `Expire` and `Reap`.
     Removed {
         /// How many znodes went.
         znodes: u32,
@@ -308,6 +334,11 @@ pub enum Reply {
     Deregistered {
         /// The znodes that went, in the order of the candidates.
         paths: Vec<ZnodePath>,
+    },
+    /// Of `Expire` when the end of the session is put off.
+    Held {
+        /// For so long at most, ms of the cluster's clock.
+        for_ms: u64,
     },
 }
 

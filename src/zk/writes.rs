@@ -190,6 +190,7 @@ fn item(reply: Reply, with_stat: bool) -> OpResult {
         | Reply::Multi(_)
         | Reply::Session { .. }
         | Reply::Removed { .. }
-        | Reply::Deregistered { .. } => OpResult::Deleted,
+        | Reply::Deregistered { .. }
+        | Reply::Held { .. } => OpResult::Deleted,
     }
 }

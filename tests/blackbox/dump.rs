@@ -44,7 +44,7 @@ async fn a_dump_of_a_stopped_node_has_the_zxid_and_the_digest_that_the_node_had(
         let state = format!("tree: zxid={} digest={} ", said.zxid, said.digest);
         assert!(text.out.contains(&state), "{state}, but: {}", text.out);
         assert!(text.out.contains(&format!("session {}", session.session)));
-        let expiry = text.out.lines().find(|line| line.contains("ExpireSession"));
+        let expiry = text.out.lines().find(|line| line.contains("Expire {"));
         assert!(expiry.is_some_and(|line| line.contains("Removed")), "{expiry:?}");
         assert!(!text.out.contains(&format!("session {} ", short.session)), "{}", text.out);
         assert!(text.out.contains("\"49\""), "{}", text.out);

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use roost::clock::Clock;
 use roost::node::{Node, NodeOptions, Storage};
 use roost::peer::{MemoryLinks, Net, Secret};
+use roost::probe::Prober;
 use roost::raft;
 use roost::storage::{MemoryDisk, MemoryDisks};
 use roost::types::{Member, NodeId};
@@ -36,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     /// Replaces the network as a node sees it.
     pub(crate) wrap: Option<Wrap>,
+    pub(crate) prober: Option<Arc<dyn Prober>>,
 }
 
 impl Default for Setup {
@@ -54,6 +56,7 @@ impl Default for Setup {
             watch_bounds: Bounds::default(),
             seed: 1,
             wrap: None,
+            prober: None,
         }
     }
 }
@@ -183,6 +186,7 @@ impl Cluster {
             super_digest: None,
             snapshot_log_bytes: setup.snapshot_log_bytes,
             watch_bounds: setup.watch_bounds,
+            prober: setup.prober.clone(),
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");

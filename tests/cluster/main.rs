@@ -13,6 +13,7 @@ mod load;
 mod membership;
 mod ops;
 mod overrides;
+mod protection;
 mod reads;
 mod sessions;
 mod snapshots;

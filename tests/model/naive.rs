@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use roost::tree::Lifetime;
 use roost::types::{
     Acl, AclId, Applied, Code, CreateMode, Data, Event, EventKind, Failure, Op, Outcome, Owner,
-    Password, Perms, Reply, SessionId, Stat, Txn, TxnTime, ZnodePath, Zxid,
+    Password, Perms, Reply, SessionId, Silence, Stat, Txn, TxnTime, ZnodePath, Zxid,
 };
 
 use super::{SessionDump, ZnodeDump};
@@ -272,6 +272,20 @@ impl Naive {
             }
             // The log settles it before any tree sees it.
             Op::ExpireSession { .. } => Err(Code::BadArguments),
+            // Nothing in these histories is a provider: `protection.rs` has those.
+            Op::Expire { session, unless_moved_from, why, .. } => {
+                let (_, _, owner) = self.sessions.get(session).ok_or(Code::SessionExpired)?;
+                if unless_moved_from != owner {
+                    return Err(Code::SessionMoved);
+                }
+                if *why == Silence::Confirmed {
+                    return Err(Code::NoNode);
+                }
+                let ephemerals = self.ephemerals(*session);
+                ephemerals.iter().for_each(|path| self.remove(path, events));
+                self.sessions.remove(session);
+                Ok(Reply::Removed { znodes: ephemerals.len() as u32 })
+            }
             Op::Reap { paths } => {
                 for path in paths {
                     let Some(node) = self.nodes.get(path.as_str()) else { continue };

@@ -172,3 +172,23 @@ fn a_leader_whose_clock_stood_still_while_another_one_was_elected_does_not_answe
     let data = tree.get("/x").and_then(|znode| znode.data().map(|data| data.to_vec()));
     assert_eq!(data.as_deref(), Some(&b"new"[..]));
 }
+
+#[test]
+fn of_ten_renewals_three_are_lost_and_no_session_is() {
+    let mut world = calm(7);
+    let (_, through, _) = cast(&world);
+    let sessions: Vec<SessionId> =
+        (0..10).map(|_| open_session(&mut world, through, 3_000)).collect();
+    // Three per timeout, each a little early, as their way takes time too; of three in a row one arrives.
+    for beat in 0..60 {
+        world.pass(900);
+        for (at, session) in sessions.iter().enumerate() {
+            let is_lost = matches!((beat + at) % 10, 0 | 1 | 5);
+            assert!(is_lost || renew(&mut world, through, *session), "{session} at beat {beat}");
+        }
+    }
+    // Three in a row are too many.
+    world.pass(4_000);
+    let tree = world.node(through).expect("it runs").local();
+    assert_eq!(tree.session_count(), 0);
+}

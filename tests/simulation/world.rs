@@ -340,6 +340,7 @@ async fn start(of: StartOf) -> Result<Node, String> {
         super_digest: None,
         snapshot_log_bytes: of.setup.snapshot_log_bytes,
         watch_bounds: Bounds::default(),
+        prober: None,
     };
     Node::start(options).await
 }

@@ -183,3 +183,34 @@ async fn a_node_that_starts_again_takes_back_the_sessions_of_its_clients() {
     assert_eq!(back.session, client.session);
     back.ask(set("/kept", "still mine")).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_end_is_put_off_is_taken_up_again_as_it_was() {
+    let (cluster, doors) = cluster(1).await;
+    let node = cluster.node(1);
+    let mut first = Client::new(doors[0]).await;
+    for folder in ["/services", "/services/web"] {
+        first.ask(create(folder, 0)).await.unwrap();
+    }
+    let mut providers = Vec::new();
+    for at in 1..=2 {
+        let mut provider = Client::connect(doors[0], fresh(500)).await.unwrap();
+        let path = format!("/services/web/10.0.0.{at}:80");
+        provider.ask(create(&path, 1)).await.unwrap();
+        providers.push((provider, path));
+    }
+    // Of two providers one may go by silence.
+    until("one is suspect", || (node.local().suspect_count() == 1).then_some(())).await;
+    let is_left =
+        |(provider, _): &(Client, String)| node.local().session(provider.session).is_some();
+    let left = providers.into_iter().filter(is_left).collect::<Vec<_>>();
+    let [(provider, path)] = left.try_into().unwrap_or_else(|_| panic!("one has gone"));
+    let created = node.local().get(&path).unwrap().stat().czxid;
+    let (session, hello) = (provider.session, provider.again(0));
+    drop(provider);
+    let mut provider = Client::connect(doors[0], hello).await.unwrap();
+    assert_eq!(provider.session, session);
+    assert!(provider.ask(exists(&path, false)).await.is_ok());
+    let tree = node.local();
+    assert_eq!((tree.get(&path).unwrap().stat().czxid, tree.suspect_count()), (created, 0));
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::roost::client::model::Member;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::json;
 
 use super::{Place, System, eventually, until_ready};
 use crate::door::{Door, HttpDoor, ZkDoor};
@@ -95,7 +96,15 @@ impl System for Roost {
             for place in places {
                 until_ready(place).await?;
             }
-            Ok(())
+            // What is measured is how soon the dead are found, not how many of them are kept for safety.
+            let all = json!({
+                "pattern": "/services/*/providers", "max_ratio": 1, "reason": "the suite kills many on purpose",
+            });
+            let unprotected = || {
+                let (first, all) = (first.clone(), all.clone());
+                async move { first.set_policy("removal", "suite", &all).await.is_ok() }
+            };
+            eventually("protection is off", unprotected).await
         }
         .boxed()
     }

@@ -31,10 +31,7 @@ impl FromStr for Check {
         match text.strip_prefix("cmd:") {
             Some(command) if !command.trim().is_empty() => Ok(Check::Command(command.to_owned())),
             Some(_) => Err("expected a command behind cmd:".to_owned()),
-            None => text
-                .parse()
-                .map(Check::Probe)
-                .map_err(|err: crate::client::Error| err.message().to_owned()),
+            None => text.parse().map(Check::Probe),
         }
     }
 }

@@ -4,6 +4,7 @@ mod access;
 mod document;
 mod node;
 mod policies;
+mod protection;
 mod services;
 mod sessions;
 mod traffic;

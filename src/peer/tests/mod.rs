@@ -126,7 +126,7 @@ impl Node {
         let shutdown = CancellationToken::new();
         let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let fixture = Fixture { gate: gate.clone(), begun: begun.clone() };
-        let serving = serve(acceptor, identity(id), admission, Arc::new(fixture), shutdown.clone());
+        let serving = serve(acceptor, identity, admission, Arc::new(fixture), shutdown.clone());
         Node { addr, gate, begun, shutdown, serving: tokio::spawn(serving) }
     }
 

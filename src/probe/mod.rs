@@ -1,10 +1,21 @@
+//! Asking something over the network whether it works: a connection, a GET, or gRPC's health service.
+//!
+//! [`Probe`] is what is asked, for programs that ask by hand and on their own account. A node asks through a [`Prober`], the
+//! seam at which tests put another: what a node is made to connect to is decided by others, so [`NetProber`] has a list of
+//! networks and knows no names.
+//!
+//! What it lacks on purpose: what follows from an answer, and when to ask.
+
+#[cfg(feature = "server")]
+mod prober;
+
 use std::fmt;
 use std::str::FromStr;
 
 use tokio::net::TcpStream;
 
-use super::error::Error;
-use super::request::describe;
+#[cfg(feature = "server")]
+pub use prober::{Found, NetProber, Prober};
 
 /// How to find out whether something works. Its text form is a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +50,12 @@ impl fmt::Display for Probe {
 }
 
 impl FromStr for Probe {
-    type Err = Error;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Probe, Error> {
+    fn from_str(text: &str) -> Result<Probe, String> {
         let bad = || {
             let forms = "tcp://host:port, http://host:port/path or grpc://host:port[/service]";
-            Error::Invalid(format!("{text:?} is no check: expected {forms}"))
+            format!("{text:?} is no check: expected {forms}")
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
         let (addr, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -91,16 +102,32 @@ impl Probe {
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(health_request(service));
-        let response = request.send().await.map_err(|err| failed(&describe(&err)))?;
+        let mut response = request.send().await.map_err(|err| failed(&describe(&err)))?;
         if let Some(code) = response.headers().get("grpc-status").filter(|code| *code != "0") {
             return Err(failed(&format!("gRPC status {}", code.to_str().unwrap_or("?"))));
         }
-        let body = response.bytes().await.map_err(|err| failed(&describe(&err)))?;
+        // No more is read than it takes, whatever the other side sends.
+        let mut body = Vec::new();
+        while body.len() < SERVING_BYTES {
+            match response.chunk().await.map_err(|err| failed(&describe(&err)))? {
+                Some(chunk) => body.extend(chunk.into_iter().take(SERVING_BYTES)),
+                None => break,
+            }
+        }
         match is_serving(&body) {
             true => Ok(()),
             false => Err(failed(&"it does not say SERVING")),
         }
     }
+}
+
+/// Returns the innermost cause: the outer layers repeat the URL.
+pub(crate) fn describe(err: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = err;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 fn http(is_http2: bool) -> Result<reqwest::Client, String> {
@@ -129,9 +156,12 @@ fn health_request(service: &str) -> Vec<u8> {
     frame
 }
 
+/// Bytes of a frame by which a `HealthCheckResponse` is judged.
+const SERVING_BYTES: usize = 7;
+
 /// Returns whether a frame holds a `HealthCheckResponse` whose field 1, the status, is 1, `SERVING`.
 fn is_serving(body: &[u8]) -> bool {
-    body.len() >= 7 && body[0] == 0 && body[5..].starts_with(&[0x08, 0x01])
+    body.len() >= SERVING_BYTES && body[0] == 0 && body[5..].starts_with(&[0x08, 0x01])
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Probe;
+use crate::identity::Network;
+
+/// What came of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It works.
+    Answers,
+    /// Nothing listens there: its host says so.
+    Refuses,
+    /// Nothing was learnt: no answer in time, or one that says that it does not work.
+    Silent,
+}
+
+/// Probes on a node's behalf.
+pub trait Prober: Send + Sync + 'static {
+    /// Returns whether this node may probe an address.
+    fn allows(&self, ip: IpAddr) -> bool;
+
+    /// Probes an address, which is allowed, for so long at most. `probe` is of the same address.
+    fn probe(&self, at: SocketAddr, probe: Probe, within: Duration) -> BoxFuture<'static, Found>;
+}
+
+/// Probes over the network, but only addresses in these networks: whoever may register could else make a node connect to
+/// wherever it likes.
+#[derive(Clone, Debug)]
+pub struct NetProber {
+    networks: Vec<Network>,
+}
+
+impl NetProber {
+    /// Returns a prober of these networks; `None` without any, for then there is nothing to probe.
+    pub fn new(networks: Vec<Network>) -> Option<NetProber> {
+        (!networks.is_empty()).then_some(NetProber { networks })
+    }
+}
+
+impl Prober for NetProber {
+    fn allows(&self, ip: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(ip))
+    }
+
+    fn probe(&self, at: SocketAddr, probe: Probe, within: Duration) -> BoxFuture<'static, Found> {
+        let asking = async move {
+            match TcpStream::connect(at).await {
+                Ok(stream) => drop(stream),
+                Err(err) if err.kind() == ErrorKind::ConnectionRefused => return Found::Refuses,
+                Err(_) => return Found::Silent,
+            }
+            // That something listens is all that the simplest kind asks.
+            let works = matches!(probe, Probe::Tcp { .. }) || probe.run().await.is_ok();
+            if works { Found::Answers } else { Found::Silent }
+        };
+        timeout(within, asking).map(|found| found.unwrap_or(Found::Silent)).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_port_that_listens_answers_and_one_that_does_not_refuses() {
+        let prober = NetProber::new(vec![Network::parse("127.0.0.0/8").unwrap()]).unwrap();
+        assert!(prober.allows("127.0.0.9".parse().unwrap()));
+        assert!(!prober.allows("10.0.0.1".parse().unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let tcp = Probe::Tcp { addr: at.to_string() };
+        let http = Probe::Http { url: format!("http://{at}/health") };
+        let answering = tokio::spawn(async move {
+            let mut answers = ["200 OK", "503 No"].into_iter().peekable();
+            while answers.peek().is_some() {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 1024];
+                // A connection that asks nothing only wants to know whether anybody listens.
+                if stream.read(&mut asked).await.is_ok_and(|count| count > 0) {
+                    let status = answers.next().unwrap();
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        assert_eq!(prober.probe(at, tcp.clone(), PATIENCE).await, Found::Answers);
+        assert_eq!(prober.probe(at, http.clone(), PATIENCE).await, Found::Answers);
+        assert_eq!(prober.probe(at, http, PATIENCE).await, Found::Silent);
+        answering.await.unwrap();
+        assert_eq!(prober.probe(at, tcp, PATIENCE).await, Found::Refuses);
+        assert!(NetProber::new(Vec::new()).is_none());
+    }
+}
