@@ -23,6 +23,9 @@ step cargo fmt --all --check
 step cargo clippy --workspace --all-targets -- -D warnings
 step cargo clippy --lib --no-default-features -- -D warnings
 step cargo clippy --lib --no-default-features --features client -- -D warnings
+# The fuzz targets, without the engine that they are linked with when they run.
+step env CUSTOM_LIBFUZZER_PATH=/nowhere/libnone.a cargo check --manifest-path fuzz/Cargo.toml \
+    --target-dir "${CARGO_TARGET_DIR:-target}/fuzz"
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 step cargo test --workspace --no-fail-fast
 # What a reader of README.md pastes, with the program that the tests have built.

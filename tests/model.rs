@@ -248,6 +248,7 @@ fn data() -> impl Strategy<Value = Option<Data>> {
         "count=-1,bytes=-1=;countHardLimit=3",
         "bytes=2=;byteHardLimit=4;countHardLimit=-1",
         "count=0,bytes=0=;byteHardLimit=0;countHardLimit=0",
+        "enforceQuota=false",
     ];
     let limits =
         proptest::sample::select(limits.to_vec()).prop_map(|text| Data::new(text.as_bytes()));

@@ -23,6 +23,13 @@ START_S = 120
 SETTLE_S = 5
 
 
+def only_served(figures):
+    """Returns the figures of a load, and gives up if any of its requests was refused: a refusal is no work done."""
+    if figures["refused"]:
+        raise SystemExit(f"bench: {figures['refused']} requests were refused: {figures}")
+    return figures
+
+
 class Running:
     """One ensemble, for as long as the block lasts."""
 
@@ -69,7 +76,7 @@ class Running:
         text = subprocess.run(
             [program, *map(str, words)], env=self.env, stdout=subprocess.PIPE, check=True, text=True
         ).stdout
-        figures = json.loads(text)
+        figures = only_served(json.loads(text))
         figures["servers_cpu_us"] = (self.cpu_s() - before) * 1e6 / figures["ops"]
         return figures
 
@@ -81,7 +88,7 @@ class Running:
             stdout=subprocess.PIPE,
             text=True,
         ) as filling:
-            figures = json.loads(filling.stdout.readline())
+            figures = only_served(json.loads(filling.stdout.readline()))
             time.sleep(SETTLE_S)
             figures["resident_mib"] = self.resident_mib()
             filling.stdin.close()

@@ -6,7 +6,8 @@
  *   load fill ZNODES SESSIONS                       makes znodes of 256 B, opens sessions, waits for the end of stdin
  *
  * Servers are those of ROOST_ZK; connections are spread over them. Prints one JSON object. The loop is closed: a request
- * is sent when one of the same connection is answered.
+ * is sent when one of the same connection is answered. `refused` counts every answer with an error, of whatever kind: figures
+ * with such answers compare nothing.
  *
  * cc -O2 -o load load.c
  */
@@ -32,6 +33,7 @@
 #define SECONDS_MAX 3600
 #define SESSION_MS 40000
 enum { CREATE = 1, GET = 4, SET = 5, CLOSE = -11 };
+#define EXISTS (-110)
 
 struct connection {
     int fd, outstanding, first, last; /* first and last: of the ring of sending times */
@@ -45,6 +47,7 @@ static int servers_count;
 static char payload[DATA];
 static uint32_t *latencies;
 static long answered, refused, latencies_max;
+static long existed; /* of those refused, because the znode is there already */
 static long per_second[SECONDS_MAX];
 static uint64_t began_us;
 
@@ -170,7 +173,8 @@ static int take(struct connection *c) {
         uint64_t took = now - c->sent_us[c->first++ % PER_CONNECTION_MAX];
         uint64_t second = (now - began_us) / 1000000;
         int error = get_int(c->in + at + 16);
-        if (error != 0 && error != -110) refused++;
+        if (error != 0) refused++;
+        if (error == EXISTS) existed++;
         if (answered < latencies_max) latencies[answered] = (uint32_t)took;
         if (second < SECONDS_MAX) per_second[second]++;
         answered++;
@@ -239,7 +243,12 @@ static void prepare_keys(void) {
     drive(one, 1, 100, CREATE, "/bench000000/k", KEYS, 0);
     close(one->fd);
     free(one);
-    answered = refused = 0;
+    /* An earlier load may have made them. */
+    if (refused != existed) {
+        fprintf(stderr, "load: of the znodes to be made before it, %ld were refused\n", refused - existed);
+        exit(1);
+    }
+    answered = refused = existed = 0;
     memset(per_second, 0, sizeof per_second);
 }
 

@@ -5,8 +5,11 @@
 //! The usage is counted here, in the replicated state, and so is the same on every node. It is kept by the edits
 //! in `change.rs` and counted anew when limits appear and when a snapshot is loaded.
 //!
-//! Where it departs from ZooKeeper: a hard limit is enforced because it is there (ZooKeeper wants
-//! `enforceQuota=true` too); with a quota above another both hold and both count all that is below; what makes
+//! Whether hard limits are enforced is part of the state too, so that all nodes agree: they are unless the data of
+//! `/zookeeper/quota` is `enforceQuota=false`.
+//!
+//! Where it departs from ZooKeeper: a hard limit is enforced unless that is switched off (in ZooKeeper
+//! `enforceQuota=true` of each server switches it on); with a quota above another both hold and both count all that is below; what makes
 //! a znode smaller is never refused; limits that do not parse are none. As there, `/` and `/zookeeper` have no
 //! quota, and the stats change without a version or an event.
 
@@ -17,6 +20,8 @@ use crate::types::{Code, Data, ZnodePath};
 
 /// Where the quota of a path is, in front of the path.
 const ROOT: &str = "/zookeeper/quota";
+/// Data of the root of the quotas that switches enforcement off.
+const NOT_ENFORCED: &[u8] = b"enforceQuota=false";
 /// The znode with the limits, behind the path.
 const LIMITS: &str = "/zookeeper_limits";
 /// The znode with the usage.
@@ -123,6 +128,12 @@ impl Tree {
         self.quotas.get(path)
     }
 
+    /// Returns whether hard limits are enforced.
+    fn enforces_quotas(&self) -> bool {
+        let data = self.get(ROOT).and_then(|znode| znode.data());
+        data.is_none_or(|data| data[..] != *NOT_ENFORCED)
+    }
+
     /// Checks that a path may get so many znodes and bytes more. Errors: `QuotaExceeded`. Source: ZooKeeper
     /// `ZooKeeperServer.checkQuota`.
     pub(super) fn check_quota(
@@ -131,6 +142,9 @@ impl Tree {
         znodes: u64,
         bytes: u64,
     ) -> Result<(), Code> {
+        if !self.enforces_quotas() {
+            return Ok(());
+        }
         let has_room = |top: &ZnodePath| {
             self.quotas.get(top).is_none_or(|quota| quota.has_room(znodes, bytes))
         };

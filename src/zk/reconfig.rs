@@ -2,6 +2,9 @@
 //!
 //! Of a member's line `server.<id>=<host>:<port>:<port>[:participant|observer];[<host>:]<port>` the first port is that for
 //! the other nodes, as in ZooKeeper; the second, which in ZooKeeper serves elections, is that of the HTTP door.
+//!
+//! What a change consists of is done step by step, and what is done stays done when a later step fails: the answer is the
+//! error, and the members are what `/zookeeper/config` says.
 
 use std::time::Duration;
 
@@ -100,6 +103,14 @@ fn plan(wanted: &Reconfig, members: &[MemberStatus]) -> Option<Change> {
         if !joining.is_empty() || wanted.leaving.is_some() || all.is_empty() {
             return None;
         }
+        // A member keeps its addresses and its role: what asks for others must not be answered as if they were taken.
+        let is_other = |(wanted, votes): &(Member, bool)| {
+            let own = members.iter().find(|status| status.member.node == wanted.node);
+            own.is_some_and(|own| !is_same(&own.member, wanted) || own.voter != *votes)
+        };
+        if all.iter().any(is_other) {
+            return None;
+        }
         let stays = |id: NodeId| all.iter().any(|(member, _)| member.node == id);
         leaving.extend(members.iter().map(|status| status.member.node).filter(|id| !stays(*id)));
         joining = all.into_iter().filter(|(member, _)| !is_member(member.node)).collect();
@@ -110,6 +121,12 @@ fn plan(wanted: &Reconfig, members: &[MemberStatus]) -> Option<Change> {
     }
     let is_known = joining.iter().any(|(member, _)| is_member(member.node));
     (!is_known).then_some(Change { leaving, joining })
+}
+
+/// Returns whether a line names a member as it is. One may leave out where its clients connect.
+fn is_same(own: &Member, wanted: &Member) -> bool {
+    let is_same_door = wanted.zk_addr.is_none() || wanted.zk_addr == own.zk_addr;
+    (&own.peer_addr, &own.http_addr) == (&wanted.peer_addr, &wanted.http_addr) && is_same_door
 }
 
 /// Parses the line of one member.
@@ -202,5 +219,23 @@ mod tests {
     fn the_version_of_a_configuration_is_hexadecimal() {
         assert_eq!(version("server.1=a\nversion=1f"), 31);
         assert_eq!(version(""), 0);
+    }
+
+    #[test]
+    fn who_stays_keeps_addresses_and_role() {
+        let members = [member(1), member(2)];
+        let all = |second: &str| {
+            plan(&asked("", "", &format!("server.1=h1:7000:8000,{second}")), &members)
+        };
+        assert!(all("server.2=h2:7000:8000").is_some());
+        for changed in [
+            "server.2=other:7000:8000",
+            "server.2=h2:7001:8000",
+            "server.2=h2:7000:8001",
+            "server.2=h2:7000:8000;2181",
+            "server.2=h2:7000:8000:observer",
+        ] {
+            assert_eq!(all(changed), None, "{changed}");
+        }
     }
 }

@@ -92,16 +92,6 @@ pub(super) fn multi(requests: Vec<WriteOp>) -> Result<(Op, Shape), (usize, Code)
     let mut ops = Vec::with_capacity(requests.len());
     let mut with_stat = Vec::with_capacity(requests.len());
     for (index, request) in requests.into_iter().enumerate() {
-        // A number that is no kind of znode at all does not even decode in ZooKeeper's multi.
-        let flags = match &request {
-            WriteOp::Create(create) | WriteOp::Create2(create) => create.flags,
-            WriteOp::CreateContainer(create) => create.flags,
-            WriteOp::CreateTtl(create) => create.create.flags,
-            WriteOp::Delete(_) | WriteOp::SetData(_) | WriteOp::Check(_) => 0,
-        };
-        if !(0..=6).contains(&flags) {
-            return Err((index, Code::MarshallingError));
-        }
         let (op, shape) = op(request).map_err(|code| (index, code))?;
         ops.push(op);
         with_stat.push(shape == Shape::PathStat);

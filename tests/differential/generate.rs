@@ -6,12 +6,14 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use roost::jute::{
     AddWatch, Auth, Create, CreateTtl, Ops, PathVersion, PathWatch, ReadOp, Request, SetAcl,
-    SetData, SetWatches, SetWatches2, WatcherKind, WriteOp,
+    SetData, SetWatches, SetWatches2, WatcherKind, WriteOp, opcodes,
 };
 use roost::types::{Acl, AclId, Data, Perms, ZnodePath};
 
 /// Below it, access control lists are varied; elsewhere everything is open.
 const CLOSED: &str = "/acl";
+/// Where no znode ever is.
+const NOWHERE: &str = "/nowhere";
 /// Two identities with their passwords, and what ZooKeeper's digest makes of them.
 const USERS: [(&str, &str); 2] =
     [("u1:p1", "u1:fpT/y03U+EjItKZOSLGvjnJlyng="), ("u2:p2", "u2:o9NxcCGDPOlcV7JVhmKHOf5ctVE=")];
@@ -23,6 +25,8 @@ const KNOWN_MAX: usize = 40;
 pub(crate) enum Step {
     /// The session in this slot sends these, all at once.
     Ask(usize, Vec<Request>),
+    /// It sends the items of one kind of multi under the opcode of the other.
+    AskMixed(usize, Request, i32),
     /// It asks what does not exist; the server closes the connection.
     AskNothing(usize, i32),
     /// It sends a request that ends within a value.
@@ -102,6 +106,7 @@ impl Generator {
             24..26 => Step::AskNothing(slot, *[0, -1, 10, 999].choose(&mut self.rng).unwrap()),
             26..32 => Step::AskHalf(slot, self.half()),
             32..34 => Step::AuthWrongly(slot),
+            900..906 => self.mixed(slot),
             34..150 => {
                 let count = self.rng.random_range(2..8);
                 let mut requests: Vec<_> = (0..count).map(|_| self.request(slot)).collect();
@@ -137,7 +142,7 @@ impl Generator {
     }
 
     fn malformed(&mut self) -> &'static str {
-        self.one_of(&["a", "//", "/a/", "/a//b", "/a/..", "/./a", "/a/\u{1}", "/\u{e000}"])
+        self.one_of(&["", "a", "//", "/a/", "/a//b", "/a/..", "/./a", "/a/\u{1}", "/\u{e000}"])
     }
 
     fn below(&mut self, depth: std::ops::Range<usize>) -> String {
@@ -231,10 +236,29 @@ impl Generator {
             let (create, ttl_ms) = (self.create(&[5, 6]), self.one_of(&[0, -1, 1 << 40, i64::MIN]));
             return Request::Write(WriteOp::CreateTtl(CreateTtl { create, ttl_ms }));
         }
+        if self.chance(2) {
+            return Request::Write(self.odd_kind());
+        }
         loop {
             let op = self.write();
             if !matches!(op, WriteOp::Check(_)) {
                 return Request::Write(op);
+            }
+        }
+    }
+
+    /// A kind that ZooKeeper makes something of and roost refuses, where neither can make a znode.
+    fn odd_kind(&mut self) -> WriteOp {
+        let mut create = self.create(&[0]);
+        create.path = format!("{NOWHERE}{}", self.below(1..3));
+        match self.one_of(&[true, false]) {
+            true => {
+                create.flags = self.one_of(&[0, 1, 2, 3]);
+                WriteOp::CreateContainer(create)
+            }
+            false => {
+                create.flags = 4;
+                self.one_of(&[WriteOp::Create(create.clone()), WriteOp::Create2(create)])
             }
         }
     }
@@ -309,7 +333,33 @@ impl Generator {
 
     fn multi(&mut self) -> Request {
         let count = self.rng.random_range(0..6);
-        Request::Multi(Ops((0..count).map(|_| self.write()).collect()))
+        let mut ops: Vec<WriteOp> = (0..count).map(|_| self.write()).collect();
+        if self.chance(6) {
+            // A number that is no kind of znode, or a kind that the op does not make.
+            let create = self.create(&[7, -1, i32::MAX, 5, 6]);
+            let (plain, ttl) = (create.flags < 5 || create.flags > 6, 3_600_000);
+            let odd = match self.rng.random_range(0..4) {
+                0 => WriteOp::Create(create),
+                1 => WriteOp::Create2(create),
+                2 if plain => WriteOp::CreateContainer(create),
+                _ if plain => WriteOp::CreateTtl(CreateTtl { create, ttl_ms: ttl }),
+                _ => {
+                    WriteOp::CreateTtl(CreateTtl { create, ttl_ms: self.one_of(&[0, -1, 1 << 40]) })
+                }
+            };
+            ops.insert(self.rng.random_range(0..=ops.len()), odd);
+        }
+        Request::Multi(Ops(ops))
+    }
+
+    /// Items that have no place in the multi in which they stand.
+    fn mixed(&mut self, slot: usize) -> Step {
+        let read = self.read(slot);
+        let (reads, write) = (Request::MultiRead(Ops(vec![read])), self.write());
+        match self.one_of(&[true, false]) {
+            true => Step::AskMixed(slot, reads, opcodes::MULTI),
+            false => Step::AskMixed(slot, Request::Multi(Ops(vec![write])), opcodes::MULTI_READ),
+        }
     }
 
     fn multi_read(&mut self, slot: usize) -> Request {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use roost::jute::{Auth, PathWatch, ReadOp, Request, Response, SetWatches2, opcodes, xids};
 use roost::types::Data;
 
-use super::allowed::Deviation;
+use super::allowed::{Deviation, NEVER_ASKED};
 use super::compare::{Comparison, Difference, Owed};
 use super::connection::{Answer, Ask, Connection, Ticket};
 use super::generate::{Generator, Step};
@@ -110,6 +110,9 @@ impl History {
         for (name, (count, why)) in &self.deviations {
             write!(text, "\nallowed {count} times: {name}: {why}").unwrap();
         }
+        for (what, why) in NEVER_ASKED {
+            write!(text, "\nnever asked: {what}: {why}").unwrap();
+        }
         text
     }
 
@@ -135,6 +138,9 @@ impl History {
                 let mut ask = Ask::new(7, &request);
                 ask.body.pop();
                 self.ask_raw(slot, ask);
+            }
+            Step::AskMixed(slot, items, opcode) => {
+                self.ask_raw(slot, Ask { opcode, ..Ask::new(7, &items) });
             }
             Step::AuthWrongly(slot) => {
                 let auth = Auth { kind: 0, scheme: "nobody".into(), auth: Some(Data::new(b"x")) };

@@ -47,6 +47,38 @@ async fn only_kinds_that_mean_something_are_created() {
     }
 }
 
+/// A multi keeps to the same matrix, names the op that is wrong, and leaves nothing of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_kinds_that_mean_something_are_created_in_a_multi() {
+    let (cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    let failed = Response::Results(Ops([0, -8, -2].map(OpResult::Failed).to_vec()));
+    for flags in -1..=7 {
+        let path = |kind: &str| format!("/m{flags}-{kind}");
+        let mut asked = vec![
+            (WriteOp::Create(znode(&path("create"), flags)), (0..=3).contains(&flags)),
+            (WriteOp::Create2(znode(&path("create2"), flags)), (0..=3).contains(&flags)),
+            (WriteOp::CreateContainer(znode(&path("container"), flags)), flags == 4),
+        ];
+        for ttl_ms in [i64::MIN, -1, 0, 1 << 40, 1, (1 << 40) - 1] {
+            let create = znode(&path(&format!("ttl{ttl_ms}")), flags);
+            let is_meant = matches!(flags, 5 | 6) && (1..1 << 40).contains(&ttl_ms);
+            asked.push((WriteOp::CreateTtl(CreateTtl { create, ttl_ms }), is_meant));
+        }
+        for (op, is_meant) in asked {
+            let ops = vec![write(create("/before", 0)), op.clone(), write(delete("/before"))];
+            let Ok(made) = client.ask(Request::Multi(Ops(ops))).await else { panic!("{op:?}") };
+            assert_eq!(made != failed, is_meant, "{op:?}: {made:?}");
+            if is_meant {
+                let Response::Results(Ops(results)) = made else { panic!("results") };
+                let is_made = matches!(&results[1], OpResult::Created(_) | OpResult::Created2(_));
+                assert!(is_made, "{op:?}: {results:?}");
+            }
+            assert!(cluster.node(1).local().get("/before").is_none(), "{op:?}");
+        }
+    }
+}
+
 fn create_with(path: &str, flags: i32) -> Request {
     Request::Write(WriteOp::Create2(znode(path, flags)))
 }
@@ -76,7 +108,7 @@ async fn a_multi_is_done_or_says_which_op_was_wrong() {
         (vec![write(create("/n", 0)), check("/m", 9), write(delete("/m"))], [0, -103, -2]),
         (vec![write(delete("/none")), check("/m", 1), write(delete("/m"))], [-101, -2, -2]),
         (vec![write(create("/n", 0)), write(create("/bad/", 0)), check("/m", 1)], [0, -8, -2]),
-        (vec![write(create("/n", 0)), write(create("/n2", 9)), check("/m", 1)], [0, -5, -2]),
+        (vec![write(create("/n", 0)), write(create("/n2", 9)), check("/m", 1)], [0, -8, -2]),
     ] {
         let failed = Response::Results(Ops(codes.map(OpResult::Failed).to_vec()));
         assert_eq!(client.ask(Request::Multi(Ops(ops))).await, Ok(failed));
