@@ -4,6 +4,6 @@
 set -eu
 apt-get update --quiet
 apt-get install --yes --quiet --no-install-recommends e2fsprogs xfsprogs util-linux procps perl-base \
-    strace libfaketime
+    strace libfaketime iproute2 nftables
 # The browser is large, and named differently elsewhere: without it one test is skipped.
 apt-get install --yes --quiet --no-install-recommends chromium || echo "no chromium: the report is not looked at"

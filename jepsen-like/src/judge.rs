@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use crate::check::registry::measure;
 use crate::check::session::{SessionLife, ghost_us, gone_in_time};
 use crate::check::watch::{Told, Written};
-use crate::check::{Verdict, enough, lock, monotonic, multi, session, set, watch, wgl, witness};
+use crate::check::{
+    Demand, Verdict, enough, lock, monotonic, multi, session, set, watch, wgl, witness,
+};
 use crate::fault::Tormented;
 use crate::history::kv::{KvAnswer, KvCall, KvOp};
 use crate::history::registry::{Answered, Event, Noted};
-use crate::history::{Op, Outcome};
+use crate::history::{Op, Outcome, Request};
 use crate::run::RunResult;
 use crate::workload::{
     lock as locks, register, session as sessions, set as sets, watch as watches,
@@ -26,6 +28,8 @@ const GRACE_US: u64 = 5_000_000;
 
 /// The guard against an empty success.
 pub const ENOUGH: &str = "enough happened";
+/// See `check::registry`.
+pub const LOST: &str = "no acknowledged registration is lost";
 /// See `check::witness`.
 pub const WITNESS: &str = "one history in zxid order (witness)";
 /// See `check::wgl`.
@@ -56,54 +60,69 @@ impl RunResult {
         (self.frame.end_us / 1_000_000) as usize
     }
 
-    fn say_enough(&mut self, is_enough: bool) {
-        let too_little = || Verdict::Unknown("too little happened to say anything".into());
-        self.say(ENOUGH, if is_enough { Verdict::Ok } else { too_little() });
+    /// Counts the requests of a run, and says whether enough of them, and of what else the workload needs, happened.
+    fn say_enough(&mut self, requests: &[Request], is_rest_enough: bool) {
+        let bands = self.bands.iter().map(|band| (band.from_ms * 1_000, band.until_ms * 1_000));
+        let answered_min = self.seconds() * ANSWERED_PER_SECOND_MIN;
+        let rest = match is_rest_enough {
+            true => Verdict::Ok,
+            false => Verdict::Unknown("too little happened to say anything".into()),
+        };
+        self.say(
+            ENOUGH,
+            enough(requests, &Demand { answered_min, bands: bands.collect() }).and(rest),
+        );
+        for request in requests {
+            match request.result {
+                Answered::Ok | Answered::Refused => self.requests.0 += 1,
+                Answered::Failed => self.requests.1 += 1,
+                Answered::Unknown => self.requests.2 += 1,
+            }
+        }
     }
+}
 
-    fn count<C, R>(&mut self, history: &[Op<C, R>]) {
-        let count =
-            |is: fn(&Outcome<R>) -> bool| history.iter().filter(|op| is(&op.outcome)).count();
-        self.requests.0 += count(|outcome| matches!(outcome, Outcome::Ok(_)));
-        self.requests.1 += count(|outcome| matches!(outcome, Outcome::Failed(_)));
-        self.requests.2 += count(|outcome| matches!(outcome, Outcome::Unknown(_)));
-    }
+fn requests<C, R>(history: &[Op<C, R>]) -> Vec<Request> {
+    history.iter().map(Op::request).collect()
 }
 
 /// Says what happened, and whether the faults were seen to act and were come through.
 pub fn faults(tormented: Tormented, result: &mut RunResult) {
-    let Tormented { bands, breaches, unseen } = tormented;
+    let Tormented { bands, breaches, unseen, seen } = tormented;
+    let acted = match (unseen.is_empty(), bands.len()) {
+        (false, _) => Verdict::Unknown(format!("not seen to act: {}", unseen.join(", "))),
+        (true, 1..) if seen == 0 => {
+            Verdict::Unknown(format!("none of {} was seen to act", bands.len()))
+        }
+        _ => Verdict::Ok,
+    };
+    // When things could begin to become right: faults may have ended later than they should.
+    let healed_ms = bands.iter().map(|band| band.until_ms).max().unwrap_or(0);
+    result.frame.healed_us = healed_ms * 1_000;
     result.bands = bands;
     result.say("nodes come through their faults", Verdict::of(breaches));
-    let acted = match unseen.is_empty() {
-        true => Verdict::Ok,
-        false => Verdict::Unknown(format!("not seen to act: {}", unseen.join(", "))),
-    };
     result.say("faults acted", acted);
 }
 
 /// Measures a run of the registry workload.
 pub fn registry(events: &[Noted], result: &mut RunResult) {
-    for noted in events {
-        if let Event::Asked { result: answer, .. } = noted.what {
-            match answer {
-                Answered::Ok | Answered::Refused => result.requests.0 += 1,
-                Answered::Failed => result.requests.1 += 1,
-                Answered::Unknown => result.requests.2 += 1,
-            }
-        }
-    }
+    let asked = events.iter().filter_map(|noted| match noted.what {
+        Event::Asked { start_us, result, .. } => Some(Request { start_us, result }),
+        _ => None,
+    });
+    let requests: Vec<Request> = asked.collect();
     let measures = measure(events, &result.frame);
-    let enough = result.requests.0 >= result.seconds() * ANSWERED_PER_SECOND_MIN;
-    result.say_enough(enough && measures.calls > 0);
+    result.say_enough(&requests, measures.calls > 0);
+    let lost = measures.lost.iter();
+    let lost = lost.map(|id| format!("{id} renewed and is missing from a list at the end"));
+    result.say(LOST, Verdict::of(lost.collect()));
     result.measures = Some(measures);
 }
 
 /// Judges a run of the register workload or of one of its relatives.
 pub fn register(recorded: &register::Recorded, result: &mut RunResult) {
     let register::Recorded { history, monotonic: processes } = recorded;
-    result.count(history);
-    result.say(ENOUGH, enough(history, result.seconds() * ANSWERED_PER_SECOND_MIN));
+    result.say_enough(&requests(history), true);
     result.say(WITNESS, witness::check(history));
     result.say(LINEARIZABLE, wgl::check(history));
     result.say(WHOLE, multi::check(history));
@@ -113,9 +132,7 @@ pub fn register(recorded: &register::Recorded, result: &mut RunResult) {
 /// Judges a run of the set workload.
 pub fn set(recorded: &sets::Recorded, result: &mut RunResult) {
     let sets::Recorded { adds, removes, found } = recorded;
-    result.count(adds);
-    result.count(removes);
-    result.say(ENOUGH, enough(adds, result.seconds() * ANSWERED_PER_SECOND_MIN));
+    result.say_enough(&[requests(adds), requests(removes)].concat(), true);
     let verdict = match found {
         Some(found) => set::check(adds, removes, found),
         None => Verdict::Unknown("nobody could say what was there in the end".into()),
@@ -127,9 +144,8 @@ pub fn set(recorded: &sets::Recorded, result: &mut RunResult) {
 
 /// Judges a run of the lock workload.
 pub fn lock(recorded: &locks::Recorded, result: &mut RunResult) {
-    result.requests = recorded.requests;
     // Half a holding per second: less is no contention.
-    result.say_enough(recorded.held.len() * 2 >= result.seconds());
+    result.say_enough(&recorded.requests, recorded.held.len() * 2 >= result.seconds());
     let mut by_lock: BTreeMap<&str, Vec<lock::Holding>> = BTreeMap::new();
     for held in &recorded.held {
         by_lock.entry(&held.lock).or_default().push(held.holding.clone());
@@ -141,10 +157,8 @@ pub fn lock(recorded: &locks::Recorded, result: &mut RunResult) {
 
 /// Judges a run of the session workload.
 pub fn session(recorded: &sessions::Recorded, result: &mut RunResult) {
-    result.requests = recorded.requests;
     let lives: &[SessionLife] = &recorded.lives;
-    let enough = recorded.requests.0 >= result.seconds() * ANSWERED_PER_SECOND_MIN;
-    result.say_enough(enough && lives.len() * 4 >= result.seconds());
+    result.say_enough(&recorded.requests, lives.len() * 4 >= result.seconds());
     result.say(NEVER_EARLY, session::check(lives));
     result.say(IN_TIME, gone_in_time(lives, result.frame.healed_us, GRACE_US));
     result.figures.insert("sessions".into(), lives.len() as f64);
@@ -155,8 +169,7 @@ pub fn session(recorded: &sessions::Recorded, result: &mut RunResult) {
 /// Judges a run of the watch workload.
 pub fn watch(recorded: &watches::Recorded, result: &mut RunResult) {
     let watches::Recorded { writes, streams, tree } = recorded;
-    result.count(writes);
-    result.say(ENOUGH, enough(writes, result.seconds() * ANSWERED_PER_SECOND_MIN));
+    result.say_enough(&requests(writes), true);
     let written: Vec<Written> = writes.iter().filter_map(written).collect();
     result.say(STREAM, watch::check(&written, streams));
     let verdict = match tree {
@@ -195,9 +208,12 @@ fn written(op: &KvOp) -> Option<Written> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ENOUGH, LOCK, lock};
+    use super::{ENOUGH, LOCK, faults, lock};
     use crate::check::Verdict;
     use crate::check::lock::Holding;
+    use crate::fault::Tormented;
+    use crate::history::Request;
+    use crate::history::registry::Answered;
     use crate::report::tests::result;
     use crate::workload::lock::{Held, Recorded};
 
@@ -215,11 +231,34 @@ mod tests {
         Held { lock: lock.to_owned(), holding }
     }
 
+    fn tormented(bands: &[(u64, u64)], seen: usize) -> Tormented {
+        let band = |&(from_ms, until_ms): &(u64, u64)| crate::run::Band {
+            from_ms,
+            until_ms,
+            fault: "kill n1".into(),
+        };
+        Tormented { bands: bands.iter().map(band).collect(), seen, ..Tormented::default() }
+    }
+
+    #[test]
+    fn a_schedule_of_which_nothing_was_seen_proves_nothing_and_healing_is_when_faults_really_ended()
+    {
+        let mut run = result("roost", 0, &[]);
+        faults(tormented(&[(3_000, 4_200), (1_000, 6_300)], 1), &mut run);
+        assert!(run.verdicts["faults acted"].is_ok());
+        assert_eq!(run.frame.healed_us, 6_300_000);
+        faults(tormented(&[(3_000, 4_200)], 0), &mut run);
+        assert!(matches!(run.verdicts["faults acted"], Verdict::Unknown(_)));
+        faults(tormented(&[], 0), &mut run);
+        assert!(run.verdicts["faults acted"].is_ok(), "none was wanted");
+    }
+
     #[test]
     fn each_lock_is_judged_by_itself_and_few_holdings_prove_nothing() {
         let mut run = result("roost", 0, &[]);
-        let mut recorded =
-            Recorded { held: vec![held("a", 1, 0), held("b", 2, 0)], requests: (9, 0, 0) };
+        let request = |at: u64| Request { start_us: at * 100_000, result: Answered::Ok };
+        let requests = (0..100).map(request).collect();
+        let mut recorded = Recorded { held: vec![held("a", 1, 0), held("b", 2, 0)], requests };
         lock(&recorded, &mut run);
         assert!(run.verdicts[LOCK].is_ok(), "two locks may have two holders");
         assert!(matches!(run.verdicts[ENOUGH], Verdict::Unknown(_)) && !run.is_good());

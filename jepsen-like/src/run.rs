@@ -57,6 +57,11 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// Returns whether too little happened to say anything.
+    pub fn is_void(&self) -> bool {
+        matches!(self.verdicts.get(judge::ENOUGH), Some(Verdict::Unknown(_)))
+    }
+
     /// Returns whether every promise of the system was kept, for certain.
     pub fn is_good(&self) -> bool {
         let mut promised =
@@ -80,9 +85,14 @@ pub async fn run(
     }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
     let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net)?;
-    let starting =
-        Cluster::start(Arc::clone(&system), schedule.nodes, nodes_dir.path(), rig.surroundings());
-    let mut cluster = starting.await?;
+    let mut cluster = Cluster::start(
+        Arc::clone(&system),
+        schedule.nodes,
+        nodes_dir.path(),
+        rig.surroundings(),
+        schedule.seed,
+    )
+    .await?;
     let clock = Clock::start();
     let world = World::new(&cluster, clock, schedule.seed, schedule.duration_ms, timeout_ms);
     let history = dir.join(format!("{}-{}.jsonl", system.name(), workload.name()));
@@ -92,7 +102,8 @@ pub async fn run(
         seed: schedule.seed,
         frame: Frame {
             start_us: 0,
-            healed_us: schedule.healed_ms() * 1_000,
+            // Known when the faults have happened.
+            healed_us: 0,
             end_us: schedule.duration_ms * 1_000,
             timeout_us: timeout_ms * 1_000,
             consumers: registry::consumers(schedule.nodes),

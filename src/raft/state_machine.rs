@@ -107,7 +107,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> io::Result<()> {
         let old = std::mem::replace(&mut self.tree, self.snapshots.adopt(meta, data).await?);
         self.last_applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
+        self.membership = mutant!(M09, self.membership.clone(), meta.last_membership.clone());
         self.sink.restored(meta.last_log_id.map(|id| id.index), &self.tree);
         // Dropping a large tree takes a while; nobody has to wait for it.
         drop(blocking::run(move || drop(old)));

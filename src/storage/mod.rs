@@ -20,11 +20,13 @@
 //! - An entry is readable as soon as `submit` returns, from memory, whether or not it is durable yet. It leaves the
 //!   memory only when it is on the disk.
 //!
-//! sled 0.34.7 is used under four rules, without which it loses acknowledged writes in a power cut or does not open
+//! sled 0.34.7 is used under five rules, without which it loses acknowledged writes in a power cut or does not open
 //! afterwards: (1) its `flush` does not sync, so each commit ends with our own fdatasync on its file; (2) a value above
 //! a fraction of the segment would become a file of its own that is never synced, so no value exceeds
 //! [`STORE_VALUE_BYTES_MAX`](crate::limits::STORE_VALUE_BYTES_MAX); (3) `flush_async` can deadlock and is never
-//! called; (4) a batch is atomic on one tree, a transaction on several: a commit is one of them, by one writer. Where sled forgets
+//! called; (4) a batch is atomic on one tree, a transaction on several: a commit is one of them, by one writer; (5) an index
+//! that it was still writing when the process ended, or the disk was full, it would take for a finished one: such a file
+//! is removed before it opens. Where sled forgets
 //! acknowledged writes all the same, because its file was damaged, [`SledDisk`] notices and refuses.
 //!
 //! What this module deliberately lacks: repair. Damage that is found is named, and the node stops; it then rejoins

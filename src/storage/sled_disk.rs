@@ -35,6 +35,10 @@ const COMMITS_KEY: &[u8] = &[];
 /// The file beside sled's own that holds the same number.
 const MARK_FILE: &str = "mark";
 
+/// How sled names the indexes of its file, and those that it has not finished.
+const INDEX_PREFIX: &str = "snap.";
+const UNFINISHED_SUFFIX: &str = ".generating";
+
 /// A [`Disk`] that is a sled database in a directory of its own, used under the rules of the
 /// [module](crate::storage).
 ///
@@ -67,8 +71,9 @@ impl SledDisk {
     /// missing or when there are blob files (which are never durable), [`StoreError::Io`].
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<SledDisk, StoreError> {
         let name = dir.display().to_string();
-        let db = open_unlocked(dir, &name, cache_bytes)?;
         let io = |source| StoreError::io(&name, source);
+        discard_unfinished(dir).map_err(io)?;
+        let db = open_unlocked(dir, &name, cache_bytes)?;
         check_no_blobs(dir, &name)?;
         let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io)?;
         let mut create = File::options();
@@ -193,6 +198,25 @@ fn read_mark(file: &File) -> io::Result<u64> {
 /// Makes the names in a directory durable.
 pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Removes what sled began to write of an index of its file and did not finish. The one before it is still there, or the
+/// file is read from its beginning. If another process is about to open the same store, one of the two fails to start.
+fn discard_unfinished(dir: &Path) -> io::Result<()> {
+    let files = match fs::read_dir(dir) {
+        Ok(files) => files,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err),
+    };
+    for file in files {
+        let file = file?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(INDEX_PREFIX) && name.ends_with(UNFINISHED_SUFFIX) {
+            fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn open_unlocked(dir: &Path, name: &str, cache_bytes: u64) -> Result<sled::Db, StoreError> {

@@ -73,6 +73,40 @@ async fn a_wiped_node_stays_outside_and_a_new_one_takes_its_place_by_snapshot_wh
     assert_eq!(cluster.settled().await.digest(), tree.digest(), "after a restart from a snapshot");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_by_a_snapshot_has_its_members_in_its_own_snapshots_too() {
+    let cluster = cluster(73).await;
+    load::prepare(&cluster.node(1)).await;
+    let (load, writers) = load::start(&cluster, 1..=2, 73);
+    // While it is away somebody joins, and nobody keeps the log that says so.
+    cluster.crash(3, 0).await;
+    cluster.boot(4).await;
+    let member = cluster.member(4);
+    asked(&cluster, async |node| node.add_learner(member.clone()).await).await;
+    let joined = cluster.node(1).local_status().last_log;
+    for id in [1, 2] {
+        let node = cluster.node(id);
+        let is_gone = async || (node.local_status().purged > joined).then_some(());
+        eventually("the log of the change is purged", is_gone).await;
+    }
+    let late = cluster.boot(3).await;
+    let came = async || late.local_status().snapshot.filter(|at| Some(*at) > joined);
+    let came = eventually("it comes by a snapshot", came).await;
+    let took = async || late.local_status().purged.filter(|purged| *purged > came);
+    eventually("it takes one itself and purges what is in it", took).await;
+    load::finish(&load, writers).await;
+    cluster.settled().await;
+
+    // Nobody is there to tell it.
+    for id in 1..=4 {
+        cluster.crash(id, 0).await;
+    }
+    let alone = cluster.boot(3).await;
+    let members = alone.local_status().members.into_iter();
+    let members: Vec<(NodeId, bool)> = members.map(|one| (one.member.node, one.voter)).collect();
+    assert_eq!(members, [(1, true), (2, true), (3, true), (4, false)]);
+}
+
 /// Asks for a change of the membership, again while there is no leader to do it.
 async fn asked(cluster: &Cluster, change: impl AsyncFn(roost::node::Node) -> Result<(), Error>) {
     eventually("the membership is changed", async || {

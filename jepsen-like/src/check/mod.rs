@@ -15,7 +15,7 @@
 //! | `session` | never expired early, and gone when expired is said |
 //! | `watch` | a subscriber's replay is the history: no gap, no double, in order |
 //! | `multi` | all writes of a transaction or none, in every read |
-//! | `registry` | no promise but measures: what consumers suffered, for any kind of registry |
+//! | `registry` | no acknowledged registration is lost at the end; and measures: what consumers suffered |
 //!
 //! Rules of honesty. An op whose outcome is unknown may have taken effect or not, whichever suits the server. A
 //! checker whose budget ran out says [`Verdict::Unknown`], never `Ok`; budgets count work, not time, so the same
@@ -34,10 +34,13 @@ pub mod witness;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::Op;
+use crate::history::Request;
+use crate::history::registry::Answered;
 
 /// At most so many violations are described; the first are the ones to look at.
 const DESCRIBED_MAX: usize = 20;
+/// Fewer requests than this per second of faults say nothing of faults.
+const DURING_PER_SECOND_MIN: u64 = 1;
 
 /// What a checker says of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,18 +91,51 @@ impl Verdict {
     }
 }
 
-/// Guards against an empty success: `Unknown` when fewer than `answered_min` ops were answered, or when a fifth or more
-/// of all have an unknown outcome, under which almost anything would pass.
-pub fn enough<C, R>(history: &[Op<C, R>], answered_min: usize) -> Verdict {
-    let answered = history.iter().filter(|op| op.answer().is_some()).count();
-    let unknown = history.iter().filter(|op| op.is_unknown()).count();
-    if answered < answered_min {
-        return Verdict::Unknown(format!("only {answered} ops were answered: too few to say"));
+/// What has to have happened in a run, so that a verdict on it means something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// So many requests have to be answered.
+    pub answered_min: usize,
+    /// From when to when there were faults, µs.
+    pub bands: Vec<(u64, u64)>,
+}
+
+impl Demand {
+    /// Returns how long there were faults, µs.
+    fn faulty_us(&self) -> u64 {
+        let mut bands = self.bands.clone();
+        bands.sort_unstable();
+        let (mut sum, mut reached) = (0, 0);
+        for (from, until) in bands {
+            sum += until.saturating_sub(from.max(reached));
+            reached = reached.max(until);
+        }
+        sum
     }
-    if unknown * 5 >= history.len().max(1) {
+}
+
+/// Guards against an empty success, for every workload: `Unknown` when too few requests were answered, when fewer than
+/// one a second began while there were faults, or when a fifth or more of all have an unknown outcome, under which
+/// almost anything would pass.
+pub fn enough(requests: &[Request], demand: &Demand) -> Verdict {
+    let count = |is: &dyn Fn(&Request) -> bool| requests.iter().filter(|one| is(one)).count();
+    let answered = count(&|one| matches!(one.result, Answered::Ok | Answered::Refused));
+    if answered < demand.answered_min {
+        return Verdict::Unknown(format!("only {answered} requests were answered: too few to say"));
+    }
+    let is_in = |&(from, until): &(u64, u64), one: &Request| (from..until).contains(&one.start_us);
+    let during = count(&|one| demand.bands.iter().any(|band| is_in(band, one)));
+    let faulty_s = demand.faulty_us() / 1_000_000;
+    if (during as u64) < faulty_s * DURING_PER_SECOND_MIN {
         return Verdict::Unknown(format!(
-            "{unknown} of {} ops have an unknown outcome: too many to say",
-            history.len()
+            "only {during} requests began in the {faulty_s} s of faults: too few to say"
+        ));
+    }
+    let unknown = count(&|one| one.result == Answered::Unknown);
+    if unknown * 5 >= requests.len().max(1) {
+        let all = requests.len();
+        return Verdict::Unknown(format!(
+            "{unknown} of {all} requests have an unknown outcome: too many to say"
         ));
     }
     Verdict::Ok
@@ -115,20 +151,43 @@ fn shown(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, enough};
-    use crate::history::{Op, Outcome};
+    use super::{Demand, Verdict, enough};
+    use crate::history::Request;
+    use crate::history::registry::Answered;
 
-    fn op(outcome: Outcome<()>) -> Op<(), ()> {
-        Op { process: 1, node: 1, start_us: 0, end_us: 1, call: (), outcome }
+    fn requests(of: &[(u64, Answered)]) -> Vec<Request> {
+        of.iter().map(|(second, result)| (second * 1_000_000, *result)).map(made).collect()
+    }
+
+    fn made((start_us, result): (u64, Answered)) -> Request {
+        Request { start_us, result }
     }
 
     #[test]
     fn a_run_in_which_too_little_happened_is_neither_good_nor_bad() {
-        let ok = || op(Outcome::Ok(()));
-        let unknown = || op(Outcome::Unknown("cut".into()));
-        assert!(enough(&[ok(), ok()], 2).is_ok());
-        assert!(matches!(enough(&[ok()], 2), Verdict::Unknown(_)));
-        assert!(matches!(enough(&[ok(), ok(), ok(), ok(), unknown()], 2), Verdict::Unknown(_)));
+        let demand = Demand { answered_min: 2, bands: Vec::new() };
+        let is_open =
+            |of: &[(u64, Answered)]| matches!(enough(&requests(of), &demand), Verdict::Unknown(_));
+        let (ok, failed, unknown) = (Answered::Ok, Answered::Failed, Answered::Unknown);
+        assert!(!is_open(&[(0, ok), (0, Answered::Refused)]));
+        assert!(is_open(&[(0, ok), (0, failed), (0, unknown)]));
+        assert!(is_open(&[(0, ok), (0, ok), (0, ok), (0, ok), (0, unknown)]));
+        assert!(!is_open(&[(0, ok), (0, ok), (0, ok), (0, ok), (0, failed), (0, unknown)]));
+    }
+
+    #[test]
+    fn a_run_in_which_nobody_asked_while_there_were_faults_says_nothing_of_faults() {
+        let second = |from: u64, until: u64| (from * 1_000_000, until * 1_000_000);
+        // Two that overlap, and one more: five seconds.
+        let bands = vec![second(3, 5), second(2, 4), second(8, 10)];
+        let demand = Demand { answered_min: 1, bands };
+        let asked = |seconds: &[u64]| {
+            let all: Vec<_> = seconds.iter().map(|second| (*second, Answered::Ok)).collect();
+            enough(&requests(&all), &demand)
+        };
+        assert!(asked(&[2, 3, 4, 8, 9]).is_ok());
+        assert!(matches!(asked(&[2, 3, 4, 9]), Verdict::Unknown(_)));
+        assert!(matches!(asked(&[0, 1, 5, 6, 7, 10, 11, 3]), Verdict::Unknown(_)));
     }
 
     #[test]

@@ -3,15 +3,18 @@
 //!
 //! Words. A provider *works* from `Up` to `Down`. It *must be listed* at a moment when it works and a registration or
 //! renewal of it that was sent less than the timeout before was acknowledged: that much every registry promised it. A
-//! *ghost* is listed and does not work. A provider that must be listed and is not, is *missing*.
+//! *ghost* is listed and does not work. A provider that must be listed and is not, is *missing*. A ping is no renewal: a
+//! node that is cut off answers it. Only long after the last fault, when every node is heard, is it as good as one. A
+//! provider that asked for its own id to be freed and was not told what came of that, must never be listed again: the
+//! request may arrive late.
 //!
 //! | measure | what it is |
 //! |---|---|
 //! | failed calls | a consumer's call whose first attempt failed, and whose retries failed as well: what users feel |
 //! | ghosts, missing | per consumer, over time; their integrals in provider-seconds |
 //! | stale reads | lists that lacked what must be listed when they were asked for, or held what had deregistered; and since when |
-//! | lost | providers that must be listed at the end and are not in every consumer's list |
-//! | availability | answered share of requests per second, node, and kind (writes, reads, subscriptions) |
+//! | lost | providers that had to be listed for a whole timeout before the end and are not in every consumer's list |
+//! | availability | answered share of requests per second, by node and by site, and kind (writes, reads, subscriptions) |
 //! | convergence | from the last fault's end until every node's list is the truth, and stays so |
 //! | notification | from the acknowledgement of a change to the moment at which a consumer holds it |
 //! | detection | from a crash to the moment at which a consumer no longer holds the provider |
@@ -69,6 +72,9 @@ impl Distribution {
 /// Answered and all requests of one second.
 pub type Answers = (u32, u32);
 
+/// Answered and all requests per second, of each node or each site, by its number.
+pub type Strips = BTreeMap<u8, Vec<Answers>>;
+
 /// What was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
@@ -97,11 +103,20 @@ pub struct Measures {
     /// Ghosts that some consumer holds at the end.
     pub ghosts_at_end: Vec<String>,
     /// Per node, for writes: per second.
-    pub writes: BTreeMap<u8, Vec<Answers>>,
+    pub writes: Strips,
     /// Likewise for lists.
-    pub lists: BTreeMap<u8, Vec<Answers>>,
+    pub lists: Strips,
     /// Likewise for subscriptions.
-    pub subscribes: BTreeMap<u8, Vec<Answers>>,
+    pub subscribes: Strips,
+    /// Per site of clients, whichever nodes they asked, for writes: per second.
+    #[serde(default)]
+    pub site_writes: Strips,
+    /// Likewise for lists.
+    #[serde(default)]
+    pub site_lists: Strips,
+    /// Likewise for subscriptions.
+    #[serde(default)]
+    pub site_subscribes: Strips,
     /// From the last fault's end to all nodes having the truth, ms; `None`: not within the run.
     pub converged_ms: Option<f64>,
     /// Change acknowledged → consumer has it, ms.
@@ -119,11 +134,15 @@ struct Life {
     down: Option<(u64, End)>,
     /// Acknowledged registrations and renewals: sent, acknowledged.
     kept: Vec<(u64, u64)>,
+    /// Answered pings, likewise.
+    pinged: Vec<(u64, u64)>,
     /// First acknowledged registration.
     registered_us: Option<u64>,
     /// When a deregistration was first sent, and when one was acknowledged.
     leaving_us: Option<u64>,
     left_us: Option<u64>,
+    /// When it was first sent that its id be freed, without hearing what came of that.
+    freed_us: Option<u64>,
 }
 
 impl Life {
@@ -131,15 +150,32 @@ impl Life {
         self.up_us.is_some_and(|up| up <= at_us) && self.down.is_none_or(|(down, _)| at_us < down)
     }
 
-    fn must_be_listed(&self, at_us: u64, timeout_us: u64) -> bool {
-        let is_kept = |&(sent, acknowledged): &(u64, u64)| {
-            acknowledged <= at_us && at_us < sent.saturating_add(timeout_us)
-        };
+    fn must_be_listed(&self, at_us: u64, frame: &Frame) -> bool {
+        let is_now = is_within(at_us, frame.timeout_us);
+        let calm_us = frame.healed_us.saturating_add(2 * frame.timeout_us);
+        let is_ping = |ping: &(u64, u64)| ping.0 >= calm_us && is_now(ping);
+        self.is_member(at_us) && (self.kept.iter().any(&is_now) || self.pinged.iter().any(is_ping))
+    }
+
+    /// Returns whether it works and is registered, as far as anybody can know who does not ask about its session.
+    fn is_member(&self, at_us: u64) -> bool {
         self.works(at_us)
             && self.registered_us.is_some_and(|registered| registered <= at_us)
             && self.leaving_us.is_none_or(|leaving| at_us < leaving)
-            && self.kept.iter().any(is_kept)
+            && self.freed_us.is_none_or(|freed| at_us < freed)
     }
+
+    /// Returns whether it had to be listed for a whole timeout before the end: long enough for everybody to hear of it.
+    fn must_be_listed_at_the_end(&self, frame: &Frame) -> bool {
+        let from_us = frame.end_us.saturating_sub(frame.timeout_us);
+        let mut moments = (from_us..=frame.end_us).step_by(CURVE_STEP_US as usize);
+        moments.all(|at_us| self.must_be_listed(at_us, frame))
+    }
+}
+
+/// Returns whether a request that was sent and acknowledged at such times promises something for a moment.
+fn is_within(at_us: u64, timeout_us: u64) -> impl Fn(&(u64, u64)) -> bool {
+    move |&(sent, acknowledged)| acknowledged <= at_us && at_us < sent.saturating_add(timeout_us)
 }
 
 type Lives = BTreeMap<String, Life>;
@@ -179,6 +215,10 @@ fn lives(events: &[Noted]) -> Lives {
                         life.kept.push((*start_us, *at_us));
                     }
                     Asked::Renew if is_done => life.kept.push((*start_us, *at_us)),
+                    Asked::Ping if is_done => life.pinged.push((*start_us, *at_us)),
+                    Asked::Free if *result == Answered::Unknown => {
+                        life.freed_us = life.freed_us.or(Some(*start_us));
+                    }
                     Asked::Deregister => {
                         life.leaving_us = life.leaving_us.or(Some(*start_us));
                         life.left_us = life.left_us.or(is_done.then_some(*at_us));
@@ -235,7 +275,7 @@ fn curves(lives: &Lives, held: &Held<'_>, frame: &Frame, measures: &mut Measures
             let list = list_at(held, consumer, at_us);
             let holds = |id: &String| list.is_some_and(|list| list.contains(id));
             ghosts += lives.iter().filter(|(id, life)| holds(id) && !life.works(at_us)).count();
-            let due = |life: &Life| life.must_be_listed(at_us, frame.timeout_us);
+            let due = |life: &Life| life.must_be_listed(at_us, frame);
             missing += lives.iter().filter(|(id, life)| due(life) && !holds(id)).count();
         }
         measures.ghosts.push(ghosts as f64 / consumers);
@@ -259,7 +299,7 @@ fn stale_reads(events: &[Noted], lives: &Lives, frame: &Frame, measures: &mut Me
         let Event::Listed { consumer: Some(_), start_us, providers, .. } = what else { continue };
         measures.reads += 1;
         let lacks = lives.iter().filter(|(id, life)| {
-            let due = |at| life.must_be_listed(at, frame.timeout_us);
+            let due = |at| life.must_be_listed(at, frame);
             !providers.contains(*id) && due(*start_us) && due(*at_us)
         });
         let lacks = lacks.filter_map(|(_, life)| life.registered_us);
@@ -277,7 +317,7 @@ fn at_the_end(lives: &Lives, held: &Held<'_>, frame: &Frame, measures: &mut Meas
         (0..frame.consumers).map(|consumer| list_at(held, consumer, frame.end_us)).collect();
     for (id, life) in lives {
         let holds = |list: &Option<&BTreeSet<String>>| list.is_some_and(|list| list.contains(id));
-        if life.must_be_listed(frame.end_us, frame.timeout_us) && !lists.iter().all(holds) {
+        if life.must_be_listed_at_the_end(frame) && !lists.iter().all(holds) {
             measures.lost.push(id.clone());
         }
         if !life.works(frame.end_us) && lists.iter().any(holds) {
@@ -288,19 +328,25 @@ fn at_the_end(lives: &Lives, held: &Held<'_>, frame: &Frame, measures: &mut Meas
 
 fn availability(events: &[Noted], frame: &Frame, measures: &mut Measures) {
     let empty = vec![(0, 0); seconds(frame)];
-    for node in 1..=frame.nodes {
-        for strips in [&mut measures.writes, &mut measures.lists, &mut measures.subscribes] {
-            strips.insert(node, empty.clone());
+    let Measures { writes, lists, subscribes, site_writes, site_lists, site_subscribes, .. } =
+        measures;
+    let kinds = [(writes, site_writes), (lists, site_lists), (subscribes, site_subscribes)];
+    let [writes, lists, subscribes] = kinds.map(|(by_node, by_site)| {
+        for number in 1..=frame.nodes {
+            by_node.insert(number, empty.clone());
+            by_site.insert(number, empty.clone());
         }
-    }
+        (by_node, by_site)
+    });
     for Noted { what, .. } in events {
-        let Event::Asked { node, what, start_us, result, .. } = what else { continue };
-        let strips = match what {
-            Asked::List => &mut measures.lists,
-            Asked::Subscribe => &mut measures.subscribes,
-            _ => &mut measures.writes,
+        let Event::Asked { node, site, what, start_us, result, .. } = what else { continue };
+        let (by_node, by_site) = match what {
+            Asked::List => (&mut *lists.0, &mut *lists.1),
+            Asked::Subscribe => (&mut *subscribes.0, &mut *subscribes.1),
+            what if what.is_write() => (&mut *writes.0, &mut *writes.1),
+            _ => continue,
         };
-        if let Some(strip) = strips.get_mut(node) {
+        for strip in [by_node.get_mut(node), by_site.get_mut(site)].into_iter().flatten() {
             let (answered, all) = &mut strip[second_of(*start_us, frame)];
             *all += 1;
             *answered += u32::from(matches!(result, Answered::Ok | Answered::Refused));
@@ -318,7 +364,7 @@ fn convergence(events: &[Noted], lives: &Lives, frame: &Frame) -> Option<f64> {
             continue;
         }
         let lacks = lives.iter().any(|(id, life)| {
-            let due = |at| life.must_be_listed(at, frame.timeout_us);
+            let due = |at| life.must_be_listed(at, frame);
             !providers.contains(id) && due(*start_us) && due(*at_us)
         });
         // What stopped a moment ago may still be listed: its timeout runs.
@@ -343,7 +389,7 @@ fn delays(lives: &Lives, held: &Held<'_>, frame: &Frame, measures: &mut Measures
                 let got = lists.iter().find(|(_, list)| list.contains(id)).map(|(at, _)| *at);
                 match got {
                     Some(at) => notified.push(at.saturating_sub(registered) as f64 / 1e3),
-                    None if life.must_be_listed(frame.end_us, frame.timeout_us) => {
+                    None if life.must_be_listed(frame.end_us, frame) => {
                         measures.never_notified += 1;
                     }
                     None => {}

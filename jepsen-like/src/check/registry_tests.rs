@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Distribution, Frame, Measures, measure};
 use crate::history::registry::{Answered, Asked, End, Event, Noted};
@@ -26,7 +26,7 @@ fn ids(list: &[&str]) -> BTreeSet<String> {
 
 fn asked(second: u64, what: Asked, provider: &str, result: Answered) -> Noted {
     let start_us = second * SECOND;
-    at(second, Event::Asked { node: 1, what, provider: provider.into(), start_us, result })
+    at(second, Event::Asked { node: 1, site: 1, what, provider: provider.into(), start_us, result })
 }
 
 fn held(second: u64, list: &[&str]) -> Noted {
@@ -96,6 +96,61 @@ fn a_stale_list_is_as_stale_as_the_oldest_change_that_it_lacks() {
     let measures = measured([events, vec![good, stale, staler]].concat());
     assert_eq!(measures.reads, 3);
     assert_eq!(measures.staleness_ms.values, vec![2_000.0, 7_000.0]);
+}
+
+#[test]
+fn a_ping_is_no_write_and_keeps_nobody_listed_before_things_are_calm() {
+    // Registered at 2 and then only pinged; the last fault ends at 10, the timeout is 3.
+    let mut events = provider("a");
+    events.retain(|noted| noted.at_us <= 2 * SECOND);
+    events.extend((3..=20).map(|second| asked(second, Asked::Ping, "a", Answered::Ok)));
+    let nobody = [events.clone(), vec![held(2, &["a"]), held(8, &[])]].concat();
+    let measures = measured(nobody);
+    assert_eq!(measures.writes[&1].iter().map(|second| second.1).sum::<u32>(), 1);
+    assert_eq!(measures.lost, ["a"], "who is heard long after the last fault has to be listed");
+    // From 16 on: a ping of then is a promise.
+    assert_eq!(measures.missing_provider_seconds, 4.0);
+    assert!(measured([events, vec![held(17, &["a"])]].concat()).lost.is_empty());
+}
+
+#[test]
+fn who_may_have_been_freed_by_a_late_request_of_its_own_is_not_called_lost() {
+    let lost_after = |result| {
+        let events = [provider("a"), vec![asked(4, Asked::Free, "a", result), held(5, &[])]];
+        measured(events.concat()).lost
+    };
+    assert_eq!(lost_after(Answered::Ok), ["a"], "it registered after that");
+    assert!(lost_after(Answered::Unknown).is_empty());
+}
+
+#[test]
+fn who_registered_a_moment_before_the_end_is_not_called_lost() {
+    let registered = |second| {
+        let up = at(second, Event::Up { provider: "a".into() });
+        let renewals = (second..=20).map(|second| asked(second, Asked::Renew, "a", Answered::Ok));
+        let register = asked(second, Asked::Register, "a", Answered::Ok);
+        measured([vec![up, register, held(1, &[])], renewals.collect()].concat()).lost
+    };
+    assert!(registered(18).is_empty());
+    assert_eq!(registered(17), ["a"]);
+}
+
+#[test]
+fn availability_is_by_the_node_that_was_asked_and_by_the_site_that_asked() {
+    let mut frame = frame();
+    frame.nodes = 2;
+    let from = |site, node, result| {
+        let (what, start_us, provider) = (Asked::List, 4 * SECOND, String::new());
+        at(4, Event::Asked { node, site, what, provider, start_us, result })
+    };
+    let events = [from(1, 1, Answered::Ok), from(1, 2, Answered::Failed), from(2, 2, Answered::Ok)];
+    let measures = measure(&events, &frame);
+    let second = |strips: &BTreeMap<u8, Vec<(u32, u32)>>, number| strips[&number][4];
+    assert_eq!((second(&measures.lists, 1), second(&measures.lists, 2)), ((1, 1), (1, 2)));
+    assert_eq!(
+        (second(&measures.site_lists, 1), second(&measures.site_lists, 2)),
+        ((1, 2), (1, 1))
+    );
 }
 
 #[test]

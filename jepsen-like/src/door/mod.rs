@@ -33,6 +33,7 @@ pub use zk::ZkDoor;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use roost::client::model::Registration;
 use serde::Deserialize;
@@ -196,6 +197,11 @@ pub trait Door: Send + Sync {
     /// Keeps a session alive. Returns whether that promises it for a whole timeout from when this was sent: else it
     /// only says that the node is there.
     fn renew<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Reply<bool>>;
+
+    /// Returns whether a renewal that is sent now would promise nothing, and only say that the node is there.
+    fn only_pings<'a>(&'a self, _session: &'a Session) -> BoxFuture<'a, bool> {
+        async { false }.boxed()
+    }
 
     /// Ends a session.
     fn close<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Reply<()>>;

@@ -20,14 +20,7 @@ impl Torment<'_> {
                 Evidence::Known(until_stopped(&pids.collect::<Vec<_>>()))
             }
             Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => {
-                let injection = match fault {
-                    Fault::FsyncSlow { ms, .. } => format!("delay_enter={}", ms * 1_000),
-                    _ => "error=EIO".into(),
-                };
-                // A node that is down, or ends at this moment, cannot be traced.
-                if let Some(pid) = self.cluster.pid(node) {
-                    let _ = self.rig.trace(node, pid, &injection);
-                }
+                self.trace(node);
                 Evidence::Traced(node)
             }
             Fault::DiskFull(_) => Evidence::Known(self.rig.volume(node)?.fill()?),
@@ -51,6 +44,27 @@ impl Torment<'_> {
         })
     }
 
+    /// Does to the syncs of a node what the newest fault of them that is in force wants.
+    pub(super) fn trace(&mut self, node: u8) {
+        let injection = |fault: &Fault| match fault {
+            Fault::FsyncSlow { ms, .. } => Some(format!("delay_enter={}", ms * 1_000)),
+            Fault::FsyncFail(_) => Some("error=EIO".to_owned()),
+            _ => None,
+        };
+        let ones = self.active.values().filter(|active| one(&active.fault) == node);
+        let injection = ones.filter_map(|active| injection(&active.fault)).last();
+        // A node that is down, or ends at this moment, cannot be traced.
+        if let (Some(injection), Some(pid)) = (injection, self.cluster.pid(node)) {
+            let _ = self.rig.trace(node, pid, &injection);
+        }
+    }
+
+    /// Kills a node, if it runs, which nobody traces then.
+    pub(super) fn kill(&mut self, node: u8) {
+        self.rig.untrace(node);
+        self.cluster.kill(node);
+    }
+
     fn command_of(&self, node: u8) -> Result<(Vec<roost::client::Client>, u64), String> {
         Ok((member::others(self.cluster.places(), node)?, self.cluster.place(node)?.id))
     }
@@ -61,6 +75,7 @@ impl Torment<'_> {
             return Ok(());
         }
         let nodes = fault.nodes(self.schedule.nodes);
+        nodes.iter().for_each(|node| self.rig.untrace(*node));
         nodes.iter().for_each(|node| self.cluster.pause(*node, true));
         let pids: Vec<u32> = nodes.iter().filter_map(|node| self.cluster.pid(*node)).collect();
         until_stopped(&pids);
@@ -80,11 +95,14 @@ impl Torment<'_> {
         })
     }
 
-    /// Ends a fault, as far as [`Torment::reconcile`] does not; returns whether that showed that it had acted.
-    pub(super) fn undo(&mut self, fault: &Fault) -> Result<bool, String> {
+    /// Ends the fault of a step, as far as [`Torment::reconcile`] does not; returns whether that showed that it had acted.
+    pub(super) fn undo(&mut self, step: usize, fault: &Fault) -> Result<bool, String> {
         let node = one(fault);
         match fault {
-            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => self.rig.untrace(node),
+            Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => {
+                self.rig.untrace(node);
+                self.trace(node);
+            }
             Fault::DiskFull(_) => self.rig.volume(node)?.free(),
             Fault::PowerCut(_) | Fault::PowerCutAll => {
                 let mut all = true;
@@ -96,7 +114,7 @@ impl Torment<'_> {
                 return Ok(all);
             }
             Fault::Wipe(_) => {
-                self.cluster.kill(node);
+                self.kill(node);
                 match self.cluster.system().survives_wipe() {
                     true => self.cluster.wipe(node)?,
                     false => self.bring_back(node)?,
@@ -107,20 +125,21 @@ impl Torment<'_> {
                 self.felled.remove(&node);
                 self.bring_back(node)?;
             }
-            Fault::Tear { .. } | Fault::Flip { .. } => return self.damage(fault, node),
+            Fault::Tear { .. } | Fault::Flip { .. } => return self.damage(step, fault, node),
             _ => {}
         }
         Ok(false)
     }
 
     /// Changes the store of a node, which is down.
-    fn damage(&mut self, fault: &Fault, node: u8) -> Result<bool, String> {
-        self.cluster.kill(node);
+    fn damage(&mut self, step: usize, fault: &Fault, node: u8) -> Result<bool, String> {
+        self.kill(node);
         let place = self.cluster.place(node)?;
         let file = self.cluster.system().store_file(place).ok_or("there is no store to damage")?;
         let done = match fault {
             Fault::Flip { bits, .. } => {
-                let seed = self.schedule.seed ^ self.clock.now_ms();
+                // The same places in every run of the schedule, other ones for every step.
+                let seed = self.schedule.seed ^ (step as u64 + 1) << 32;
                 store::flip(&file, *bits, seed).map(drop)
             }
             Fault::Tear { bytes, .. } => store::tear(&file, *bytes),
@@ -140,7 +159,7 @@ impl Torment<'_> {
         let node = one(fault);
         if is_rate {
             // A monotonic clock never jumps, so a process has one rate from its start on.
-            self.cluster.kill(node);
+            self.kill(node);
         }
         let (mut ahead_ms, mut rate) = (0, 100);
         for active in self.active.values().filter(|active| one(&active.fault) == node) {

@@ -93,7 +93,7 @@ impl Evidence {
     }
 
     /// Judges while the fault is still in force.
-    pub(super) async fn judge(self, fault: &Fault, cluster: &Cluster, rig: &Rig) -> Finding {
+    pub(super) async fn judge(self, fault: &Fault, cluster: &Cluster, rig: &mut Rig) -> Finding {
         let seen = match self {
             Evidence::Known(seen) => seen,
             Evidence::Cut { links, held: before, probe, dial } => {

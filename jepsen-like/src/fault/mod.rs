@@ -16,7 +16,7 @@
 //!
 //! Rules of honesty. A fault must be *seen* to have acted: bytes were held up, a sync was answered by strace, a node has
 //! looked at the clock that it was given, an unsynced file is gone after the power. One that was alone and was not seen makes
-//! the run inconclusive. What a node may do under its faults is decided here, too: it may end when its disk is full or
+//! the run inconclusive, and so does a schedule of which none was seen. What a node may do under its faults is decided here, too: it may end when its disk is full or
 //! fails, it may refuse a store that was damaged; then it comes back with an empty one, as a new member. A node that
 //! ends for another reason, or that does not come back, is a finding.
 //!
@@ -28,8 +28,8 @@
 //! lost in them. In namespaces packets are dropped, so what TCP does about that is in the game. Clients are reached
 //! through proxies in both, since they are all in this process.
 //!
-//! What this deliberately lacks: slow links in namespaces, for which the kernel would need netem; a `delay` then is one
-//! between clients and nodes only.
+//! What this deliberately lacks: links in namespaces that are slow or change the order of packets, for which the kernel
+//! would need netem, or a switch of our own over TAP devices; a `delay` then is one between clients and nodes only.
 
 mod acts;
 mod clock;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub struct Rig {
     clocks: BTreeMap<u8, PathBuf>,
     surroundings: BTreeMap<u8, Surroundings>,
     traces: BTreeMap<u8, Trace>,
+    /// Nodes to whose syncs something was done by a trace that is over.
+    traced: BTreeSet<u8>,
     namespaces: Option<Namespaces>,
 }
 
@@ -52,6 +54,7 @@ impl Rig {
             clocks: BTreeMap::new(),
             surroundings: BTreeMap::new(),
             traces: BTreeMap::new(),
+            traced: BTreeSet::new(),
             namespaces: None,
         };
         if net == Net::Namespaces {
@@ -152,20 +155,29 @@ impl Rig {
     pub(super) fn trace(&mut self, node: u8, pid: u32, injection: &str) -> Result<(), String> {
         let output = self.dir.join(format!("n{node}.trace"));
         // An earlier one of the same node ends first: a process has one tracer.
-        self.traces.remove(&node);
+        self.untrace(node);
         let trace = Trace::attach(pid, Some(injection), output)?;
         self.traces.insert(node, trace);
         Ok(())
     }
 
-    /// Returns whether something was done to a sync of a node that is traced.
-    pub(super) fn has_traced(&self, node: u8) -> bool {
-        self.traces.get(&node).is_some_and(Trace::has_acted)
+    /// Returns whether something was done to a sync of a node since this was last asked.
+    pub(super) fn has_traced(&mut self, node: u8) -> bool {
+        let was_traced = self.traced.remove(&node);
+        was_traced || self.traces.get(&node).is_some_and(Trace::has_acted)
     }
 
-    /// Lets the syncs of a node alone again.
+    /// Lets the syncs of a node alone again. A process that is stopped or killed must not be traced: it would be the
+    /// tracer's to let it go.
     pub(super) fn untrace(&mut self, node: u8) {
-        self.traces.remove(&node);
+        if self.traces.remove(&node).is_some_and(|trace| trace.has_acted()) {
+            self.traced.insert(node);
+        }
+    }
+
+    /// Lets the syncs of all nodes alone again.
+    pub(super) fn untrace_all(&mut self) {
+        self.traces.clear();
     }
 }
 

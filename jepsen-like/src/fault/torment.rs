@@ -29,8 +29,10 @@ pub struct Tormented {
     pub bands: Vec<Band>,
     /// What nodes did that they must not do under these faults.
     pub breaches: Vec<String>,
-    /// Faults that were not seen to act.
+    /// Faults that were in force alone and not seen to act.
     pub unseen: Vec<String>,
+    /// How many were seen to act.
+    pub seen: usize,
 }
 
 pub(super) struct Active {
@@ -91,7 +93,7 @@ pub async fn torment(
         }
     }
     torment.wait_for_all().await?;
-    let mut result = torment.result;
+    let mut result = std::mem::take(&mut torment.result);
     result.bands.sort_by_key(|band| band.from_ms);
     Ok(result)
 }
@@ -108,6 +110,13 @@ pub(super) struct Torment<'a> {
     pub(super) felled: BTreeSet<u8>,
     pub(super) standing: BTreeMap<u8, Standing>,
     result: Tormented,
+}
+
+impl Drop for Torment<'_> {
+    fn drop(&mut self) {
+        // Whatever the reason: what is traced cannot be killed in order.
+        self.rig.untrace_all();
+    }
 }
 
 impl Torment<'_> {
@@ -168,7 +177,7 @@ impl Torment<'_> {
             Standing::Returning(task) => !task.is_finished(),
         });
         for (node, why) in self.cluster.ended() {
-            self.cluster.kill(node);
+            self.kill(node);
             let fells = |active: &Active| {
                 let is_one = matches!(
                     active.fault,
@@ -183,7 +192,11 @@ impl Torment<'_> {
                 self.bring_back(node)?;
             } else {
                 self.result.breaches.push(format!("node {node} ended by itself: {why}"));
-                self.cluster.start_node(node)?;
+                // What refuses its store once does so for ever.
+                match is_refusal {
+                    true => self.bring_back(node)?,
+                    false => self.cluster.start_node(node)?,
+                }
             }
         }
         Ok(())
@@ -191,7 +204,7 @@ impl Torment<'_> {
 
     /// Gives a node an empty disk and a new name, and has it invited in the place of the old one.
     pub(super) fn bring_back(&mut self, node: u8) -> Result<(), String> {
-        self.cluster.kill(node);
+        self.kill(node);
         let old = self.cluster.place(node)?.id;
         self.cluster.renew(node)?;
         self.cluster.start_node(node)?;
@@ -257,11 +270,11 @@ impl Torment<'_> {
             return Ok(());
         };
         let mut finding = evidence.judge(&fault, self.cluster, self.rig).await;
-        if self.undo(&fault)? {
+        if self.undo(at, &fault)? {
             finding = Finding::Seen;
         }
         match finding {
-            Finding::Seen => {}
+            Finding::Seen => self.result.seen += 1,
             Finding::Unseen if is_alone => {
                 self.result.unseen.push(format!("`{fault}` at {from_ms} ms"));
             }
@@ -295,9 +308,10 @@ impl Torment<'_> {
             match (should_run, self.cluster.pid(node).is_some()) {
                 (true, false) => {
                     self.cluster.start_node(node)?;
+                    self.trace(node);
                     self.cluster.pause(node, paused.contains(&node));
                 }
-                (false, true) => self.cluster.kill(node),
+                (false, true) => self.kill(node),
                 (true, true) if paused.contains(&node) != self.paused.contains(&node) => {
                     self.cluster.pause(node, paused.contains(&node));
                 }

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::registry::Answered;
 use crate::clock::Clock;
 
 /// One request of one client.
@@ -53,7 +54,26 @@ pub enum Outcome<R> {
     Unknown(String),
 }
 
+/// A request as far as it matters to whether enough happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When it was about to be sent, µs.
+    pub start_us: u64,
+    /// What came of it.
+    pub result: Answered,
+}
+
 impl<C, R> Op<C, R> {
+    /// Returns what counts of it.
+    pub fn request(&self) -> Request {
+        let result = match &self.outcome {
+            Outcome::Ok(_) => Answered::Ok,
+            Outcome::Failed(_) => Answered::Failed,
+            Outcome::Unknown(_) => Answered::Unknown,
+        };
+        Request { start_us: self.start_us, result }
+    }
+
     /// Returns the answer, if there was one.
     pub fn answer(&self) -> Option<&R> {
         match &self.outcome {

@@ -34,6 +34,8 @@ pub enum Event {
     Asked {
         /// From 1.
         node: u8,
+        /// The site of the client that asked, from 1.
+        site: u8,
         /// What was asked.
         what: Asked,
         /// For which provider, or empty.
@@ -94,10 +96,14 @@ pub enum Asked {
     Open,
     /// To register a provider.
     Register,
-    /// To renew a session.
+    /// To renew a session, which a whole timeout is promised by the answer to.
     Renew,
+    /// For a sign of life, by which a session is kept as long as the node is heard by who decides about it.
+    Ping,
     /// To deregister a provider.
     Deregister,
+    /// To free a provider's id of an earlier attempt of its own at registering.
+    Free,
     /// For the list.
     List,
     /// For a stream of changes.
@@ -107,7 +113,10 @@ pub enum Asked {
 impl Asked {
     /// Returns whether it changes something.
     pub fn is_write(self) -> bool {
-        matches!(self, Asked::Open | Asked::Register | Asked::Renew | Asked::Deregister)
+        match self {
+            Asked::Open | Asked::Register | Asked::Renew | Asked::Deregister | Asked::Free => true,
+            Asked::Ping | Asked::List | Asked::Subscribe => false,
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -174,10 +173,10 @@ async fn send(
         let link = state.borrow().link(ends.0, ends.1);
         let mut delay = Duration::from_millis(link.delay_ms);
         if link.jitter_ms > 0 {
-            delay += Duration::from_millis(rand::rng().random_range(0..=link.jitter_ms));
+            delay += Duration::from_millis(links.draw(ends, 0..=link.jitter_ms));
         }
         if link.loss_percent > 0 {
-            let is_lost = rand::rng().random_range(0..100) < link.loss_percent;
+            let is_lost = links.draw(ends, 0..=99) < u64::from(link.loss_percent);
             links.count(ends, |tally| {
                 tally.exposed += 1;
                 tally.lost += u64::from(is_lost);

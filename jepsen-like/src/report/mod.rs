@@ -64,7 +64,7 @@ pub fn html(results: &[RunResult]) -> String {
     if !compared.is_empty() {
         page += "<h2>Side by side</h2>\n";
         page += &table::table(&compared, results);
-        page += "<h2>Over time</h2>\n<p class=\"quiet\">Bars on top: faults, listed below each figure. Cells are seconds: \
+        page += "<h2>Over time</h2>\n<p class=\"quiet\">Bars on top, and what is coloured below them: faults, listed below each figure. Cells are seconds: \
                  green all requests answered, red none, amber some, grey nobody asked. Then failed calls, pale at \
                  first, dark for good; and per consumer ghosts (purple) and missing providers (orange).</p>\n";
         for result in &compared {
@@ -124,11 +124,12 @@ const EXPLAINED: &str = "<h2>The words</h2><ul>\
 first attempt failed, <i>for good</i> those whose two further attempts at others failed too.</li>\
 <li><b>Ghost</b>: listed, and does not work. <b>Missing</b>: works, and its registration or a renewal sent less than a \
 timeout ago was acknowledged, but it is not in the list. Both in provider-seconds per consumer.</li>\
-<li><b>Lost</b>: missing from some consumer&#39;s list at the very end, long after the last fault.</li>\
+<li><b>Lost</b>: missing from some consumer&#39;s list at the very end, though it had to be there for a whole timeout.</li>\
 <li><b>Stale read</b>: a list that lacked what had to be in it when it was asked for, or held what had deregistered.</li>\
 <li><b>Converged</b>: from the end of the last fault until every node lists the truth and goes on doing so.</li>\
-<li><b>Availability</b>: answered share of the requests that clients near a node sent to that node; <i>cut off</i> and \
-<i>majority</i> count the seconds of partitions that left a majority on one side.</li>\
+<li><b>Availability</b>: answered share of the requests that were sent to a node; pings that only keep a session are no \
+writes. <i>Cut off</i> and <i>majority</i> are about clients, whichever nodes they asked: those that a partition kept from a \
+majority of the nodes, and the others, in the seconds of partitions that left a majority on one side.</li>\
 <li><b>Linearizability violations</b>: those that the two checkers described in the register run of the system, the first \
 20 of each checker and a line for more; systems that promise nothing of the kind have no such run.</li></ul>\n";
 

@@ -13,6 +13,8 @@ pub(super) const RIGHT: f64 = 985.0;
 
 /// A figure that grows downwards.
 pub(super) struct Figure {
+    /// Behind everything else.
+    ground: String,
     body: String,
     pub(super) height: f64,
     seconds: f64,
@@ -21,7 +23,12 @@ pub(super) struct Figure {
 impl Figure {
     /// Returns an empty figure over so many seconds.
     pub(super) fn new(seconds: f64) -> Figure {
-        Figure { body: String::new(), height: 0.0, seconds: seconds.max(1.0) }
+        Figure {
+            ground: String::new(),
+            body: String::new(),
+            height: 0.0,
+            seconds: seconds.max(1.0),
+        }
     }
 
     /// Returns where a moment is, px.
@@ -37,6 +44,14 @@ impl Figure {
         let _ = write!(
             self.body,
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" fill=\"{fill}\">{title}</rect>"
+        );
+    }
+
+    /// Draws behind everything, so faintly that all of it is seen.
+    pub(super) fn shade(&mut self, (x, y): (f64, f64), (w, h): (f64, f64), fill: &str) {
+        let _ = write!(
+            self.ground,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" fill=\"{fill}\" fill-opacity=\"0.16\"/>"
         );
     }
 
@@ -87,8 +102,8 @@ impl Figure {
     pub(super) fn finish(self, label: &str) -> String {
         let (height, label) = (self.height + 4.0, escape(label));
         format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" width=\"{WIDTH}\" role=\"img\" aria-label=\"{label}\">{}</svg>\n",
-            self.body
+            "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" width=\"{WIDTH}\" role=\"img\" aria-label=\"{label}\">{}{}</svg>\n",
+            self.ground, self.body
         )
     }
 }

@@ -1,14 +1,17 @@
 //! Systems and measures.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{escape, sides};
+use super::escape;
+use super::sides::sides;
 use crate::check::Verdict;
-use crate::check::registry::{Answers, Measures};
+use crate::check::registry::{Measures, Strips};
 use crate::judge;
 use crate::run::RunResult;
 use crate::workload::Workload;
+
+/// What never came about within a run is worse than anything that did.
+const NEVER: f64 = f64::INFINITY;
 
 /// One row: its name, its values, and whether more is worse.
 struct Row {
@@ -19,7 +22,7 @@ struct Row {
 }
 
 /// Returns the answered share of all requests to all nodes, percent.
-pub(super) fn share(strips: &BTreeMap<u8, Vec<Answers>>) -> Option<f64> {
+pub(super) fn share(strips: &Strips) -> Option<f64> {
     let seconds = strips.values().flatten();
     let (answered, all) = seconds.fold((0_u64, 0_u64), |(answered, all), second| {
         (answered + u64::from(second.0), all + u64::from(second.1))
@@ -64,21 +67,23 @@ fn rows(results: &[&RunResult], all: &[RunResult]) -> Vec<Row> {
     row("writes answered, %", false, 1, &|one| share(&one.writes));
     row("lists answered, %", false, 1, &|one| share(&one.lists));
     row("subscriptions begun, %", false, 1, &|one| share(&one.subscribes));
-    row("converged after the last fault, ms", true, 0, &|one| one.converged_ms);
+    row("converged after the last fault, ms", true, 0, &|one| {
+        Some(one.converged_ms.unwrap_or(NEVER))
+    });
     row("notification, p50 ms", true, 0, &|one| one.notification_ms.quantile(0.5));
     row("notification, p99 ms", true, 0, &|one| one.notification_ms.quantile(0.99));
     row("never notified", true, 0, &|one| Some(one.never_notified as f64));
     row("detection of a crash, p50 ms", true, 0, &|one| one.detection_ms.quantile(0.5));
-    type Strips = fn(&Measures) -> &BTreeMap<u8, Vec<Answers>>;
-    let sides: [(&'static str, &'static str, Strips); 3] = [
-        ("writes, cut off, %", "writes, majority, %", |one| &one.writes),
-        ("lists, cut off, %", "lists, majority, %", |one| &one.lists),
-        ("subscriptions, cut off, %", "subscriptions, majority, %", |one| &one.subscribes),
+    type Pick = fn(&Measures) -> &Strips;
+    let kinds: [(&'static str, &'static str, Pick); 3] = [
+        ("writes, cut off, %", "writes, majority, %", |one| &one.site_writes),
+        ("lists, cut off, %", "lists, majority, %", |one| &one.site_lists),
+        ("subscriptions, cut off, %", "subscriptions, majority, %", |one| &one.site_subscribes),
     ];
-    for (cut_off, majority, strips) in sides {
+    for (cut_off, majority, strips) in kinds {
         let shares = results.iter().map(|result| {
-            let measures = result.measures.as_ref();
-            measures.map_or((None, None), |one| sides::shares(result, strips(one)))
+            let sides = result.measures.as_ref().map(|one| sides(result, strips(one)));
+            sides.map_or((None, None), |(cut_off, majority)| (cut_off.share(), majority.share()))
         });
         let (on_one, on_other): (Vec<_>, Vec<_>) = shares.unzip();
         for (name, values) in [(cut_off, on_one), (majority, on_other)] {
@@ -90,30 +95,39 @@ fn rows(results: &[&RunResult], all: &[RunResult]) -> Vec<Row> {
     rows
 }
 
-/// Returns the table. In each row the best and the worst are marked where they differ by more than a tenth.
-/// Figures of other workloads are looked for among `all`.
+/// Returns the table. In each row the best and the worst are marked where they differ by more than a tenth; runs in which
+/// too little happened are shown and not ranked. Figures of other workloads are looked for among `all`.
 pub(super) fn table(results: &[&RunResult], all: &[RunResult]) -> String {
     let mut out = String::from("<table><tr><th>measure</th>");
     results.iter().for_each(|result| {
-        let _ = write!(out, "<th>{}</th>", escape(&result.target));
+        let void = if result.is_void() { " (too little happened)" } else { "" };
+        let _ = write!(out, "<th>{}{void}</th>", escape(&result.target));
     });
     out += "</tr>";
     for (at, row) in rows(results, all).into_iter().enumerate() {
         let _ = write!(out, "<tr><td>{}</td>", row.name);
-        let known: Vec<f64> = row.values.iter().copied().flatten().collect();
+        let ranked = row.values.iter().zip(results).filter(|(_, result)| !result.is_void());
+        let known: Vec<f64> = ranked.filter_map(|(value, _)| *value).collect();
         let low = known.iter().copied().fold(f64::INFINITY, f64::min);
         let high = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         // The number of calls is the load, not a merit.
-        let differ = at > 0 && high - low > 0.1 * high.abs().max(1e-9);
+        let differ =
+            at > 0 && low < high && (high == NEVER || high - low > 0.1 * high.abs().max(1e-9));
         let (best, worst) = if row.more_is_worse { (low, high) } else { (high, low) };
-        for value in row.values {
+        for (value, result) in row.values.iter().zip(results) {
             let class = match value {
-                Some(value) if differ && value == best => " class=\"best\"",
-                Some(value) if differ && value == worst => " class=\"worst\"",
+                _ if result.is_void() => "",
+                Some(value) if *value == NEVER => " class=\"worst\"",
+                Some(value) if differ && *value == best => " class=\"best\"",
+                Some(value) if differ && *value == worst => " class=\"worst\"",
                 _ => "",
             };
             let digits = row.digits;
-            let text = value.map_or_else(|| "—".to_owned(), |value| format!("{value:.digits$}"));
+            let text = match value {
+                None => "—".to_owned(),
+                Some(value) if *value == NEVER => "never".to_owned(),
+                Some(value) => format!("{value:.digits$}"),
+            };
             let _ = write!(out, "<td{class}>{text}</td>");
         }
         out += "</tr>";

@@ -88,6 +88,47 @@ fn a_run_in_which_too_little_happened_is_said_to_prove_nothing() {
 }
 
 #[test]
+fn a_run_in_which_too_little_happened_is_neither_the_best_nor_the_worst() {
+    let mut void = result("ap-careful", 0, &[]);
+    void.verdicts.insert("enough happened".into(), Verdict::Unknown("nothing".into()));
+    let page = html(&[result("roost", 20, &[]), void, result("ap-described", 60, &[])]);
+    assert!(page.contains("least with roost and most with ap-described"), "{page}");
+    assert!(page.contains("<th>ap-careful (too little happened)</th>"));
+    let row =
+        "<td>failed at first</td><td class=\"best\">20</td><td>0</td><td class=\"worst\">60</td>";
+    assert!(page.contains(row), "{page}");
+}
+
+#[test]
+fn who_never_had_the_truth_again_is_said_so_and_is_the_worst() {
+    let mut soon = result("roost", 0, &[]);
+    soon.measures.as_mut().unwrap().converged_ms = Some(1_500.0);
+    let page = html(&[soon, result("ap-described", 0, &[])]);
+    assert!(page.contains("<td class=\"best\">1500</td><td class=\"worst\">never</td>"), "{page}");
+    assert!(page.contains("roost after 1.5 s and ap-described never within the run"), "{page}");
+}
+
+#[test]
+fn staleness_notification_and_the_two_sides_of_a_partition_are_said_in_words() {
+    let mut run = result("roost", 0, &[]);
+    run.frame.nodes = 3;
+    run.bands[0].fault = "partition n1 c1 | n2 c2 n3 c3".into();
+    let measures = run.measures.as_mut().unwrap();
+    let strips = |cut_off| BTreeMap::from([(1, vec![cut_off; 10]), (2, vec![(9, 10); 10])]);
+    (measures.site_writes, measures.site_lists) = (strips((0, 5)), strips((4, 5)));
+    let page = html(&[run]);
+    for said in [
+        "roost 0 % of writes and 80 % of lists against 90 % and 90 %",
+        "roost 20.0 %, up to 0.9 s (p99)",
+        "roost after 20 ms (p50) and 1500 ms (p99)",
+        "cut off: writes",
+        "fill-opacity",
+    ] {
+        assert!(page.contains(said), "{said} is missing: {page}");
+    }
+}
+
+#[test]
 fn a_broken_promise_is_said_as_such() {
     let mut broken = result("roost", 0, &[]);
     (broken.workload, broken.measures) = (Workload::Register, None);

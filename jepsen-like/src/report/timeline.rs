@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::escape;
+use super::sides::sides;
 use super::svg::{Figure, LEFT, RIGHT};
 use crate::check::registry::{Answers, CURVE_STEP_US, Distribution, Measures};
-use crate::run::RunResult;
+use crate::run::{Band, RunResult};
 
 const STRIP: f64 = 13.0;
 const PLOT: f64 = 70.0;
@@ -31,33 +32,27 @@ pub(super) fn timeline(result: &RunResult) -> String {
     let mut figure = Figure::new(seconds);
     bands(&mut figure, result);
     let kinds = [
-        ("writes", &measures.writes),
-        ("lists", &measures.lists),
-        ("subscribe", &measures.subscribes),
+        ("writes", &measures.writes, &measures.site_writes),
+        ("lists", &measures.lists, &measures.site_lists),
+        ("subscribe", &measures.subscribes, &measures.site_subscribes),
     ];
-    for (kind, strips) in kinds {
-        for (node, strip) in strips {
-            let y = figure.height;
-            figure.text((LEFT - 8.0, y + STRIP - 2.0), "end", &format!("n{node} {kind}"));
-            for (second, answers) in
-                strip.iter().enumerate().filter(|(at, _)| (*at as f64) < seconds)
-            {
-                let (from, to) = (figure.x(second as f64), figure.x(second as f64 + 1.0));
-                let title =
-                    format!("{kind} at n{node}, {second} s: {} of {}", answers.0, answers.1);
-                figure.rect(
-                    (from, y),
-                    ((to - from - 0.6).max(0.5), STRIP),
-                    colour(*answers),
-                    &title,
-                );
-            }
-            figure.height += STRIP + 2.0;
+    for (kind, by_node, by_site) in kinds {
+        for (node, answers) in by_node {
+            strip(&mut figure, seconds, &format!("n{node} {kind}"), answers);
+        }
+        let (cut_off, majority) = sides(result, by_site);
+        for (side, name) in [(cut_off, "cut off"), (majority, "majority")] {
+            strip(&mut figure, seconds, &format!("{name}: {kind}"), &side.strip);
         }
         figure.height += 5.0;
     }
     calls(&mut figure, measures);
     curves(&mut figure, measures);
+    let height = figure.height;
+    for (at, band) in result.bands.iter().enumerate() {
+        let (from, width) = span(&figure, band);
+        figure.shade((from, 0.0), (width, height), BAND_COLOURS[at % BAND_COLOURS.len()]);
+    }
     figure.axis();
     let mut out = format!("<h3>{}</h3>\n", escape(&result.target));
     out += &figure.finish(&format!("{} over time", result.target));
@@ -75,6 +70,24 @@ pub(super) fn timeline(result: &RunResult) -> String {
     out + "</p>\n"
 }
 
+/// Draws what came of the requests of each second.
+fn strip(figure: &mut Figure, seconds: f64, name: &str, strip: &[Answers]) {
+    let y = figure.height;
+    figure.text((LEFT - 8.0, y + STRIP - 2.0), "end", name);
+    for (second, answers) in strip.iter().enumerate().filter(|(at, _)| (*at as f64) < seconds) {
+        let (from, to) = (figure.x(second as f64), figure.x(second as f64 + 1.0));
+        let title = format!("{name}, {second} s: {} of {}", answers.0, answers.1);
+        figure.rect((from, y), ((to - from - 0.6).max(0.5), STRIP), colour(*answers), &title);
+    }
+    figure.height += STRIP + 2.0;
+}
+
+/// Returns where a fault begins, and how wide it is.
+fn span(figure: &Figure, band: &Band) -> (f64, f64) {
+    let (from, to) = (figure.x(band.from_ms as f64 / 1e3), figure.x(band.until_ms as f64 / 1e3));
+    (from, (to - from).max(1.5))
+}
+
 fn bands(figure: &mut Figure, result: &RunResult) {
     // Faults that overlap lie on rows of their own above the strips.
     let mut rows: Vec<u64> = Vec::new();
@@ -85,11 +98,10 @@ fn bands(figure: &mut Figure, result: &RunResult) {
             rows.len() - 1
         });
         rows[row] = band.until_ms;
-        let (from, to) =
-            (figure.x(band.from_ms as f64 / 1e3), figure.x(band.until_ms as f64 / 1e3));
+        let (from, width) = span(figure, band);
         let colour = BAND_COLOURS[at % BAND_COLOURS.len()];
         let y = row as f64 * 10.0;
-        figure.rect((from, y), ((to - from).max(1.5), 8.0), colour, &band.fault);
+        figure.rect((from, y), (width, 8.0), colour, &band.fault);
     }
     if !rows.is_empty() {
         figure.text((LEFT - 8.0, 9.0), "end", "faults");

@@ -1,5 +1,6 @@
 //! The conclusion: sentences that follow from the measures, and say when nothing follows.
 
+use super::sides::{Side, sides};
 use super::table::share;
 use crate::check::Verdict;
 use crate::check::registry::Measures;
@@ -14,10 +15,12 @@ const LAG_MS_MAX: f64 = 50.0;
 
 /// Returns what can be said of some runs, the most important first.
 pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
+    // What says nothing is not compared with what does.
+    let counting = results.iter().filter(|result| !result.is_void());
     let compared: Vec<(&RunResult, &Measures)> =
-        results.iter().filter_map(|result| Some((result, result.measures.as_ref()?))).collect();
+        counting.filter_map(|result| Some((result, result.measures.as_ref()?))).collect();
     let mut said = Vec::new();
-    let void: Vec<&str> = results.iter().filter(|one| is_void(one)).map(name).collect();
+    let void: Vec<&str> = results.iter().filter(|one| one.is_void()).map(name).collect();
     if !void.is_empty() {
         said.push(format!(
             "Too little happened in the runs of {} to conclude anything about them.",
@@ -28,7 +31,11 @@ pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
     said.extend(failed_calls(&compared));
     said.extend(lost(&compared));
     said.extend(availability(&compared));
+    said.extend(by_side(&compared));
     said.extend(wrong_lists(&compared));
+    said.extend(stale(&compared));
+    said.extend(converged(&compared));
+    said.extend(notified(&compared));
     said.extend(stronger(results));
     if said.is_empty() {
         said.push("There were no runs to compare.".into());
@@ -50,10 +57,6 @@ fn busy(results: &[RunResult]) -> Option<String> {
 
 fn name(result: &RunResult) -> &str {
     &result.target
-}
-
-fn is_void(result: &RunResult) -> bool {
-    matches!(result.verdicts.get("enough happened"), Some(Verdict::Unknown(_)))
 }
 
 /// Says names as a person lists them.
@@ -142,6 +145,80 @@ fn wrong_lists(compared: &[(&RunResult, &Measures)]) -> Option<String> {
     Some(format!(
         "Lists were wrong, per consumer: {all}. They were nearest to the truth with {}.",
         best.target
+    ))
+}
+
+/// Says something of each, as a person lists it; `None` if there is nothing to say of any.
+fn each(
+    compared: &[(&RunResult, &Measures)],
+    say: impl Fn(&RunResult, &Measures) -> Option<String>,
+) -> Option<String> {
+    let said: Vec<String> = compared.iter().filter_map(|(run, one)| say(run, one)).collect();
+    let all: Vec<&str> = said.iter().map(String::as_str).collect();
+    (!all.is_empty()).then(|| list(&all))
+}
+
+fn by_side(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let share = |side: &Side| side.share().map(|share| format!("{share:.0} %"));
+    let all = each(compared, |result, one| {
+        let (write_off, write_on) = sides(result, &one.site_writes);
+        let (list_off, list_on) = sides(result, &one.site_lists);
+        Some(format!(
+            "{} {} of writes and {} of lists against {} and {}",
+            result.target,
+            share(&write_off)?,
+            share(&list_off)?,
+            share(&write_on)?,
+            share(&list_on)?
+        ))
+    });
+    let all = all?;
+    Some(format!(
+        "While a partition had left a majority, clients that were cut off from it were answered, against those on its \
+         side: {all}."
+    ))
+}
+
+fn stale(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let all = each(compared, |result, one| {
+        let (count, reads) = (one.staleness_ms.values.len() as u64, one.reads);
+        let share = percent(count, reads);
+        let target = &result.target;
+        (reads > 0).then(|| match one.staleness_ms.quantile(0.99) {
+            Some(age) => format!("{target} {share:.1} %, up to {:.1} s (p99)", age / 1e3),
+            None => format!("{target} none"),
+        })
+    });
+    Some(format!(
+        "Lists that were out of date when they were given out, and by how much: {}.",
+        all?
+    ))
+}
+
+fn converged(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let all = each(compared, |result, one| {
+        let target = &result.target;
+        Some(match one.converged_ms {
+            Some(ms) => format!("{target} after {:.1} s", ms / 1e3),
+            None => format!("{target} never within the run"),
+        })
+    });
+    Some(format!("After the last fault every node listed the truth: {}.", all?))
+}
+
+fn notified(compared: &[(&RunResult, &Measures)]) -> Option<String> {
+    let all = each(compared, |result, one| {
+        let (half, most) =
+            (one.notification_ms.quantile(0.5)?, one.notification_ms.quantile(0.99)?);
+        let never = match one.never_notified {
+            0 => String::new(),
+            count => format!(", and {count} times never"),
+        };
+        Some(format!("{} after {half:.0} ms (p50) and {most:.0} ms (p99){never}", result.target))
+    });
+    Some(format!(
+        "A consumer held a new provider, after its registration was acknowledged: {}.",
+        all?
     ))
 }
 

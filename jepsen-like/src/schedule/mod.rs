@@ -145,10 +145,3 @@ pub enum Group {
     /// Everybody whom no other group names.
     Rest,
 }
-
-impl Schedule {
-    /// Returns when the last fault ends, ms; 0 without faults.
-    pub fn healed_ms(&self) -> u64 {
-        self.steps.iter().map(Step::until_ms).max().unwrap_or(0)
-    }
-}

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use super::{Place, System, until_ready};
 use crate::ap::Form;
 use crate::door::{Door, HttpDoor};
+use crate::judge::LOST;
 use crate::workload::{REQUEST_TIMEOUT, Workload};
 
 /// Runs `roost-jepsen ap-serve`.
@@ -39,6 +40,14 @@ impl System for ApRegistry {
 
     fn runs(&self, workload: Workload) -> bool {
         workload == Workload::Registry
+    }
+
+    fn unpromised(&self) -> &'static [&'static str] {
+        // Two nodes that publish at the same time drop what the other published.
+        match self.form {
+            Form::Described => &[LOST],
+            Form::Careful => &[],
+        }
     }
 
     fn door(&self, node: u8, addr: &str) -> Result<Arc<dyn Door>, String> {

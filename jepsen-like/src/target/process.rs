@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Lines of a process's output that are shown when it ended by itself.
-const TAIL_LINES: usize = 10;
+const TAIL_LINES: usize = 4;
 
 /// A process that is killed when this is dropped.
 #[derive(Debug)]

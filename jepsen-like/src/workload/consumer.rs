@@ -111,7 +111,7 @@ impl Consumer {
             let mut subscription = door.watch(&providers_path(SERVICE), None);
             let first = timeout(SUBSCRIBE_TIMEOUT, subscription.next()).await;
             let result = first.as_ref().map_or(Answered::Failed, answered);
-            self.log.asked(door.node(), Asked::Subscribe, "", start_us, result);
+            self.log.asked((self.site, door.node()), Asked::Subscribe, "", start_us, result);
             if let Ok(Ok(news)) = first {
                 self.tell(at, news);
                 self.follow(at, subscription).await;
@@ -166,7 +166,7 @@ impl Consumer {
             let door = &self.doors[at];
             let start_us = self.world.clock.now_us();
             let reply = door.providers(SERVICE).await;
-            self.log.asked(door.node(), Asked::List, "", start_us, answered(&reply));
+            self.log.asked((self.site, door.node()), Asked::List, "", start_us, answered(&reply));
             let Ok(found) = reply else {
                 failures += 1;
                 if failures >= FAILURES_MAX {

@@ -15,7 +15,8 @@ use tokio::time::sleep;
 
 use super::{Doors, World, all_of};
 use crate::check::lock::Holding;
-use crate::door::{Reply, Session, Trouble};
+use crate::door::{Reply, Session, Trouble, answered};
+use crate::history::Request;
 use crate::history::kv::Refusal;
 
 const ROOT: &str = "/lock";
@@ -44,8 +45,8 @@ pub struct Held {
 pub struct Recorded {
     /// All holdings.
     pub held: Vec<Held>,
-    /// Requests: answered, failed, of unknown outcome.
-    pub requests: (usize, usize, usize),
+    /// All requests.
+    pub requests: Vec<Request>,
 }
 
 /// Runs the workload to its end.
@@ -82,15 +83,10 @@ struct Contender {
 }
 
 impl Contender {
-    /// Counts a request, and goes on to the next node if this one did not answer.
-    fn note<T>(&mut self, reply: Reply<T>) -> Reply<T> {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        match &reply {
-            Err(Trouble::Unknown(_)) => recorded.requests.2 += 1,
-            Err(trouble) if !trouble.is_answer() => recorded.requests.1 += 1,
-            _ => recorded.requests.0 += 1,
-        }
-        drop(recorded);
+    /// Notes a request that was sent then, and goes on to the next node if this one did not answer.
+    fn note<T>(&mut self, start_us: u64, reply: Reply<T>) -> Reply<T> {
+        let request = Request { start_us, result: answered(&reply) };
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).requests.push(request);
         self.doors.judge(&reply);
         reply
     }
@@ -103,7 +99,7 @@ impl Contender {
         while !self.world.is_over() {
             let sent_us = self.world.clock.now_us();
             let opened = self.doors.door().open(self.world.timeout_ms).await;
-            let Ok(session) = self.note(opened) else {
+            let Ok(session) = self.note(sent_us, opened) else {
                 self.pause().await;
                 continue;
             };
@@ -130,7 +126,7 @@ impl Contender {
         while !self.world.is_over() {
             let asked_us = self.world.clock.now_us();
             let reply = self.doors.door().hold(session, &self.lock).await;
-            match self.note(reply) {
+            match self.note(asked_us, reply) {
                 Ok(czxid) => {
                     return Some(Holding {
                         process: self.process,
@@ -150,7 +146,7 @@ impl Contender {
             if self.world.clock.now_us() > asked_to_live_us + timeout_us / 4 {
                 asked_to_live_us = self.world.clock.now_us();
                 let reply = self.doors.door().renew(session).await;
-                match self.note(reply) {
+                match self.note(asked_to_live_us, reply) {
                     Ok(true) => renewed_us = asked_to_live_us,
                     Err(Trouble::Expired) => return None,
                     _ => {}
@@ -176,18 +172,20 @@ impl Contender {
             }
             let sent_us = self.world.clock.now_us();
             let reply = self.doors.door().renew(session).await;
-            match self.note(reply) {
+            match self.note(sent_us, reply) {
                 Ok(true) => holding.renewed_us = sent_us,
                 Err(Trouble::Expired) => return holding,
                 _ => {}
             }
         }
-        holding.release_sent_us = Some(self.world.clock.now_us());
+        let sent_us = self.world.clock.now_us();
+        holding.release_sent_us = Some(sent_us);
         let reply = self.doors.door().release(session, &self.lock).await;
-        holding.released_zxid = self.note(reply).ok();
+        holding.released_zxid = self.note(sent_us, reply).ok();
+        let sent_us = self.world.clock.now_us();
         let closed = self.doors.door().close(session).await;
         // If this did not work the session ends by itself.
-        let _ = self.note(closed);
+        let _ = self.note(sent_us, closed);
         holding
     }
 }

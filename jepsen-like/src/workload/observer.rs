@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roost::client::model::Registration;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::World;
 use super::registry::{Log, SERVICE};
-use crate::door::{Door, Session, answered};
+use super::{REQUEST_TIMEOUT, World};
+use crate::door::{Door, Session, answered, providers_path};
 use crate::history::registry::{Answered, Asked, Event};
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
@@ -37,13 +37,29 @@ pub(super) async fn probe(world: World, log: Log, node: u8) -> Result<(), String
             Some(mine) => (Asked::Register, door.register(mine, "probe", &registration).await),
         };
         let outcome = answered(&write);
-        log.asked(node, what, "", start_us, outcome);
+        log.asked((node, node), what, "", start_us, outcome);
         if outcome == Answered::Refused {
             session = None;
         }
         let start_us = world.clock.now_us();
         let read = door.providers(SERVICE).await;
-        log.asked(node, Asked::List, "", start_us, answered(&read));
+        log.asked((node, node), Asked::List, "", start_us, answered(&read));
+    }
+    Ok(())
+}
+
+/// Opens one subscription after the other at one node only, from its own site, and waits for the first news of each.
+pub(super) async fn probe_subscriptions(world: World, log: Log, node: u8) -> Result<(), String> {
+    let door = world.doors(node)?.door();
+    let mut ticks = interval(PROBE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !world.is_over() {
+        ticks.tick().await;
+        let start_us = world.clock.now_us();
+        let mut subscription = door.watch(&providers_path(SERVICE), None);
+        let first = timeout(REQUEST_TIMEOUT, subscription.next()).await;
+        let outcome = first.as_ref().map_or(Answered::Failed, answered);
+        log.asked((node, node), Asked::Subscribe, "", start_us, outcome);
     }
     Ok(())
 }

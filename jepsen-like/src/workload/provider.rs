@@ -49,7 +49,8 @@ pub(super) async fn live(world: World, log: Log, plan: Plan) -> Result<(), Strin
         ..Registration::default()
     };
     let doors = world.doors(plan.site)?;
-    let mut member = Member { world: &world, log: &log, registration, doors, session: None };
+    let (world, site, session) = (&world, plan.site, None);
+    let mut member = Member { world, log: &log, site, registration, doors, session };
     let end_ms = plan.end.map_or(world.end_ms, |(at_ms, _)| at_ms);
     tokio::select! {
         () = member.keep() => {}
@@ -96,6 +97,7 @@ async fn answer(listener: TcpListener, id: String, mut modes: watch::Receiver<Mo
 struct Member<'a> {
     world: &'a World,
     log: &'a Log,
+    site: u8,
     registration: Registration,
     doors: Doors,
     /// While it has one in which it is registered.
@@ -110,7 +112,7 @@ impl Member<'_> {
     /// Notes what came of a request, and goes on to the next node if this one did not answer.
     fn note<T>(&mut self, what: Asked, start_us: u64, reply: Reply<T>) -> Reply<T> {
         let node = self.doors.door().node();
-        self.log.asked(node, what, self.id(), start_us, answered(&reply));
+        self.log.asked((self.site, node), what, self.id(), start_us, answered(&reply));
         self.doors.judge(&reply);
         reply
     }
@@ -128,9 +130,11 @@ impl Member<'_> {
     }
 
     async fn renew(&mut self, session: Session) -> bool {
+        let door = self.doors.door();
+        let what = if door.only_pings(&session).await { Asked::Ping } else { Asked::Renew };
         let start_us = self.world.clock.now_us();
-        let reply = self.doors.door().renew(&session).await;
-        match self.note(Asked::Renew, start_us, reply) {
+        let reply = door.renew(&session).await;
+        match self.note(what, start_us, reply) {
             Ok(_) => true,
             Err(trouble) => {
                 if trouble == Trouble::Expired {
@@ -155,8 +159,11 @@ impl Member<'_> {
             }
             Err(trouble) => {
                 if trouble == Trouble::Refused(Refusal::NodeExists) {
-                    // An attempt of its own whose outcome was unknown holds the id.
-                    let _ = door.deregister(None, SERVICE, self.id()).await;
+                    // An attempt of its own whose outcome was unknown holds the id. What came of this is not asked
+                    // for here: the next attempt shows it.
+                    let start_us = self.world.clock.now_us();
+                    let freed = door.deregister(None, SERVICE, self.id()).await;
+                    let _ = self.note(Asked::Free, start_us, freed);
                 }
                 false
             }

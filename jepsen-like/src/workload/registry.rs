@@ -41,15 +41,17 @@ impl Log {
         events.push(Noted { at_us: self.world.clock.now_us(), what });
     }
 
+    /// Notes what came of a question from a site to a node.
     pub(super) fn asked(
         &self,
-        node: u8,
+        (site, node): (u8, u8),
         what: Asked,
         provider: &str,
         start_us: u64,
         result: Answered,
     ) {
-        self.note(Event::Asked { node, what, provider: provider.to_owned(), start_us, result });
+        let provider = provider.to_owned();
+        self.note(Event::Asked { node, site, what, provider, start_us, result });
     }
 }
 
@@ -106,6 +108,7 @@ pub async fn run(world: &World, observers: Vec<Arc<dyn Door>>) -> Result<Vec<Not
     }
     for door in observers {
         tasks.spawn(observer::probe(world.clone(), log.clone(), door.node()));
+        tasks.spawn(observer::probe_subscriptions(world.clone(), log.clone(), door.node()));
         tasks.spawn(observer::observe(world.clone(), log.clone(), door));
     }
     all_of(tasks).await?;

@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{Doors, World, all_of};
 use crate::check::session::{Said, SessionEvent, SessionLife};
-use crate::door::{Reply, Session, Trouble};
+use crate::door::{Reply, Session, Trouble, answered};
+use crate::history::Request;
 use crate::history::kv::{KvAnswer, KvCall, Refusal};
 
 const ROOT: &str = "/session";
@@ -29,8 +30,8 @@ const MOVED_SHARE: f64 = 0.3;
 pub struct Recorded {
     /// Each session that had a znode.
     pub lives: Vec<SessionLife>,
-    /// Requests: answered, failed, of unknown outcome.
-    pub requests: (usize, usize, usize),
+    /// All requests.
+    pub requests: Vec<Request>,
 }
 
 /// Runs the workload to its end.
@@ -73,14 +74,10 @@ impl Notes {
         events.push(SessionEvent { start_us, end_us: self.world.clock.now_us(), said });
     }
 
-    /// Counts a request.
-    fn count<T>(&self, reply: Reply<T>) -> Reply<T> {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        match &reply {
-            Err(Trouble::Unknown(_)) => recorded.requests.2 += 1,
-            Err(trouble) if !trouble.is_answer() => recorded.requests.1 += 1,
-            _ => recorded.requests.0 += 1,
-        }
+    /// Counts a request that was sent then.
+    fn count<T>(&self, start_us: u64, reply: Reply<T>) -> Reply<T> {
+        let request = Request { start_us, result: answered(&reply) };
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).requests.push(request);
         reply
     }
 }
@@ -103,12 +100,14 @@ impl Owner {
         let recorded = Arc::clone(&self.recorded);
         let notes = Notes { world: self.world.clone(), events: Arc::default(), recorded };
         let start_us = self.world.clock.now_us();
-        let Ok(session) = notes.count(doors.door().open(self.world.timeout_ms).await) else {
+        let Ok(session) = notes.count(start_us, doors.door().open(self.world.timeout_ms).await)
+        else {
             sleep(LOOK_EVERY).await;
             return Ok(());
         };
         notes.note(start_us, Said::Alive);
-        if notes.count(doors.door().hold(&session, path).await).is_err() {
+        let start_us = self.world.clock.now_us();
+        if notes.count(start_us, doors.door().hold(&session, path).await).is_err() {
             // It may have a znode, but nobody knows since when.
             return Ok(());
         }
@@ -135,7 +134,7 @@ impl Owner {
             // Whoever gives up a request goes on to another node while it may still be on its way.
             let reply = timeout(super::REQUEST_TIMEOUT * 2, door.renew(session)).await;
             let silent = || Err(Trouble::Unknown("silence".into()));
-            let reply = notes.count(reply.unwrap_or_else(|_| silent()));
+            let reply = notes.count(start_us, reply.unwrap_or_else(|_| silent()));
             match &reply {
                 Ok(true) => notes.note(start_us, Said::Alive),
                 Err(Trouble::Expired) => return notes.note(start_us, Said::Expired),
@@ -151,7 +150,7 @@ impl Owner {
         if self.random.random_bool(CLOSED_SHARE) {
             let start_us = self.world.clock.now_us();
             // Whatever comes of it, the owner has let go.
-            let _ = notes.count(doors.door().close(session).await);
+            let _ = notes.count(start_us, doors.door().close(session).await);
             notes.note(start_us, Said::Closed);
         }
     }
@@ -162,7 +161,7 @@ async fn look(notes: Notes, mut doors: Doors, path: String) {
     let call = KvCall::Read { key: path };
     while !notes.world.is_over() {
         let start_us = notes.world.clock.now_us();
-        let reply = notes.count(doors.door().kv(&call, 0).await);
+        let reply = notes.count(start_us, doors.door().kv(&call, 0).await);
         doors.judge(&reply);
         match reply {
             Ok(KvAnswer::Read { seen: Some(_), .. }) => notes.note(start_us, Said::ZnodeThere),

@@ -352,6 +352,20 @@ fn blob_files_are_refused() {
 }
 
 #[test]
+fn an_index_that_was_not_finished_when_the_disk_was_full_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = meta_key("kept");
+    open_sled(dir.path()).commit(vec![(key.clone(), Some(Bytes::from("value")))]).unwrap();
+    // As sled names it, newer than any other.
+    for (name, bytes) in
+        [("snap.00000000FFFFFFFF.generating", &b""[..]), ("snap.1.generating", b"half")]
+    {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    assert_eq!(open_sled(dir.path()).get(&key).unwrap(), Some(Bytes::from("value")));
+}
+
+#[test]
 fn a_store_that_is_not_sled_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("conf"), [7u8; 64]).unwrap();

@@ -51,6 +51,14 @@ impl Door for ZkDoor {
         .boxed()
     }
 
+    fn only_pings<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, bool> {
+        async move {
+            let connections = self.connections.lock().await;
+            connections.attached.get(&session.id).is_some_and(|there| there.is_open())
+        }
+        .boxed()
+    }
+
     fn close<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Reply<()>> {
         async move {
             let (connection, _) = self.attached(session).await?;
