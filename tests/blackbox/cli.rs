@@ -148,7 +148,7 @@ async fn watches(cluster: &Cluster, shell: &Shell) {
     shell.ok("create /watched/old 1").await;
     let log = log_in(cluster.dir.path(), "watch.log");
     let mut watch = Process::roost(&["watch", "/watched"], &cluster.endpoints(), &log);
-    watch.says("+ /watched\n+ /watched/old 1\n").await;
+    watch.says("+ /watched \n+ /watched/old 1\n").await;
     // An ephemeral of the command itself lives until it is interrupted.
     let log = log_in(cluster.dir.path(), "create.log");
     let args = ["create", "-e", "/watched/new", "2"];
@@ -164,7 +164,7 @@ async fn watches(cluster: &Cluster, shell: &Shell) {
     assert_eq!(watch.exit().await.code(), Some(0));
     assert_eq!(
         watch.output(),
-        "+ /watched\n+ /watched/old 1\n+ /watched/new 2\n~ /watched/old 3\n- /watched/new\n"
+        "+ /watched \n+ /watched/old 1\n+ /watched/new 2\n~ /watched/old 3\n- /watched/new\n"
     );
 }
 
