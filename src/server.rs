@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ZkConfig};
 use crate::http::{self, Annex, NoAnnex};
 use crate::limits::HTTP_DRAIN_MS_MAX;
-use crate::node::{Node, NodeOptions, Storage};
+use crate::node::{AuditFile, Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
 use crate::raft;
 use crate::zk;
@@ -141,6 +141,11 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
         super_digest: config.access.super_digest.clone(),
         snapshot_log_bytes: config.raft.snapshot_log_bytes,
+        audit: (!config.audit.path.as_os_str().is_empty()).then(|| AuditFile {
+            path: config.node.data_dir.join(&config.audit.path),
+            bytes_max: config.audit.bytes_max,
+            kept: config.audit.files_kept,
+        }),
     }
 }
 

@@ -28,10 +28,12 @@
 mod answer;
 #[cfg(test)]
 mod api_tests;
+mod audit;
 mod authority;
 mod cluster;
 mod deregister;
 mod discovery;
+mod drain;
 mod dto;
 mod error;
 mod extract;
@@ -42,6 +44,7 @@ mod openapi;
 mod operation;
 mod overrides;
 mod policies;
+mod policy_test;
 mod read;
 mod register;
 mod routes;

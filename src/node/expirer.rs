@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
-use super::{Node, Request, effects, ensemble};
+use super::{Node, Request, drain, effects, ensemble};
 use crate::limits::{CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
@@ -111,7 +111,11 @@ fn close_expired(node: &Node, now_ms: u64, leading_term: Option<u64>) {
 
 fn reap(node: &Node) {
     let root = node.inner.stage.root();
-    let paths = root.reapable(node.inner.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
+    let due = root.reapable(node.inner.cluster_time.now().cluster_ms, REAPS_PER_TICK_MAX);
+    let (drained, paths) = drain::ends(&root, due);
+    for op in drained {
+        propose_as(node, vec![drain::everything()], op);
+    }
     if !paths.is_empty() {
         propose(node, Op::Reap { paths });
     }
@@ -126,8 +130,7 @@ fn show_overrides(node: &Node, seen: &mut Zxid) {
     *seen = root.zxid();
     for op in effects::plan(&root) {
         // Those who may set overrides need not be permitted to write what other frameworks read.
-        let everything = AclId { scheme: "super".to_owned(), id: String::new() };
-        propose_as(node, vec![everything], op);
+        propose_as(node, vec![drain::everything()], op);
     }
 }
 

@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::audit::Audit;
+use super::audit_file::{AuditFile, Writer};
 use super::cluster::Membership;
 use super::expirer::{self, Pace};
 use super::identity::Identity;
@@ -76,6 +78,8 @@ pub struct NodeOptions {
     pub super_digest: Option<SuperDigest>,
     /// Bytes of log after which a snapshot is taken, at least.
     pub snapshot_log_bytes: u64,
+    /// Where the audit is written; `None` keeps it in memory only.
+    pub audit: Option<AuditFile>,
 }
 
 impl Node {
@@ -99,7 +103,8 @@ impl Node {
         // A close that was lost with a leader is proposed again after a second.
         let expiry = ExpiryQueue::new(tick_ms, 1_000);
         let hub = Hub::new(crate::types::Zxid(0), Bounds::default());
-        let stage = Stage::new(node, identity.incarnation, clock.clone(), hub, expiry);
+        let audit = Audit::new(node, options.audit.clone().map(Writer::start).transpose()?);
+        let stage = Stage::new(node, identity.incarnation, clock.clone(), audit, hub, expiry);
 
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));

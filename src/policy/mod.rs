@@ -68,6 +68,14 @@ impl Kind {
         }
     }
 
+    /// Returns whether a policy of this kind that is in this mode has to end by itself: one that holds something back for
+    /// as long as somebody looks after it, and must not be forgotten.
+    pub fn must_expire(self, mode: Mode) -> bool {
+        match (self, mode) {
+            (Kind::Admission | Kind::Disconnect | Kind::Overrides, _) => false,
+        }
+    }
+
     /// Returns the kind of this name.
     pub fn from_name(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
@@ -87,7 +95,7 @@ impl Kind {
 pub enum Mode {
     /// It does.
     Enforce,
-    /// It does not; what it would have done is logged.
+    /// It does not; what one of admission would have denied is logged.
     Observe,
     /// It does not, nor does any that it takes precedence over.
     Off,
@@ -176,6 +184,22 @@ impl Policy {
     }
 }
 
+/// Checks that a policy which says that it ends by itself, or has to, is kept in a znode that does: `is_ttl`. Otherwise an
+/// exception that was meant for an hour would come before all others for good.
+pub fn check_end(kind: Kind, policy: &Policy, is_ttl: bool) -> Result<(), Wrong> {
+    if is_ttl {
+        return Ok(());
+    }
+    let why = if policy.expires_at_ms.is_some() {
+        "a policy that ends by itself is a TTL znode: create it as one, or over HTTP with ttl_s"
+    } else if kind.must_expire(policy.mode) {
+        "such a policy has to end by itself: create it as a TTL znode, or over HTTP with ttl_s"
+    } else {
+        return Ok(());
+    };
+    Err(Wrong::new("expires_at_ms", why))
+}
+
 /// Returns the path of a policy's znode.
 pub fn path_of(kind: Kind, name: &str) -> String {
     format!("{ROOT}/{}/{name}", kind.name())
@@ -193,9 +217,9 @@ fn below_root(path: &str) -> Option<&str> {
     path.strip_prefix(ROOT)?.strip_prefix('/')
 }
 
-/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be. Any other
-/// path is fine. Cost: O(1) for other paths.
-pub fn check_write(path: &str, data: Option<&[u8]>) -> Result<(), Wrong> {
+/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be, those that
+/// end by themselves only in TTL znodes (`is_ttl`). Any other path is fine. Cost: O(1) for other paths.
+pub fn check_write(path: &str, data: Option<&[u8]>, is_ttl: bool) -> Result<(), Wrong> {
     let Some(rest) = below_root(path) else { return Ok(()) };
     let (kind, name) = match rest.split_once('/') {
         None => return Kind::parse(rest).map(drop),
@@ -204,7 +228,8 @@ pub fn check_write(path: &str, data: Option<&[u8]>) -> Result<(), Wrong> {
     if name.contains('/') {
         return Err(Wrong::new("path", "a policy has no children"));
     }
-    Policy::parse(kind, data.unwrap_or_default()).map(drop)
+    let policy = Policy::parse(kind, data.unwrap_or_default())?;
+    check_end(kind, &policy, is_ttl)
 }
 
 #[cfg(test)]
@@ -244,17 +269,30 @@ mod tests {
         for path in
             ["/roost", "/roost/policies", "/roost/policies/disconnect", "/roost/policiesx/y"]
         {
-            assert!(check_write(path, None).is_ok(), "{path}");
+            assert!(check_write(path, None, false).is_ok(), "{path}");
         }
-        assert!(check_write("/roost/policies/disconnect/a", data).is_ok());
+        assert!(check_write("/roost/policies/disconnect/a", data, false).is_ok());
         assert_eq!(
-            check_write("/roost/policies/disconnect/a", None).unwrap_err().field,
+            check_write("/roost/policies/disconnect/a", None, false).unwrap_err().field,
             "the policy"
         );
-        assert_eq!(check_write("/roost/policies/disconnect/a/b", data).unwrap_err().field, "path");
+        assert_eq!(
+            check_write("/roost/policies/disconnect/a/b", data, false).unwrap_err().field,
+            "path"
+        );
         for path in ["/roost/policies/colour", "/roost/policies/colour/a"] {
-            assert_eq!(check_write(path, data).unwrap_err().field, "kind");
+            assert_eq!(check_write(path, data, false).unwrap_err().field, "kind");
         }
+    }
+
+    #[test]
+    fn a_policy_that_ends_by_itself_is_a_ttl_znode() {
+        let path = "/roost/policies/disconnect/a";
+        let brief = GOOD.replace("\"set_at_ms\":1", "\"expires_at_ms\":1");
+        assert!(check_write(path, Some(brief.as_bytes()), true).is_ok());
+        assert!(check_write(path, Some(GOOD.as_bytes()), true).is_ok());
+        let wrong = check_write(path, Some(brief.as_bytes()), false).unwrap_err();
+        assert_eq!(wrong.field, "expires_at_ms");
     }
 
     #[test]

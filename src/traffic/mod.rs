@@ -11,6 +11,9 @@
 //! An *override* is a policy that says how an instance stands, whatever it says itself ([`means`] says of whom). What it has
 //! changed in the tree, and what was there before, is an [`Effect`], noted in a znode below [`EFFECTS`].
 //!
+//! That an instance is leaving is a [`Drain`], noted in a TTL znode below [`DRAINS`]: an override for this one registration, and
+//! its end.
+//!
 //! What it keeps to:
 //!
 //! - Pure: the tree asks these functions while it applies a transaction, so the same bytes give the same answer on every
@@ -23,11 +26,13 @@
 //! business), and who may set one (the access control list of [`TOMBSTONES`] says so, as for any znode).
 
 mod claim;
+mod drain;
 mod effect;
 mod overlay;
 mod tombstone;
 
 pub use claim::{Claim, claim};
+pub use drain::{DRAINS, Drain};
 pub use effect::{EFFECTS, Effect};
 pub use overlay::means;
 pub use tombstone::{TOMBSTONES, Tombstone, address_prefix, scope_of};

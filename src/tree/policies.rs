@@ -1,4 +1,4 @@
-use super::Tree;
+use super::{Lifetime, Tree};
 use crate::policy::{self, Policies, Policy};
 use crate::types::ZnodePath;
 
@@ -11,9 +11,13 @@ impl Tree {
     /// Brings the policies in step with the znode at a path, which was created, changed or deleted.
     pub(super) fn follow_policy(&mut self, path: &ZnodePath) {
         let Some((kind, name)) = policy::at(path.as_str()) else { return };
-        let data = self.get(path.as_str()).and_then(|znode| znode.data());
-        // Doors let nothing in that does not parse; whatever comes past them is as if it were not there.
-        match data.and_then(|data| Policy::parse(kind, data).ok()) {
+        // Doors let nothing in that does not parse or cannot end; whatever comes past them is as if it were not there.
+        let policy = self.get(path.as_str()).and_then(|znode| {
+            let policy = Policy::parse(kind, znode.data()?).ok()?;
+            let is_ttl = matches!(znode.lifetime(), Lifetime::Ttl { .. });
+            policy::check_end(kind, &policy, is_ttl).ok().map(|()| policy)
+        });
+        match policy {
             Some(policy) => self.policies.set(kind, name, policy),
             None => self.policies.remove(kind, name),
         }

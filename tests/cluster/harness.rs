@@ -179,6 +179,7 @@ impl Cluster {
             timeouts_ms: (500, 60_000),
             super_digest: None,
             snapshot_log_bytes: setup.snapshot_log_bytes,
+            audit: None,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");
