@@ -43,6 +43,9 @@ pub struct Config {
     /// Who may do what.
     #[serde(default)]
     pub access: AccessConfig,
+    /// Who has switched what.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// Logs.
     #[serde(default)]
     pub log: LogConfig,
@@ -212,6 +215,24 @@ fn super_digest<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SuperDigest
     SuperDigest::parse(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+/// `[audit]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// The file, relative to the data directory. None when empty.
+    pub path: PathBuf,
+    /// At this size it is put aside, bytes.
+    pub bytes_max: u64,
+    /// How many older ones are kept.
+    pub files_kept: u32,
+}
+
+impl Default for AuditConfig {
+    fn default() -> AuditConfig {
+        AuditConfig { path: "audit.log".into(), bytes_max: 16 << 20, files_kept: 4 }
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -279,6 +300,13 @@ impl Config {
                 "znodes.check_interval_ms",
                 format!("{check_interval_ms} is not within 20 to 3600000"),
             );
+        }
+        let audit = &self.audit;
+        if audit.bytes_max < 1 << 16 {
+            return refuse("audit.bytes_max", "must be at least 65536".into());
+        }
+        if audit.files_kept > 1_000 {
+            return refuse("audit.files_kept", "must be at most 1000".into());
         }
         let sessions = &self.sessions;
         if !(20..=10_000).contains(&sessions.tick_ms) {
@@ -356,6 +384,7 @@ mod tests {
             ),
             ("[cluster]", "[znodes]\ncheck_interval_ms = 0\n[cluster]", "znodes.check_interval_ms"),
             ("[cluster]", "[probe]\nnetworks = [\"hall\"]\n[cluster]", "hall"),
+            ("[cluster]", "[audit]\nbytes_max = 1\n[cluster]", "audit.bytes_max"),
             ("[cluster]", "[access]\nsuper_digest = \"super:test\"\n[cluster]", "super_digest"),
         ] {
             let error = Config::parse(&GOOD.replace(from, to)).unwrap_err();

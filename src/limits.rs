@@ -97,10 +97,23 @@ pub const GRACE_MS_MIN: u32 = 100;
 pub const GRACE_MS_MAX: u32 = 600_000;
 /// Ephemeral znodes of one session that are looked at for such a policy; one beyond does not count.
 pub const EPHEMERALS_SEEN_MAX: usize = 1_000;
+/// Longest time that an instance may take to leave, ms. Beyond: 400.
+pub const DRAIN_MS_MAX: u64 = 86_400_000;
+/// Leaving instances of which a node remembers whom it had to tell; the oldest are forgotten, and then nobody knows.
+pub const DRAINS_MAX: usize = 4_096;
 /// Effects of overrides that the leader brings about or undoes at one look; the rest follow at the next.
 pub const EFFECTS_PER_LOOK_MAX: usize = 256;
 /// Znodes below the pattern of one override that the leader looks at; one beyond has no effect in other layouts.
 pub const OVERRIDDEN_SEEN_MAX: usize = 100_000;
+/// Lines of the audit that a node keeps in memory, of what was done and of what was denied each; the oldest go first. The file
+/// has them longer.
+pub const AUDIT_LINES_MAX: usize = 4_096;
+/// Lines of the audit that wait for its file. Beyond: they are not in the file, and counted.
+pub const AUDIT_QUEUE_MAX: usize = 8_192;
+/// Denials that a node notes in its audit in one second. Beyond: they are counted only.
+pub const AUDIT_DENIALS_PER_S_MAX: usize = 100;
+/// Identities of one client that a line of the audit names. Beyond: the others are left out.
+pub const AUDIT_WHO_MAX: usize = 16;
 /// Sessions in one report to the leader; more go in several.
 pub const TOUCHES_PER_REPORT_MAX: usize = 100_000;
 /// Sessions that the leader closes in one tick; the rest follow at the next.

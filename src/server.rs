@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ZkConfig};
 use crate::http::{self, Annex, NoAnnex};
 use crate::limits::HTTP_DRAIN_MS_MAX;
-use crate::node::{Node, NodeOptions, Storage};
+use crate::node::{AuditFile, Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
 use crate::probe::{NetProber, Prober};
 use crate::raft;
@@ -145,6 +145,11 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
         watch_bounds: Default::default(),
         prober: NetProber::new(config.probe.networks.clone())
             .map(|prober| Arc::new(prober) as Arc<dyn Prober>),
+        audit: (!config.audit.path.as_os_str().is_empty()).then(|| AuditFile {
+            path: config.node.data_dir.join(&config.audit.path),
+            bytes_max: config.audit.bytes_max,
+            kept: config.audit.files_kept,
+        }),
     }
 }
 

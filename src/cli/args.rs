@@ -10,10 +10,10 @@ use clap::{
 use super::agent::args::{RenderArgs, RunArgs};
 use super::bench::args::BenchArgs;
 use super::parse;
-use super::policy::PolicyCommand;
+use super::policy::{AuditArgs, PolicyCommand};
 use super::protection::ProtectionCommand;
 use super::session::SessionCommand;
-use super::traffic::{DeregisterArgs, OverrideCommand};
+use super::traffic::{DeregisterArgs, DrainArgs, OverrideCommand};
 use crate::client::WatchKind;
 use crate::client::model::{AclRule, Member};
 
@@ -199,9 +199,13 @@ pub enum Verb {
     Service(ServiceCommand),
     /// Take out registrations by hand: dead ones, those of a host, of a session, or by their metadata.
     Deregister(DeregisterArgs),
+    /// Let an instance leave in good order: everybody who follows it is told, and it goes at a deadline.
+    Drain(DrainArgs),
     /// Policies: what is protected, and who may register what.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Print who has switched what and why, and who was turned away, as one node has it in memory.
+    Audit(AuditArgs),
     /// Overrides: how instances stand, whatever they say themselves.
     #[command(subcommand)]
     Override(OverrideCommand),

@@ -105,8 +105,6 @@ impl Output {
 
 /// Returns the lines of a stat in zkCli's format.
 pub(super) fn stat_lines(stat: &Stat) -> String {
-    let time =
-        |ms: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms.min(MS_MAX)));
     format!(
         "cZxid = {:#x}\nctime = {}\nmZxid = {:#x}\nmtime = {}\npZxid = {:#x}\ncversion = {}\ndataVersion = {}\n\
          aclVersion = {}\nephemeralOwner = {}\ndataLength = {}\nnumChildren = {}\n",
@@ -122,6 +120,11 @@ pub(super) fn stat_lines(stat: &Stat) -> String {
         stat.data_length,
         stat.num_children,
     )
+}
+
+/// Returns a time of the wall clock, ms since 1970, for people.
+pub(super) fn time(ms: u64) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms.min(MS_MAX)))
 }
 
 /// The last ms of the year 9999, the latest that httpdate can print.

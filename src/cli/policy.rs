@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use super::output::{Failure, table};
+use super::output::{Failure, table, time};
 use super::parse;
 
 /// See [`Verb::Policy`](super::args::Verb::Policy).
@@ -133,6 +133,43 @@ async fn list(context: &Context, kind: Option<&str>) -> Result<(), Failure> {
                 pattern,
                 by,
                 text(&policy["reason"]),
+            ]);
+        }
+        table(&rows).into_bytes()
+    })
+}
+
+/// See [`Verb::Audit`](super::args::Verb::Audit).
+#[derive(Debug, clap::Args)]
+pub struct AuditArgs {
+    /// Only lines behind the one of this number.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub after: u64,
+    /// At most so many lines.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+pub(super) async fn audit(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
+    let answer = context.client.audit(args.after, args.limit).await?;
+    context.output.result(&answer, || {
+        let heads = ["SEQ", "ZXID", "TIME", "OP", "RESULT", "PATH", "WHO", "REASON"];
+        let mut rows = vec![heads.map(str::to_owned).to_vec()];
+        for line in answer["lines"].as_array().into_iter().flatten() {
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            let who: Vec<_> = line["who"].as_array().into_iter().flatten().collect();
+            let who: Vec<_> = who.iter().filter_map(|who| who.as_str()).collect();
+            // A denial says which rule, a switch why it was set.
+            let why = if line["rule"].is_null() { text("reason") } else { text("why") };
+            rows.push(vec![
+                line["seq"].to_string(),
+                line["zxid"].to_string(),
+                time(line["at_ms"].as_u64().unwrap_or_default()),
+                text("op"),
+                text("result"),
+                text("path"),
+                who.join(","),
+                [text("rule"), why].join(" ").trim().to_owned(),
             ]);
         }
         table(&rows).into_bytes()

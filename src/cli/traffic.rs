@@ -10,7 +10,8 @@ use super::Context;
 use super::output::Failure;
 use super::parse;
 use super::policy::{self, PolicyCommand};
-use crate::client::model::Deregistration;
+use crate::client::model::{Deregistration, Drain};
+use crate::limits::POLL_WAIT_MS_MAX;
 
 /// See [`Verb::Deregister`](super::args::Verb::Deregister).
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,47 @@ pub(super) async fn deregister(context: &Context, args: DeregisterArgs) -> Resul
         for path in &done.tombstones {
             let verb = if done.dry_run { "would block by" } else { "blocked by" };
             writeln!(text, "{verb} {path}").expect("writing to a string");
+        }
+        text.into_bytes()
+    })
+}
+
+/// See [`Verb::Drain`](super::args::Verb::Drain).
+#[derive(Debug, clap::Args)]
+pub struct DrainArgs {
+    /// The path of a registration, or with --service its id.
+    #[arg(value_name = "PATH|ID")]
+    pub instance: String,
+    /// The service whose provider it is.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// When it is removed at the latest.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration, default_value = "30s")]
+    pub deadline: Duration,
+    /// Do not wait until all have been told.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Why, for others to read.
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+pub(super) async fn drain(context: &Context, args: DrainArgs) -> Result<(), Failure> {
+    let DrainArgs { instance, service, deadline, no_wait, reason } = args;
+    let timeout = context.client.timeout();
+    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+    let wait_ms = deadline_ms.min(POLL_WAIT_MS_MAX);
+    let wait = if no_wait { "none" } else { "all_subscribers" }.to_owned();
+    let drain = Drain { deadline_ms, wait, wait_ms: Some(wait_ms), reason };
+    let client = context.client.with_timeout(timeout + Duration::from_millis(wait_ms));
+    let done = match &service {
+        Some(service) => client.drain(service, &instance, &drain).await?,
+        None => client.drain_instance(&instance, &drain).await?,
+    };
+    context.output.result(&done, || {
+        let mut text = format!("{} told, {} not yet\n", done.notified, done.lagging);
+        for node in &done.unknown {
+            writeln!(text, "node {node} cannot say").expect("writing to a string");
         }
         text.into_bytes()
     })

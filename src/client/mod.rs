@@ -24,6 +24,7 @@
 //! What it deliberately lacks: TLS, a cache, and background tasks ([`sdk`](crate::sdk) has the latter two). Nothing runs
 //! unless a call of it is being awaited.
 
+mod audit;
 mod call;
 mod cluster;
 mod error;

@@ -57,10 +57,18 @@ impl Client {
         self.send(&Call::write(Method::DELETE, path).param("force", force.then_some(true))).await
     }
 
-    /// Announces that a provider leaves, and returns how many subscribers know. Errors: `no_node`, `no_auth`; `not_found` or
-    /// `method_not_allowed` from a server that does not know how.
+    /// Announces that a provider leaves, and returns how many subscribers know. The client's timeout has to be longer than what
+    /// the answer waits. Errors: `no_node`, `no_auth`; `not_found` or `method_not_allowed` from a server that does not know how.
     pub async fn drain(&self, service: &str, id: &str, drain: &Drain) -> Result<Drained, Error> {
         let path = format!("/v1/services/{}/providers/{}/drain", element(service), element(id));
         self.send(&Call::write(Method::POST, path).json(drain)).await
+    }
+
+    /// [`drain`](Client::drain) for a registration of any layout, by its path.
+    pub async fn drain_instance(&self, path: &str, drain: &Drain) -> Result<Drained, Error> {
+        let mut body =
+            serde_json::to_value(drain).map_err(|err| Error::Invalid(err.to_string()))?;
+        body["instance"] = path.into();
+        self.send(&Call::write(Method::POST, "/v1/drain".to_owned()).json(&body)).await
     }
 }

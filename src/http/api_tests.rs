@@ -207,6 +207,21 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/services", "/v1/services", ""),
         call("get /v1/services/{name}", "/v1/services/web", ""),
         call("get /v1/services/{name}/subscribe", "/v1/services/web/subscribe", ""),
+        call(
+            "post /v1/services/{name}/providers/{id}/drain",
+            "/v1/services/web/providers/p1/drain",
+            r#"{"deadline_ms":60000,"wait":"none"}"#,
+        ),
+        call(
+            "get /v1/services/{name}/providers/{id}/drain",
+            "/v1/services/web/providers/p1/drain",
+            "",
+        ),
+        call(
+            "post /v1/drain",
+            "/v1/drain",
+            r#"{"instance":"/services/web/providers/p1","wait_ms":1,"reason":"r"}"#,
+        ),
         call("delete /v1/services/{name}/providers/{id}", "/v1/services/web/providers/p1", ""),
         call("delete /v1/services/{name}/consumers/{id}", "/v1/services/web/consumers/c", ""),
         call(
@@ -237,6 +252,7 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
         call("post /v1/policies/test", "/v1/policies/test", test.to_string()),
         call("delete /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
+        call("get /v1/audit", "/v1/audit?after=1&limit=100", ""),
         call("delete /v1/znodes/{path}", "/v1/znodes/e", ""),
         call("delete /v1/sessions/{session}", "/v1/sessions/SESSION", ""),
         call("post /v1/cluster/learners", "/v1/cluster/learners", member(2).to_string()),

@@ -28,11 +28,13 @@
 mod answer;
 #[cfg(test)]
 mod api_tests;
+mod audit;
 mod authority;
 mod body;
 mod cluster;
 mod deregister;
 mod discovery;
+mod drain;
 mod dto;
 mod error;
 mod extract;
@@ -43,6 +45,7 @@ mod openapi;
 mod operation;
 mod overrides;
 mod policies;
+mod policy_test;
 mod protection;
 mod read;
 mod register;

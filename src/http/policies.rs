@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -13,13 +11,12 @@ use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
 use super::extract::{Caller, Params, Segments};
-use super::protection::StandingBody;
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
-use crate::limits::{POLICY_TEST_ZNODES_MAX, TTL_MS_MAX};
-use crate::policy::{self, Kind, Pattern, Policies, Policy, Proposed, Terms, Wrong};
-use crate::tree::{Lifetime, Standing, Tree};
+use crate::limits::TTL_MS_MAX;
+use crate::policy::{self, Kind, Policy, Wrong};
+use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
 
 impl From<Wrong> for Failed {
@@ -128,15 +125,15 @@ pub(crate) async fn get_policy(
 }
 
 /// What a client wants a policy to be, completed and checked.
-struct Wanted {
-    policy: Policy,
-    data: Data,
+pub(super) struct Wanted {
+    pub(super) policy: Policy,
+    pub(super) data: Data,
     ttl_ms: Option<u64>,
 }
 
 /// Adds to a client's policy what is not the client's to say: when it is set, by whom if that is not said, and when it will
 /// end when it is to live for `ttl_s`.
-fn complete(
+pub(super) fn complete(
     door: &Door,
     caller: &Caller,
     kind: Kind,
@@ -165,11 +162,12 @@ fn complete(
     }
     let data = serde_json::to_vec(&fields).expect("JSON that was parsed is JSON");
     let policy = Policy::parse(kind, &data)?;
+    policy::check_end(kind, &policy, ttl_ms.is_some())?;
     Ok(Wanted { policy, data: Data::new(&data), ttl_ms })
 }
 
 /// Returns who somebody is, for people: the name of what was proved, or the address.
-fn name_of(authority: &[AclId]) -> String {
+pub(super) fn name_of(authority: &[AclId]) -> String {
     let proved = authority.iter().find(|id| id.scheme == "digest").map(|id| {
         let name = id.id.split(':').next().unwrap_or_default();
         format!("digest:{name}")
@@ -244,142 +242,4 @@ pub(crate) async fn remove_policy(
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
     let (_, zxid) = write::submit(&door, caller, Op::Delete { path, version: None }).await?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = PolicyTest)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TestBody {
-    kind: String,
-    /// Under which name it would be set; `test` when left out.
-    name: Option<String>,
-    /// The policy to try. Without it the present ones are asked.
-    #[schema(value_type = Option<Object>)]
-    policy: Option<Map<String, Value>>,
-    /// A write to ask the policies of admission about.
-    write: Option<ProposedBody>,
-}
-
-/// A write that somebody might propose.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ProposedWrite)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProposedBody {
-    path: String,
-    /// The data as text.
-    data: Option<String>,
-    /// From which address; the caller's own when left out.
-    #[schema(value_type = Option<String>)]
-    address: Option<IpAddr>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = PolicyTested)]
-pub(crate) struct TestedBody {
-    /// Of a policy to try: how many znodes its pattern matches now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    matches: Option<usize>,
-    /// Whether there are more, which were not counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    more: Option<bool>,
-    /// The first of them.
-    examples: Vec<String>,
-    /// Of a policy of removal to try: how the first services that its pattern matches would stand.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    services: Option<Vec<StandingBody>>,
-    /// Of a write: why it would not be allowed; null when it would be.
-    denied: Option<DenialBody>,
-    zxid: u64,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Denial)]
-pub(crate) struct DenialBody {
-    /// The policy, and behind a slash the rule.
-    rule: String,
-    why: String,
-    /// Whether it would be refused, and not only logged.
-    enforced: bool,
-}
-
-/// Checks a policy and tells what it would do now, without setting it; or asks the present ones about a write.
-#[utoipa::path(post, path = "/v1/policies/test", tag = "policies", request_body = TestBody,
-    responses((status = 200, description = "What it would do", body = TestedBody)))]
-pub(crate) async fn test_policy(
-    State(door): State<Door>,
-    Params(NoParams {}): Params<NoParams>,
-    caller: Caller,
-    Json(body): Json<TestBody>,
-) -> Result<Response, Failed> {
-    let kind = Kind::parse(&body.kind)?;
-    let tried = body.policy.map(|fields| complete(&door, &caller, kind, fields)).transpose()?;
-    let view = read::view(&door, None, None).await?;
-    let tree = &view.tree;
-    let mut policies: Policies = tree.policies().clone();
-    let mut answer = TestedBody {
-        matches: None,
-        more: None,
-        examples: Vec::new(),
-        services: None,
-        denied: None,
-        zxid: tree.zxid().0,
-    };
-    if let Some(Wanted { policy, .. }) = tried {
-        let (matches, more, examples) = matched(tree, &policy.pattern);
-        if let Terms::Removal(removal) = &policy.terms {
-            let name = body.name.as_deref().unwrap_or("test");
-            let standings = examples.iter().map(|service| {
-                let (present, lost) = tree.providers(service, tree.cluster_ms());
-                let mode = policy.mode;
-                StandingBody::new(service, &Standing { policy: name, removal, mode, present, lost })
-            });
-            answer.services = Some(standings.collect());
-        }
-        (answer.matches, answer.more, answer.examples) = (Some(matches), Some(more), examples);
-        policies.set(kind, body.name.as_deref().unwrap_or("test"), policy);
-    }
-    if let Some(write) = &body.write {
-        answer.denied = ask(&policies, &caller.authority, write)?;
-    }
-    Ok(answer::json_at(StatusCode::OK, tree.zxid(), &answer))
-}
-
-/// Returns how many znodes a pattern matches, whether there may be more, and the first of them.
-fn matched(tree: &Tree, pattern: &Pattern) -> (usize, bool, Vec<String>) {
-    let top = tree.get(pattern.prefix()).map(|_| pattern.prefix().to_string());
-    let below = tree.descendants(pattern.prefix()).map(|(path, _)| path.to_string());
-    let mut all = top.into_iter().chain(below);
-    let (mut count, mut examples) = (0, Vec::new());
-    for path in all.by_ref().take(POLICY_TEST_ZNODES_MAX).filter(|path| pattern.matches(path)) {
-        count += 1;
-        if examples.len() < EXAMPLES_MAX {
-            examples.push(path);
-        }
-    }
-    (count, all.next().is_some(), examples)
-}
-
-/// Znodes that the answer to a test names.
-const EXAMPLES_MAX: usize = 10;
-
-fn ask(
-    policies: &Policies,
-    authority: &[AclId],
-    write: &ProposedBody,
-) -> Result<Option<DenialBody>, Failed> {
-    let path = ZnodePath::parse(&write.path)?;
-    let mut authority = authority.to_vec();
-    if let Some(address) = write.address {
-        authority.retain(|id| id.scheme != "ip");
-        authority.push(crate::identity::of_address(address));
-    }
-    let data = write.data.as_ref().map(|text| text.as_bytes());
-    let is_folder = data.is_none_or(<[u8]>::is_empty);
-    let proposed = Proposed { path: path.as_str(), data, is_folder, authority: &authority };
-    let denial = policy::denial(policies, &proposed);
-    Ok(denial.map(|denial| DenialBody {
-        rule: denial.rule,
-        why: denial.why,
-        enforced: denial.is_enforced,
-    }))
 }

@@ -9,8 +9,8 @@ use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
-    cluster, deregister, discovery, multi, operation, overrides, policies, protection, register,
-    services, sessions, watch, znodes,
+    audit, cluster, deregister, discovery, drain, multi, operation, overrides, policies,
+    policy_test, protection, register, services, sessions, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -46,12 +46,15 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(register::register_consumer, register::deregister_consumer))
         .bounded(routes!(register::register))
         .bounded(routes!(deregister::deregister))
+        .free(routes!(drain::drain_provider, drain::get_drain))
+        .free(routes!(drain::drain_instance))
         .bounded(routes!(overrides::list_effects))
         .bounded(routes!(protection::get_protection))
         .bounded(routes!(protection::confirm_removal))
         .bounded(routes!(policies::list_policies))
         .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))
-        .bounded(routes!(policies::test_policy))
+        .bounded(routes!(policy_test::test_policy))
+        .bounded(routes!(audit::get_audit))
         .free(routes!(watch::subscribe_service))
         .free(routes!(watch::watch))
         .free(routes!(watch::poll))

@@ -3,23 +3,36 @@
 //! which that has applied it.
 
 use super::Node;
+use super::audit::Denied;
 use crate::policy::{self, Denial, Proposed};
+use crate::traffic::DRAINS;
 use crate::tree::{Lifetime, Tree};
-use crate::types::{AclId, Error, Op};
+use crate::types::{AclId, Error, Op, SessionId};
 
 impl Node {
-    /// Returns whether somebody may propose an op. Errors: `Invalid` and `Forbidden`.
-    pub(super) fn admit(&self, authority: &[AclId], op: &Op) -> Result<(), Error> {
+    /// Returns whether somebody may propose an op, and notes it in the audit when a policy speaks against it. Errors: `Invalid`
+    /// and `Forbidden`.
+    pub(super) fn admit(
+        &self,
+        session: SessionId,
+        authority: &[AclId],
+        op: &Op,
+    ) -> Result<(), Error> {
+        let stage = &self.inner.stage;
+        let note = |root: &Tree, path: &str, Denial { rule, why, is_enforced }: &Denial| {
+            let denied = Denied { authority, path, rule, why, is_enforced: *is_enforced };
+            stage.audit.denied((root.zxid(), stage.clock.wall_ms()), session, &denied);
+        };
         match op {
             Op::Multi(ops) => {
-                let root = self.inner.stage.root();
+                let root = stage.root();
                 let mut ops = ops.iter().enumerate();
                 ops.try_for_each(|(index, op)| {
-                    admit_one(&root, authority, op, u32::try_from(index).ok())
+                    admit_one(&root, authority, op, u32::try_from(index).ok(), &note)
                 })
             }
             Op::Create { .. } | Op::SetData { .. } | Op::SetOwn { .. } => {
-                admit_one(&self.inner.stage.root(), authority, op, None)
+                admit_one(&stage.root(), authority, op, None, &note)
             }
             _ => Ok(()),
         }
@@ -31,44 +44,44 @@ fn admit_one(
     authority: &[AclId],
     op: &Op,
     multi_index: Option<u32>,
+    note: &dyn Fn(&Tree, &str, &Denial),
 ) -> Result<(), Error> {
-    let (path, data, is_folder) = match op {
+    let (path, data, is_folder, is_ttl) = match op {
         Op::Create { parent, name, data, mode, .. } => {
             let parent = if parent.is_root() { "" } else { parent.as_str() };
             // Which number it gets is not known yet, and no matter to a pattern.
             let number = if mode.is_sequential() { "0000000000" } else { "" };
             let has_data = data.as_ref().is_some_and(|data| !data.is_empty());
-            (format!("{parent}/{name}{number}"), data, !has_data && !mode.is_ephemeral())
+            let is_folder = !has_data && !mode.is_ephemeral();
+            (format!("{parent}/{name}{number}"), data, is_folder, mode.ttl_ms().is_some())
         }
         Op::SetData { path, data, .. } | Op::SetOwn { path, data } => {
-            (path.as_str().to_owned(), data, false)
+            // One that is not there yet is created by another op of the same multi, of which this is asked as well.
+            let is_ttl = root
+                .get(path.as_str())
+                .is_none_or(|znode| matches!(znode.lifetime(), Lifetime::Ttl { .. }));
+            (path.as_str().to_owned(), data, false, is_ttl)
         }
         _ => return Ok(()),
     };
+    let is_super = authority.iter().any(|id| id.scheme == "super");
+    let is_note = path.strip_prefix(DRAINS).is_some_and(|rest| rest.starts_with('/'));
+    if is_note && !is_super {
+        // What a note means is removed by the leader, whom no list keeps from it.
+        let why = "path: an instance is let leave by POST /v1/drain, not by writing its note";
+        return Err(Error::Invalid { why: why.to_owned(), multi_index });
+    }
     let data = data.as_deref();
-    let ends = match op {
-        Op::Create { mode, .. } => mode.ttl_ms().is_some(),
-        // One that is not there yet is created by another op of the same multi, of which this is asked as well.
-        _ => root.get(&path).is_none_or(|it| matches!(it.lifetime(), Lifetime::Ttl { .. })),
-    };
-    policy::check_write(&path, data, ends)
+    policy::check_write(&path, data, is_ttl)
         .map_err(|wrong| Error::Invalid { why: wrong.to_string(), multi_index })?;
     let proposed = Proposed { path: &path, data, is_folder, authority };
-    match policy::denial(root.policies(), &proposed) {
-        None => Ok(()),
-        Some(Denial { rule, why, is_enforced: true }) => {
-            tracing::info!(rule, path, ?authority, why, "a policy forbids a write");
-            Err(Error::Forbidden { rule, why, multi_index })
-        }
-        Some(Denial { rule, why, .. }) => {
-            tracing::info!(
-                rule,
-                path,
-                ?authority,
-                why,
-                "a policy that observes would forbid a write"
-            );
-            Ok(())
-        }
+    let Some(denial) = policy::denial(root.policies(), &proposed) else { return Ok(()) };
+    note(root, &path, &denial);
+    let Denial { rule, why, is_enforced } = denial;
+    if !is_enforced {
+        tracing::info!(rule, path, ?authority, why, "a policy that observes would forbid a write");
+        return Ok(());
     }
+    tracing::info!(rule, path, ?authority, why, "a policy forbids a write");
+    Err(Error::Forbidden { rule, why, multi_index })
 }

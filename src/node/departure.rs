@@ -31,8 +31,8 @@ impl Node {
     }
 }
 
-/// Returns the shortest grace that a policy has for what a session owns, if any has.
-fn grace_ms(tree: &Tree, session: SessionId) -> Option<u32> {
+/// Returns the shortest grace, ms, that a policy has for what a session owns, if any has. Cost: O(its ephemerals), bounded.
+pub fn grace_ms(tree: &Tree, session: SessionId) -> Option<u32> {
     let policies = tree.policies();
     if policies.has_none(Kind::Disconnect) {
         return None;

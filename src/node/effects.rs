@@ -9,18 +9,21 @@
 //! - A Dubbo provider (`/<group>/<interface>/providers/<url>`) is a name, which cannot change. It gets a znode `override://…`
 //!   beside it, below `configurators`, which its consumers watch. It stays while the provider is away, for when it is back.
 //!
+//! Who is leaving ([`Drain`]) is overridden too, until it has gone: as draining and without weight, after all policies.
+//!
 //! Each effect is noted in the same transaction, with what was there before ([`Effect`]).
 //!
 //! [`plan`] is a function of the tree. What it lacks on purpose: a memory of its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use crate::limits::{EFFECTS_PER_LOOK_MAX, OVERRIDDEN_SEEN_MAX};
-use crate::policy::{Kind, Mode, Overrides, Terms, path_of};
-use crate::traffic::{Claim, EFFECTS, Effect, claim, means};
+use crate::policy::{Kind, Mode, Overrides, Policy, Target, Terms, path_of};
+use crate::traffic::{Claim, DRAINS, Drain, EFFECTS, Effect, claim, means};
 use crate::tree::{Tree, Znode};
 use crate::types::{CreateMode, Data, Op, ZnodePath};
 
@@ -40,13 +43,13 @@ struct Wanted {
 
 /// Returns whether there is anything to look for.
 pub(super) fn is_needed(tree: &Tree) -> bool {
-    !tree.policies().has_none(Kind::Overrides)
-        || tree.get(EFFECTS).is_some_and(|all| all.num_children() > 0)
+    let has_any = |path| tree.get(path).is_some_and(|all: &Arc<Znode>| all.num_children() > 0);
+    !tree.policies().has_none(Kind::Overrides) || has_any(EFFECTS) || has_any(DRAINS)
 }
 
 /// Returns what has to be done so that the tree shows the effects of the overrides in it, each op for itself. What does not
 /// fit into one look is left for the next. Cost: O(znodes below the patterns of overrides), bounded.
-pub(super) fn plan(tree: &Tree) -> Vec<Op> {
+pub fn plan(tree: &Tree) -> Vec<Op> {
     let wanted = wanted(tree);
     let patches = wanted.patches.iter().filter_map(|(path, patch)| patch_op(tree, path, patch));
     let made = wanted.made.iter().filter_map(|(path, by)| make_op(tree, path, by));
@@ -60,35 +63,95 @@ pub(super) fn plan(tree: &Tree) -> Vec<Op> {
     patches.chain(made).chain(left).take(EFFECTS_PER_LOOK_MAX).collect()
 }
 
-fn wanted(tree: &Tree) -> Wanted {
-    let mut wanted = Wanted::default();
+/// Returns the overrides that act, the more special ones behind the others, of equal ones by name: the later one has the last
+/// word.
+fn overrides(tree: &Tree) -> Vec<(&str, &Policy, &Overrides)> {
     let overrides = tree.policies().iter().filter_map(|(_, (name, policy))| match &policy.terms {
         Terms::Overrides(overrides) if policy.mode == Mode::Enforce => {
-            Some((name, policy, overrides))
+            Some((&**name, policy, overrides))
         }
         _ => None,
     });
     let mut overrides: Vec<_> = overrides.collect();
-    // The more special one has the last word, of equal ones the later by name.
-    overrides.sort_by_key(|(name, policy, _)| (policy.pattern.specificity(), (*name).clone()));
-    for (name, policy, overrides) in overrides {
-        let set_at = tree.get(&path_of(Kind::Overrides, name)).map_or(0, |it| it.stat().mzxid.0);
+    overrides.sort_by_key(|(name, policy, _)| (policy.pattern.specificity(), *name));
+    overrides
+}
+
+/// Returns when an override was set last.
+fn set_at(tree: &Tree, name: &str) -> u64 {
+    tree.get(&path_of(Kind::Overrides, name)).map_or(0, |it| it.stat().mzxid.0)
+}
+
+fn wanted(tree: &Tree) -> Wanted {
+    let mut wanted = Wanted::default();
+    for (name, policy, overrides) in overrides(tree) {
+        let set_at = set_at(tree, name);
         let below = tree.descendants(policy.pattern.prefix()).take(OVERRIDDEN_SEEN_MAX);
         for (path, znode) in below.filter(|(path, _)| policy.pattern.matches(path.as_str())) {
-            let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
-            let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim))
-            else {
-                continue;
-            };
-            for configurator in configurators(path, &claimed, overrides, name) {
-                wanted.made.insert(configurator, (name.to_string(), set_at));
-            }
-            if let Some(patch) = patch_of(znode, overrides) {
-                wanted.patches.entry(path.clone()).or_default().extend(patch);
-            }
+            wanted.add(path, znode, overrides, (name, set_at));
+        }
+    }
+    let drains = tree.get(DRAINS).into_iter().flat_map(|all| all.children());
+    for note in drains {
+        let drain = tree.get(note.as_str()).and_then(|note| Drain::read(note.data()?));
+        if let Some((drain, path)) = drain.zip(Drain::target_of(note)) {
+            wanted.add_drain(tree, &path, &drain);
         }
     }
     wanted
+}
+
+impl Wanted {
+    /// Adds what an override wants of a znode.
+    fn add(&mut self, path: &ZnodePath, znode: &Znode, overrides: &Overrides, by: (&str, u64)) {
+        let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
+        let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim)) else {
+            return;
+        };
+        for configurator in configurators(path, &claimed, overrides, by.0) {
+            self.made.insert(configurator, (by.0.to_owned(), by.1));
+        }
+        if let Some(patch) = patch_of(znode, overrides) {
+            self.patches.entry(path.clone()).or_default().extend(patch);
+        }
+    }
+
+    /// Adds what a drain wants of the registration that it means, if that is still there.
+    fn add_drain(&mut self, tree: &Tree, path: &ZnodePath, drain: &Drain) {
+        let Some(znode) = tree.get(path.as_str()) else { return };
+        if znode.stat().czxid.0 != drain.czxid {
+            return;
+        }
+        let leaving = Overrides {
+            target: Target::All,
+            status: Some("draining".to_owned()),
+            weight: Some(0),
+            labels: BTreeMap::new(),
+        };
+        // No policy has such a name.
+        let name = format!("drain/{}", drain.czxid);
+        self.add(path, znode, &leaving, (&name, 0));
+    }
+}
+
+/// Returns what makes the tree show that an instance is leaving. Empty for one of which nothing can be shown.
+pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> {
+    let mut wanted = Wanted::default();
+    if let Some(znode) = tree.get(path.as_str()) {
+        for (name, policy, overrides) in overrides(tree) {
+            if policy.pattern.matches(path.as_str()) {
+                wanted.add(path, znode, overrides, (name, set_at(tree, name)));
+            }
+        }
+    }
+    wanted.add_drain(tree, path, drain);
+    let patches = wanted.patches.iter().filter_map(|(path, patch)| patch_op(tree, path, patch));
+    let made = wanted.made.iter().filter_map(|(path, by)| make_op(tree, path, by));
+    let ops = patches.chain(made).flat_map(|op| match op {
+        Op::Multi(ops) => ops,
+        op => vec![op],
+    });
+    ops.collect()
 }
 
 /// Returns the znodes that tell the consumers of a Dubbo provider; none for any other instance.
@@ -278,7 +341,7 @@ fn create(path: &ZnodePath, data: Option<Data>) -> Option<Op> {
 }
 
 /// Returns the ops that create what is missing of a path's ancestors, the highest first.
-fn missing(tree: &Tree, path: &ZnodePath) -> Vec<Op> {
+pub(super) fn missing(tree: &Tree, path: &ZnodePath) -> Vec<Op> {
     let absent = path.self_and_ancestors().skip(1).take_while(|path| tree.get(path).is_none());
     let ops = absent.filter_map(|path| create(&ZnodePath::parse(path).ok()?, None));
     let mut ops: Vec<Op> = ops.collect();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::Waiter;
 use super::probing::Probing;
-use super::{Node, Request, effects, ensemble, protection};
+use super::{Node, Request, drain, effects, ensemble, protection};
 use crate::limits::{CLOCK_UNWRITTEN_MS_MAX, CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
@@ -135,7 +135,11 @@ fn close_expired(node: &Node, probing: &Probing, now_ms: u64, leading_term: Opti
 fn reap(node: &Node) {
     let root = node.inner.stage.root();
     let cluster_ms = node.inner.cluster_time.now().cluster_ms;
-    let paths = root.reapable(cluster_ms, REAPS_PER_TICK_MAX);
+    let due = root.reapable(cluster_ms, REAPS_PER_TICK_MAX);
+    let (drained, paths) = drain::ends(&root, due);
+    for op in drained {
+        propose_as_super(node, op);
+    }
     let unwritten_ms = cluster_ms.saturating_sub(root.cluster_ms());
     let is_behind = root.next_due_ms().is_some() && unwritten_ms >= CLOCK_UNWRITTEN_MS_MAX;
     if !paths.is_empty() || is_behind {

@@ -15,6 +15,7 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
     let watches = node.inner.stage.audience.lock().hub.counters();
     let expiring = node.inner.stage.expiry.lock().len();
     let outbox = node.writes_waiting();
+    let (audited, unaudited) = node.inner.stage.audit.counts();
     let (lines, notices) = node.inner.stage.audience.lock().lines.counts();
     let is_leader = status.leader == Some(node.id());
     let mut gauges = vec![
@@ -91,6 +92,12 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
             "roost_watch_overflows",
             "Subscribers that were too slow, since the start",
             watches.overflows as f64,
+        ),
+        ("roost_audit_lines", "Lines of the audit, since the start", audited as f64),
+        (
+            "roost_audit_dropped",
+            "Lines of the audit that were dropped or not written, since the start",
+            unaudited as f64,
         ),
         ("roost_watch_ring_bytes", "Bytes of changes kept for resuming", watches.ring_bytes as f64),
     ];

@@ -143,7 +143,7 @@ impl Line {
         if let Err(error) = self.node.admit_writes() {
             return Err((error, op));
         }
-        if let Err(error) = self.node.admit(&self.authority, &op) {
+        if let Err(error) = self.node.admit(self.session, &self.authority, &op) {
             return Err((error, op));
         }
         let mut request = Request {

@@ -4,7 +4,7 @@
 //! that lock sees a root, all notices up to it, and the answers to all of its writes up to it: nothing has to be
 //! ordered afterwards, and a watch that is set while looking misses nothing and fires for nothing that was seen.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -13,7 +13,9 @@ use super::Answer;
 use crate::identity::permits;
 use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
 use crate::tree::Tree;
-use crate::types::{AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, Zxid};
+use crate::types::{
+    AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, ZnodePath, Zxid,
+};
 use crate::watch::{Bounds, Notice, WatcherId, Watches, Whose};
 
 /// Why a connection has to be closed.
@@ -172,6 +174,25 @@ impl Lines {
                 ring(line, ringing);
             });
         }
+    }
+
+    /// Returns the lines to which the latest transaction left a notice of a path that `is_meant`. Cost: O(lines).
+    pub(super) fn noticed(
+        &self,
+        zxid: Zxid,
+        is_meant: impl Fn(&ZnodePath) -> bool,
+    ) -> BTreeSet<WatcherId> {
+        let left = |line: &LineState| {
+            let latest = line.notices.iter().rev().take_while(|notice| notice.zxid == zxid);
+            latest.into_iter().any(|notice| is_meant(&notice.path))
+        };
+        self.lines.iter().filter(|(_, line)| left(line)).map(|(id, _)| *id).collect()
+    }
+
+    /// Returns whether a line has taken its notices up to a transaction; `None` when it is closed or has to be.
+    pub(super) fn has_taken(&self, id: WatcherId, zxid: Zxid) -> Option<bool> {
+        let line = self.lines.get(&id).filter(|line| line.ended.is_none())?;
+        Some(line.notices.front().is_none_or(|notice| notice.zxid > zxid))
     }
 
     /// Follows the sessions: ends the line of one that was closed or has moved to another connection.

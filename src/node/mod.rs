@@ -32,9 +32,12 @@
 //! a transaction means.
 
 mod admit;
+mod audit;
+mod audit_file;
 mod batcher;
 mod cluster;
 mod departure;
+mod drain;
 mod effects;
 mod ensemble;
 mod expirer;
@@ -78,6 +81,11 @@ use crate::types::{
     Zxid,
 };
 
+pub use audit::AuditLine;
+pub use audit_file::AuditFile;
+pub use departure::grace_ms;
+pub use drain::{Draining, Leaving, Told};
+pub use effects::plan as planned_effects;
 pub use identity::Identity;
 pub use line::{Line, OwnWatches};
 pub use lines::{Ended, Inbox};
@@ -238,7 +246,7 @@ impl Node {
     /// nothing was done; `OutcomeUnknown` that it may still be.
     pub async fn submit(&self, mut request: Request) -> Result<Answer, Error> {
         self.admit_writes()?;
-        self.admit(&request.authority, &request.op)?;
+        self.admit(request.session, &request.authority, &request.op)?;
         #[cfg(test)]
         self.let_rivals_go_first();
         let (waiter, answer) = tokio::sync::oneshot::channel();
@@ -364,6 +372,12 @@ impl Node {
         gauges::read(self)
     }
 
+    /// Returns the lines of the audit that are kept in memory after the one of this number, the oldest first, at most
+    /// `limit`.
+    pub fn audit_after(&self, seq: u64, limit: usize) -> Vec<Arc<AuditLine>> {
+        self.inner.stage.audit.after(seq, limit)
+    }
+
     /// Returns why the node cannot go on, if consensus or the store has failed.
     pub fn fatal(&self) -> Option<String> {
         self.inner.consensus.fatal()
@@ -376,9 +390,12 @@ impl Node {
         self.inner.stage.abandon_outbox();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-        let wal = self.inner.wal.clone();
-        // The log's thread finishes what it has; waiting for it would block this thread.
-        let closing = blocking::run(move || wal.close());
+        let (wal, stage) = (self.inner.wal.clone(), self.inner.stage.clone());
+        // Their threads finish what they have; waiting for them would block this thread.
+        let closing = blocking::run(move || {
+            wal.close();
+            stage.audit.close();
+        });
         drop(closing.await);
     }
 }

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::cluster::{self, Membership};
-use super::{Node, forward, liveness};
+use super::{Node, drain, forward, liveness};
 use crate::node::batcher::BatcherHandle;
 use crate::peer::{Admission, Handler, Hello, Kind, StreamReceiver, StreamSender};
 use crate::raft::{self, Snapshots};
@@ -79,6 +79,9 @@ impl Handler for Dispatch {
             Kind::Lost => {
                 std::future::ready(member.and_then(|it| liveness::serve_lost(&it, &payload)))
                     .boxed()
+            }
+            Kind::Told => {
+                std::future::ready(member.and_then(|it| drain::serve_told(&it, &payload))).boxed()
             }
             Kind::Status => async move { cluster::serve(&member?, &payload).await }.boxed(),
             Kind::Join => {

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Answer;
+use super::audit::Audit;
+use super::drain::Drains;
 use super::lines::Lines;
 use super::outbox::Outbox;
 use crate::clock::Clock;
@@ -34,6 +36,8 @@ pub(super) struct Audience {
     pub(super) hub: Hub,
     /// The connections that answer in order.
     pub(super) lines: Lines,
+    /// Whom of these had to be told who leaves.
+    pub(super) drains: Drains,
 }
 
 /// The shared state that apply writes and everything else reads.
@@ -41,6 +45,7 @@ pub(super) struct Stage {
     pub(super) node: NodeId,
     pub(super) incarnation: u64,
     pub(super) clock: Clock,
+    pub(super) audit: Audit,
     root: ArcSwap<Tree>,
     /// Locked while the root is published, its changes are told and its answers are given, so that whoever looks under it
     /// sees all of that or nothing. Taken before `outbox` where both are.
@@ -67,6 +72,7 @@ impl Stage {
         node: NodeId,
         incarnation: u64,
         clock: Clock,
+        audit: Audit,
         bounds: Bounds,
         expiry: ExpiryQueue,
     ) -> Arc<Stage> {
@@ -74,10 +80,12 @@ impl Stage {
             node,
             incarnation,
             clock,
+            audit,
             root: ArcSwap::from_pointee(Tree::new()),
             audience: Mutex::new(Audience {
                 hub: Hub::new(Zxid(0), bounds),
                 lines: Lines::new(bounds),
+                drains: Drains::default(),
             }),
             connections: AtomicU64::new(1),
             outbox: Mutex::new(Outbox::new()),
@@ -103,11 +111,13 @@ impl Stage {
     /// Publishes the root and tells of the changes that led to it.
     fn publish(&self, audience: &mut Audience, tree: &Tree, changes: Vec<(Zxid, Vec<Event>)>) {
         self.root.store(Arc::new(tree.clone()));
+        let Audience { hub, lines, drains } = audience;
         for (zxid, events) in changes {
-            audience.lines.fire(zxid, &events);
-            audience.hub.publish(zxid, mutant!(M28, without_deletions(events), events));
+            lines.fire(zxid, &events);
+            drains.note(zxid, &events, hub, lines);
+            hub.publish(zxid, mutant!(M28, without_deletions(events), events));
         }
-        audience.hub.publish(tree.zxid(), Vec::new());
+        hub.publish(tree.zxid(), Vec::new());
     }
 
     /// Answers those of this node's own clients whose transactions were applied.
@@ -179,6 +189,7 @@ impl ApplySink for Stage {
             let is_own = txn.origin.node == self.node && txn.origin.incarnation == self.incarnation;
             match outcome {
                 Outcome::Applied(applied) => {
+                    self.audit.applied(&txn, &applied, tree.wall_ms());
                     if let Ok(reply) = &applied.result {
                         // Only a few of many transactions concern sessions; the lock is not held for the others.
                         if matches!(
@@ -217,6 +228,7 @@ impl ApplySink for Stage {
     }
 
     fn restored(&self, index: Option<u64>, tree: &Tree) {
+        self.audit.restored(tree.zxid(), tree.wall_ms());
         let ringing = {
             let mut audience = self.audience.lock();
             self.root.store(Arc::new(tree.clone()));

@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::audit::Audit;
+use super::audit_file::{AuditFile, Writer};
 use super::cluster::Membership;
 use super::expirer::{self, Pace};
 use super::identity::Identity;
@@ -82,6 +84,8 @@ pub struct NodeOptions {
     pub watch_bounds: Bounds,
     /// How it asks silent providers, where a policy says so; `None` for never.
     pub prober: Option<Arc<dyn Prober>>,
+    /// Where the audit is written; `None` keeps it in memory only.
+    pub audit: Option<AuditFile>,
 }
 
 impl Node {
@@ -104,8 +108,9 @@ impl Node {
         let tick_ms = options.tick.as_millis() as u64;
         // A close that was lost with a leader is proposed again after a second.
         let expiry = ExpiryQueue::new(tick_ms, 1_000);
+        let audit = Audit::new(node, options.audit.clone().map(Writer::start).transpose()?);
         let bounds = options.watch_bounds;
-        let stage = Stage::new(node, identity.incarnation, clock.clone(), bounds, expiry);
+        let stage = Stage::new(node, identity.incarnation, clock.clone(), audit, bounds, expiry);
 
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));

@@ -45,6 +45,7 @@ impl Node {
             snapshot_log_bytes: 64 << 20,
             watch_bounds: Bounds::default(),
             prober: None,
+            audit: None,
         };
         Node::start(options).await.unwrap()
     }

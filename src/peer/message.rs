@@ -30,11 +30,13 @@ pub enum Kind {
     Join = 10,
     /// Sessions whose clients have ended their connections.
     Lost = 11,
+    /// The question how many of those who follow a leaving instance have been told.
+    Told = 12,
 }
 
 impl Kind {
     /// Every kind, in the order of the numbers, which start at 1 and have no gap.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Append,
         Kind::Vote,
         Kind::PreVote,
@@ -46,6 +48,7 @@ impl Kind {
         Kind::Status,
         Kind::Join,
         Kind::Lost,
+        Kind::Told,
     ];
 
     /// Returns the byte on the wire.

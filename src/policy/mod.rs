@@ -80,6 +80,15 @@ impl Kind {
         }
     }
 
+    /// Returns whether a policy of this kind that is in this mode has to end by itself: one that holds something back for
+    /// as long as somebody looks after it, and must not be forgotten.
+    pub fn must_expire(self, mode: Mode) -> bool {
+        match (self, mode) {
+            (Kind::Removal, mode) => mode == Mode::Off,
+            (Kind::Admission | Kind::Disconnect | Kind::Overrides | Kind::Probe, _) => false,
+        }
+    }
+
     /// Returns the kind of this name.
     pub fn from_name(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
@@ -99,7 +108,7 @@ impl Kind {
 pub enum Mode {
     /// It does.
     Enforce,
-    /// It does not; what it would have done is logged.
+    /// It does not; what one of admission would have denied is logged.
     Observe,
     /// It does not, nor does any that it takes precedence over.
     Off,
@@ -193,21 +202,31 @@ impl Policy {
             is_built_in: false,
         };
         fields.finish()?;
-        if policy.must_end() && policy.expires_at_ms.is_none() {
-            return Err(Wrong::new("ttl_s", MUST_END));
+        if kind.must_expire(policy.mode) && policy.expires_at_ms.is_none() {
+            return Err(Wrong::new(
+                "ttl_s",
+                "such a policy has to end by itself: say for how long",
+            ));
         }
         Ok(policy)
     }
-
-    /// Returns whether it may only be set for a while: a protection that somebody has switched off and forgotten is none.
-    pub fn must_end(&self) -> bool {
-        self.mode == Mode::Off && matches!(self.terms, Terms::Removal(_))
-    }
 }
 
-/// What is wrong with a policy that must end and does not.
-const MUST_END: &str =
-    "protection is switched off for a while only: say for how long, or raise max_ratio";
+/// Checks that a policy which says that it ends by itself, or has to, is kept in a znode that does: `is_ttl`. Otherwise an
+/// exception that was meant for an hour would come before all others for good.
+pub fn check_end(kind: Kind, policy: &Policy, is_ttl: bool) -> Result<(), Wrong> {
+    if is_ttl {
+        return Ok(());
+    }
+    let why = if policy.expires_at_ms.is_some() {
+        "a policy that ends by itself is a TTL znode: create it as one, or over HTTP with ttl_s"
+    } else if kind.must_expire(policy.mode) {
+        "such a policy has to end by itself: create it as a TTL znode, or over HTTP with ttl_s"
+    } else {
+        return Ok(());
+    };
+    Err(Wrong::new("expires_at_ms", why))
+}
 
 /// Returns the path of a policy's znode.
 pub fn path_of(kind: Kind, name: &str) -> String {
@@ -226,9 +245,9 @@ fn below_root(path: &str) -> Option<&str> {
     path.strip_prefix(ROOT)?.strip_prefix('/')
 }
 
-/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be, and those
-/// that must end only in a znode that does, which `ends` says. Any other path is fine. Cost: O(1) for other paths.
-pub fn check_write(path: &str, data: Option<&[u8]>, ends: bool) -> Result<(), Wrong> {
+/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be, those that
+/// end by themselves only in TTL znodes (`is_ttl`). Any other path is fine. Cost: O(1) for other paths.
+pub fn check_write(path: &str, data: Option<&[u8]>, is_ttl: bool) -> Result<(), Wrong> {
     let Some(rest) = below_root(path) else { return Ok(()) };
     let (kind, name) = match rest.split_once('/') {
         None => return Kind::parse(rest).map(drop),
@@ -238,10 +257,7 @@ pub fn check_write(path: &str, data: Option<&[u8]>, ends: bool) -> Result<(), Wr
         return Err(Wrong::new("path", "a policy has no children"));
     }
     let policy = Policy::parse(kind, data.unwrap_or_default())?;
-    match policy.must_end() && !ends {
-        true => Err(Wrong::new("ttl_s", MUST_END)),
-        false => Ok(()),
-    }
+    check_end(kind, &policy, is_ttl)
 }
 
 #[cfg(test)]
@@ -296,14 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn protection_is_switched_off_for_a_while_only() {
+    fn a_policy_that_ends_by_itself_or_has_to_is_a_ttl_znode() {
         let off = GOOD.replace("\"max_ratio\":0.25", "\"mode\":\"off\"");
         assert_eq!(Policy::parse(Kind::Removal, off.as_bytes()).unwrap_err().field, "ttl_s");
-        let off = off.replace("\"set_at_ms\":1", "\"expires_at_ms\":9");
         let path = "/roost/policies/removal/a";
-        assert!(Policy::parse(Kind::Removal, off.as_bytes()).unwrap().must_end());
-        assert!(check_write(path, Some(off.as_bytes()), true).is_ok());
-        assert_eq!(check_write(path, Some(off.as_bytes()), false).unwrap_err().field, "ttl_s");
+        for brief in [off, GOOD.to_owned()] {
+            let brief = brief.replace("\"set_at_ms\":1", "\"expires_at_ms\":9");
+            assert!(check_write(path, Some(brief.as_bytes()), true).is_ok());
+            let wrong = check_write(path, Some(brief.as_bytes()), false).unwrap_err();
+            assert_eq!(wrong.field, "expires_at_ms");
+        }
+        assert!(check_write(path, Some(GOOD.as_bytes()), true).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::registrar::{Left, RegistrationState, Service, ShutdownOptions};
 use super::registry::Registry;
 use crate::client::model::{Drain, Drained, Registration};
 use crate::client::{Client, Error};
+use crate::limits::POLL_WAIT_MS_MAX;
 
 /// How long saying goodbye may take beside the draining itself.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -231,8 +232,15 @@ async fn drain_one(
     options: ShutdownOptions,
 ) -> Option<Drained> {
     let deadline = options.drain + options.grace;
-    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-    let drain = Drain { deadline_ms, wait: "all_subscribers".to_owned() };
+    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
+    // Who does not listen is counted: the answer comes before this client gives up.
+    let wait_ms = u64::try_from(options.drain.as_millis() / 10 * 9).unwrap_or(u64::MAX);
+    let drain = Drain {
+        deadline_ms,
+        wait: "all_subscribers".to_owned(),
+        wait_ms: Some(wait_ms.clamp(1, POLL_WAIT_MS_MAX)),
+        reason: None,
+    };
     match client.drain(&service.name, &service.id(), &drain).await {
         Ok(drained) => Some(drained),
         Err(Error::Refused(_)) => {

@@ -13,6 +13,8 @@
 //!
 //! A service that would lose too many providers at once by silence keeps them for a while: whose end is put off is a
 //! [`Suspect`], and what was lost is a [`Loss`]; both are znodes that the tree itself writes.
+//! That an instance is leaving is a [`Drain`], noted in a TTL znode below [`DRAINS`]: an override for this one registration, and
+//! its end.
 //!
 //! What it keeps to:
 //!
@@ -26,12 +28,14 @@
 //! business), and who may set one (the access control list of [`TOMBSTONES`] says so, as for any znode).
 
 mod claim;
+mod drain;
 mod effect;
 mod overlay;
 mod protection;
 mod tombstone;
 
 pub use claim::{Claim, claim};
+pub use drain::{DRAINS, Drain};
 pub use effect::{EFFECTS, Effect};
 pub use overlay::means;
 pub use protection::{LOSSES, Loss, SUSPECTS, Suspect};

@@ -11,11 +11,13 @@ impl Tree {
     /// Brings the policies in step with the znode at a path, which was created, changed or deleted.
     pub(super) fn follow_policy(&mut self, path: &ZnodePath) {
         let Some((kind, name)) = policy::at(path.as_str()) else { return };
-        let znode = self.get(path.as_str());
-        let ends = znode.is_some_and(|znode| matches!(znode.lifetime, Lifetime::Ttl { .. }));
-        let policy = znode.and_then(|znode| Policy::parse(kind, znode.data()?).ok());
-        // Doors let nothing in that does not parse; whatever comes past them is as if it were not there.
-        match policy.filter(|policy| ends || !policy.must_end()) {
+        // Doors let nothing in that does not parse or cannot end; whatever comes past them is as if it were not there.
+        let policy = self.get(path.as_str()).and_then(|znode| {
+            let policy = Policy::parse(kind, znode.data()?).ok()?;
+            let is_ttl = matches!(znode.lifetime(), Lifetime::Ttl { .. });
+            policy::check_end(kind, &policy, is_ttl).ok().map(|()| policy)
+        });
+        match policy {
             Some(policy) => self.policies.set(kind, name, policy),
             None => self.policies.remove(kind, name),
         }

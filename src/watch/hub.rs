@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::subscriber::{self, Mailbox, State, Subscriber};
@@ -222,6 +222,16 @@ impl Hub {
         for (id, selection) in selected {
             self.deliver(id, zxid, selection);
         }
+    }
+
+    /// Returns the subscribers whose filters concern one of these events. Cost: as [`Hub::publish`].
+    pub fn audience(&self, events: &[Event]) -> BTreeSet<SubscriberId> {
+        self.table.select(events).into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Returns up to where a subscriber has been told everything; `None` when there is no such subscriber.
+    pub fn told(&self, id: SubscriberId) -> Option<Zxid> {
+        Some(self.subscribers.get(&id)?.told)
     }
 
     /// Gives a subscriber at most `messages_max` messages. When neither `lost` nor `more` is set it has

@@ -7,6 +7,7 @@ mod agent;
 mod cli;
 mod crash;
 mod dev;
+mod drain;
 mod dump;
 mod failover;
 mod harness;

@@ -187,6 +187,7 @@ impl Cluster {
             snapshot_log_bytes: setup.snapshot_log_bytes,
             watch_bounds: setup.watch_bounds,
             prober: setup.prober.clone(),
+            audit: None,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");

@@ -6,6 +6,7 @@
 
 mod backpressure;
 mod deregister;
+mod drain;
 mod exactly_once;
 mod harness;
 mod leader_restore;

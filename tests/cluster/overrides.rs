@@ -60,3 +60,41 @@ async fn an_override_takes_hold_and_expires_with_all_that_it_did_though_leaders_
     assert_eq!(tree.get("/roost/effects").unwrap().num_children(), 0);
     assert!(tree.get(&provider).is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dubbo_provider_that_restarts_while_its_weight_is_0_stays_without_traffic() {
+    let cluster = Cluster::start(3, Setup { seed: 74, ..Setup::default() }).await;
+    let node = cluster.node(1);
+    for at in [
+        "/dubbo",
+        "/dubbo/com.a.Demo",
+        "/dubbo/com.a.Demo/providers",
+        "/roost",
+        "/roost/policies",
+        "/roost/policies/overrides",
+    ] {
+        done(&node, request(create(at, b""))).await;
+    }
+    let provider = format!("/dubbo/com.a.Demo/providers/{PROVIDER}");
+    let register = || made(&provider, "", CreateMode::Ephemeral);
+    let mut session = open_session(&node, 60_000).await;
+    done(&node, by(session, register())).await;
+    let policy = "/roost/policies/overrides/slow";
+    done(&node, request(made(policy, POLICY, CreateMode::Persistent))).await;
+    until("consumers are told", || (configurators(&node.local()) == 1).then_some(())).await;
+    let tree = node.local();
+    let first = tree.get("/dubbo/com.a.Demo/configurators").unwrap().children().next().unwrap();
+    let made_at = tree.get(first.as_str()).unwrap().stat().czxid;
+    for _ in 0..3 {
+        done(&node, request(Op::CloseSession { session, unless_moved_from: None })).await;
+        session = open_session(&node, 60_000).await;
+        done(&node, by(session, register())).await;
+    }
+    // Once the consumers of another one are told too, the leader has looked after the restarts.
+    let another = provider.replace("20880", "20881");
+    done(&node, by(session, made(&another, "", CreateMode::Ephemeral))).await;
+    until("both are there", || (configurators(&node.local()) == 2).then_some(())).await;
+    let now = node.local().get(first.as_str()).map(|znode| znode.stat().czxid);
+    assert_eq!(now, Some(made_at), "consumers were told of it all the while");
+    assert!(node.local().get(&provider).is_some());
+}

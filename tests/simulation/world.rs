@@ -341,6 +341,7 @@ async fn start(of: StartOf) -> Result<Node, String> {
         snapshot_log_bytes: of.setup.snapshot_log_bytes,
         watch_bounds: Bounds::default(),
         prober: None,
+        audit: None,
     };
     Node::start(options).await
 }

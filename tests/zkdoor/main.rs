@@ -6,6 +6,7 @@
 #[allow(dead_code)]
 mod harness;
 
+mod admission;
 mod client;
 mod disconnect;
 mod limits;

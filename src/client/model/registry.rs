@@ -146,6 +146,12 @@ pub struct Drain {
     pub deadline_ms: u64,
     /// `all_subscribers` to be answered when all have been told, or `none`.
     pub wait: String,
+    /// How long the answer waits at most, ms; until the deadline when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Answer of [`drain`](crate::client::Client::drain).
@@ -155,6 +161,9 @@ pub struct Drained {
     pub notified: u64,
     /// How many have not.
     pub lagging: u64,
+    /// Nodes that cannot say.
+    #[serde(default)]
+    pub unknown: Vec<u64>,
     /// The change's place in the order.
     pub zxid: u64,
 }

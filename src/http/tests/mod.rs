@@ -1,7 +1,9 @@
 //! The door as a client meets it: requests in, answers out, over a cluster of one node in memory.
 
 mod access;
+mod audit;
 mod document;
+mod drain;
 mod node;
 mod policies;
 mod protection;

@@ -14,6 +14,12 @@ fn disconnect() -> Value {
     json!({"reason": "small", "pattern": "/services/web/providers", "grace_ms": 500})
 }
 
+fn disconnect_data() -> String {
+    let mut policy = disconnect();
+    policy["set_by"] = json!("ops");
+    policy.to_string()
+}
+
 #[tokio::test]
 async fn a_policy_is_a_znode_that_says_who_set_it_and_why() {
     let bed = Bed::new().await;
@@ -85,6 +91,16 @@ async fn a_policy_with_a_ttl_goes_by_itself() {
     let policy = &shown["policy"];
     let lives = policy["expires_at_ms"].as_u64().unwrap() - policy["set_at_ms"].as_u64().unwrap();
     assert_eq!(lives, 60_000);
+    // What says that it ends cannot be kept for good, whichever way it comes.
+    let stays = bed.post("/v1/znodes/roost/policies/disconnect/x", policy.to_string()).await;
+    assert_eq!(stays.error(), (400, "bad_arguments".to_owned()));
+    assert!(stays.json()["message"].as_str().unwrap().contains("TTL"), "{}", stays.json());
+    let ops = [("create", disconnect_data()), ("set", policy.to_string())];
+    let ops = ops
+        .map(|(op, data)| json!({"op": op, "path": "/roost/policies/disconnect/x", "data": data}));
+    assert_eq!(bed.post("/v1/multi", json!({ "ops": ops }).to_string()).await.status, 400);
+    let ends = "/v1/znodes/roost/policies/disconnect/x?mode=ttl&ttl_ms=60000";
+    assert_eq!(bed.post(ends, policy.to_string()).await.status, 201);
     let holds = || bed.node.local().policies().get(Kind::Disconnect, "web").is_some();
     assert!(holds());
     pass(Duration::from_secs(61)).await;
@@ -169,4 +185,35 @@ async fn a_test_counts_what_a_pattern_matches() {
     assert_eq!((&tested["matches"], &tested["more"]), (&json!(2), &json!(false)));
     assert_eq!(tested["examples"], expected);
     assert!(bed.node.local().get("/roost").is_none());
+}
+
+#[tokio::test]
+async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
+    let bed = Bed::new().await;
+    let (session, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    let body = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7}).to_string();
+    bed.send("POST /v1/services/web/providers", &auth, body).await;
+    let pattern = "/services/web/providers/*";
+    for mode in ["enforce", "observe"] {
+        let policy = json!({"reason": "r", "pattern": pattern, "mode": mode, "weight": 0});
+        let test = json!({"kind": "overrides", "policy": policy}).to_string();
+        let tested = bed.post("/v1/policies/test", test).await.json();
+        let [change] = &tested["changes"].as_array().unwrap()[..] else { panic!("{tested}") };
+        assert_eq!(
+            (&change["op"], &change["path"]),
+            (&json!("set"), &json!("/services/web/providers/a"))
+        );
+        let weight = |of: &str| {
+            let data: Value = serde_json::from_str(change[of].as_str().unwrap()).unwrap();
+            data["weight"].clone()
+        };
+        assert_eq!((weight("before"), weight("after")), (json!(7), json!(0)), "{mode}");
+    }
+    let policy = json!({"reason": "r", "pattern": pattern, "grace_ms": 300, "ttl_s": 5});
+    let test = json!({"kind": "disconnect", "policy": policy}).to_string();
+    let tested = bed.post("/v1/policies/test", test).await.json();
+    assert_eq!(tested["sessions"], json!([{"session": session, "grace_ms": 300}]), "{tested}");
+    assert_eq!(bed.get("/v1/policies").await.json()["policies"], json!([]));
+    assert_eq!(bed.get("/v1/services/web").await.json()["providers"][0]["weight"], 7);
 }
