@@ -24,7 +24,7 @@ use crate::traffic::claim;
 use crate::tree::Tree;
 use crate::types::{SessionId, Silence};
 
-/// How long a session waits for what its probe finds, ms, before it is due as if it had found nothing.
+/// How long a session is held for what its probe finds, ms; then it is seen whether that goes on.
 const PATIENCE_MS: u64 = 60_000;
 /// Time between two probes of a session whose end is put off, ms.
 const AGAIN_MS: u64 = 5_000;
