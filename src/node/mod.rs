@@ -34,6 +34,7 @@
 mod admit;
 mod batcher;
 mod cluster;
+mod counters;
 mod departure;
 mod effects;
 mod ensemble;
@@ -76,6 +77,7 @@ use crate::types::{
     Zxid,
 };
 
+pub use counters::{Measures, Tasks};
 pub use identity::Identity;
 pub use line::{Line, OwnWatches};
 pub use lines::{Ended, Inbox};

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Answer;
+use super::counters::Counters;
 use super::lines::Lines;
 use super::outbox::Outbox;
 use crate::clock::Clock;
@@ -56,6 +57,7 @@ pub(super) struct Stage {
     progress: latest::Sender<Progress>,
     /// Bytes of log applied since the node started; the snapshot trigger compares it with its own mark.
     pub(super) log_bytes: AtomicU64,
+    pub(super) counters: Counters,
 }
 
 impl Stage {
@@ -79,6 +81,7 @@ impl Stage {
             expiry: Mutex::new(expiry),
             progress: latest::channel(Progress::default()).0,
             log_bytes: AtomicU64::new(0),
+            counters: Counters::default(),
         })
     }
 
@@ -166,6 +169,9 @@ impl ApplySink for Stage {
                     if let Ok(reply) = &applied.result {
                         // Only a few of many transactions concern sessions; the lock is not held for the others.
                         if matches!(reply, Reply::Session { .. } | Reply::Removed { .. }) {
+                            if is_own && matches!(txn.op, Op::ExpireSession { .. }) {
+                                *self.counters.expired.lock() += 1;
+                            }
                             self.follow_session(&mut self.expiry.lock(), &txn, reply, now_ms);
                             sessions.push((txn.op, reply.clone()));
                         }
