@@ -78,7 +78,7 @@ pub struct ZkConfig {
     /// Bytes of one request. Source: ZooKeeper `jute.maxbuffer`.
     #[serde(default = "zk_frame_bytes_max")]
     pub frame_bytes_max: usize,
-    /// Connections from one address. Source: ZooKeeper `maxClientCnxns`.
+    /// Connections from one address, 0 for any number. Source: ZooKeeper `maxClientCnxns`.
     #[serde(default = "zk_connections_per_address_max")]
     pub connections_per_address_max: usize,
     /// Four-letter words that are answered; `*` for all. Source: ZooKeeper `4lw.commands.whitelist`.

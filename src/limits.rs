@@ -185,6 +185,10 @@ pub const ZK_CONNECTIONS_MAX: usize = 131_072;
 pub const ZK_CONNECTIONS_PER_ADDRESS_DEFAULT: usize = 16_384;
 /// Requests of one ZooKeeper connection that are not answered. Beyond: it is not read.
 pub const ZK_PENDING_MAX: usize = 4_096;
+/// The memory that these take, bytes; a single larger one goes alone. Beyond: it is not read.
+pub const ZK_PENDING_BYTES_MAX: usize = 4 << 20;
+/// Identities that the client of one ZooKeeper connection proves. Beyond: the credentials are refused, and it is closed.
+pub const ZK_IDENTITIES_MAX: usize = 64;
 /// Replies and events of one ZooKeeper connection that are not sent, bytes; a single larger reply goes alone. Beyond: it
 /// is not read, its reads wait, and its events wait as notices.
 pub const ZK_OUTPUT_BYTES_MAX: usize = 1 << 20;

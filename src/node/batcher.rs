@@ -21,6 +21,7 @@ use crate::batch;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_TXNS_MAX, BATCHES_IN_FLIGHT_MAX, LANE_CHUNKS_MAX};
 use crate::raft::Consensus;
 
+use super::stage::Stage;
 use super::time::ClusterTime;
 
 /// One ordered stream of transactions into the batcher.
@@ -66,15 +67,17 @@ impl BatcherHandle {
 
 /// Starts the batcher.
 pub(super) fn start(
+    stage: Arc<Stage>,
     consensus: Consensus,
     time: Arc<ClusterTime>,
     stop: CancellationToken,
 ) -> (BatcherHandle, impl Future<Output = ()>) {
     let (queue, chunks) = mpsc::channel(LANE_CHUNKS_MAX);
-    (BatcherHandle { queue }, run(consensus, chunks, time, stop))
+    (BatcherHandle { queue }, run(stage, consensus, chunks, time, stop))
 }
 
 async fn run(
+    stage: Arc<Stage>,
     consensus: Consensus,
     mut chunks: mpsc::Receiver<Chunk>,
     time: Arc<ClusterTime>,
@@ -112,12 +115,19 @@ async fn run(
             continue;
         }
         latest_txns = txns.len();
-        let proposal = consensus.propose(batch::encode(time.now(), &txns)).await;
+        let encoded = batch::encode(time.now(), &txns);
+        stage.counters.proposals.lock().size(encoded.len() as u64);
+        let (stage, began_us) = (stage.clone(), stage.clock.now_micros());
+        let proposal = consensus.propose(encoded).await;
         in_flight.spawn(async move {
             let accepted = match proposal {
                 Ok(outcome) => outcome.await.is_ok(),
                 Err(_) => false,
             };
+            if accepted {
+                let took_us = stage.clock.now_micros().saturating_sub(began_us);
+                stage.counters.proposals.lock().took(took_us);
+            }
             if !accepted {
                 for lane in lanes {
                     lane.broken.cancel();

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Node;
 use super::identity::Identity;
 use super::peers::Peers;
+use super::stage::Stage;
 use crate::clock::Clock;
 use crate::codec;
 use crate::latest;
@@ -78,14 +79,26 @@ impl Membership {
     }
 
     /// Follows the leadership, to know for how long it has been as it is.
-    pub(super) async fn follow(self, mut leadership: latest::Receiver<Leadership>) {
+    pub(super) async fn follow(
+        self,
+        mut leadership: latest::Receiver<Leadership>,
+        stage: Arc<Stage>,
+    ) {
+        let mut before = None;
         while leadership.changed().await.is_ok() {
+            let leader = leadership.borrow().leader;
+            if leader.is_some() && leader != before {
+                let unknown_for =
+                    if before.is_none() { self.unchanged_for() } else { Duration::ZERO };
+                stage.counters.elections.lock().took(unknown_for.as_micros() as u64);
+            }
+            before = leader;
             *self.shared.changed_at_ms.lock() = self.shared.clock.now_ms();
         }
     }
 
     /// Returns for how long this node has known the same leader, or none.
-    fn unchanged_for(&self) -> Duration {
+    pub(super) fn unchanged_for(&self) -> Duration {
         let changed_at_ms = *self.shared.changed_at_ms.lock();
         Duration::from_millis(self.shared.clock.now_ms().saturating_sub(changed_at_ms))
     }

@@ -36,6 +36,7 @@ mod audit;
 mod audit_file;
 mod batcher;
 mod cluster;
+mod counters;
 mod departure;
 mod drain;
 mod effects;
@@ -83,6 +84,7 @@ use crate::types::{
 
 pub use audit::AuditLine;
 pub use audit_file::AuditFile;
+pub use counters::{Measures, Tasks};
 pub use departure::grace_ms;
 pub use drain::{Draining, Leaving, Told};
 pub use effects::plan as planned_effects;

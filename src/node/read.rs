@@ -35,6 +35,11 @@ pub(super) struct Barrier {
 }
 
 impl Barrier {
+    /// Returns how many readers wait in the queue.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Returns the log index up to which a read that begins now must have applied. Waits for as long as there is no leader;
     /// the caller bounds the time.
     pub(super) async fn read_index(&self) -> Result<u64, Error> {

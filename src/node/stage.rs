@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::Answer;
 use super::audit::Audit;
+use super::counters::Counters;
 use super::drain::Drains;
 use super::lines::Lines;
 use super::outbox::Outbox;
@@ -65,6 +66,7 @@ pub(super) struct Stage {
     pub(super) log_bytes: AtomicU64,
     /// How often this node, leading, gave every session its full timeout again.
     pub(super) restarts: AtomicU64,
+    pub(super) counters: Counters,
 }
 
 impl Stage {
@@ -96,6 +98,7 @@ impl Stage {
             progress: latest::channel(Progress::default()).0,
             log_bytes: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            counters: Counters::default(),
         })
     }
 
@@ -196,6 +199,10 @@ impl ApplySink for Stage {
                             reply,
                             Reply::Session { .. } | Reply::Removed { .. } | Reply::Held { .. }
                         ) {
+                            let is_end = matches!(reply, Reply::Removed { .. });
+                            if is_own && is_end && matches!(txn.op, Op::Expire { .. }) {
+                                *self.counters.expired.lock() += 1;
+                            }
                             self.follow_session(&mut self.expiry.lock(), &txn, reply, now_ms);
                             sessions.push((txn.op, reply.clone()));
                         }

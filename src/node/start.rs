@@ -131,7 +131,7 @@ impl Node {
 
         let cluster_time = Arc::new(ClusterTime::new(stage.clone(), consensus.leadership()));
         let (batcher, batching) =
-            batcher::start(consensus.clone(), cluster_time.clone(), stop.clone());
+            batcher::start(stage.clone(), consensus.clone(), cluster_time.clone(), stop.clone());
         let (barrier, reading) =
             read::start(stage.clone(), consensus.clone(), peers.clone(), stop.clone());
         let reports = Arc::new(Reports::default());
@@ -173,7 +173,7 @@ impl Node {
         ));
         tasks.spawn(batching);
         tasks.spawn(reading);
-        tasks.spawn(membership.follow(consensus.leadership()));
+        tasks.spawn(membership.follow(consensus.leadership(), stage.clone()));
         tasks.spawn(forward::run(
             stage.clone(),
             batcher,
@@ -238,13 +238,14 @@ async fn open_storage(storage: &Storage, node: NodeId, clock: &Clock) -> Result<
             }
         };
         let store = store.map_err(|err| err.to_string())?;
+        let snapshot_clock = clock.clone();
         let clock = Box::new(move || clock.now_micros());
         let wal = match storage {
             Storage::Simulated(.., commit_time) => simulate_writer(log, clock, commit_time),
             _ => spawn_writer(log, clock).map_err(|err| err.to_string())?,
         };
         let log = LogStore::new(wal.clone(), &recovered)?;
-        let snapshots = Snapshots::new(store, wal.clone(), recovered.snapshot);
+        let snapshots = Snapshots::new(store, wal.clone(), recovered.snapshot, snapshot_clock);
         Ok(Opened { wal, snapshots, log, identity })
     });
     opening.await.map_err(|err| format!("opening the store failed: {err}"))?

@@ -10,11 +10,13 @@ use tokio::sync::oneshot;
 use super::consensus::Consensus;
 use super::typ::{LogId, Snapshot, SnapshotMeta, StoredMembership, Vote};
 use crate::blocking;
+use crate::clock::Clock;
 use crate::codec;
 use crate::limits::{PEER_FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::peer::{Kind, Peer, StreamReceiver, StreamSender};
 use crate::storage::{SnapshotPointer, SnapshotStore, WalHandle, Write};
 use crate::tree::{Loader, SnapshotWriter, Tree};
+use crate::types::Zxid;
 
 /// Marks the end of a snapshot on the wire; a piece of it is never empty.
 const END: Bytes = Bytes::new();
@@ -68,6 +70,11 @@ pub struct Snapshots {
     next_generation: AtomicU64,
     current: parking_lot::Mutex<Option<SnapshotPointer>>,
     building: AtomicBool,
+    clock: Clock,
+    /// How many this node has made of its state, and the time of all together, µs.
+    built: (AtomicU64, AtomicU64),
+    /// The last transaction in the newest of these, and when it was done, ms since 1970.
+    last_built: parking_lot::Mutex<Option<(Zxid, u64)>>,
 }
 
 impl Snapshots {
@@ -76,6 +83,7 @@ impl Snapshots {
         store: SnapshotStore,
         wal: WalHandle,
         current: Option<SnapshotPointer>,
+        clock: Clock,
     ) -> Arc<Snapshots> {
         let next = current.as_ref().map_or(1, |pointer| pointer.generation + 1);
         Arc::new(Snapshots {
@@ -84,12 +92,25 @@ impl Snapshots {
             next_generation: AtomicU64::new(next),
             current: parking_lot::Mutex::new(current),
             building: AtomicBool::new(false),
+            clock,
+            built: Default::default(),
+            last_built: parking_lot::Mutex::new(None),
         })
     }
 
     /// Returns whether a snapshot is being written now.
     pub fn is_building(&self) -> bool {
         self.building.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many snapshots this node has made of its state since its start, and the time of all together, µs.
+    pub fn built(&self) -> (u64, u64) {
+        (self.built.0.load(Ordering::Relaxed), self.built.1.load(Ordering::Relaxed))
+    }
+
+    /// Returns the last transaction in the newest of these, and when it was done, ms since 1970.
+    pub fn last_built(&self) -> Option<(Zxid, u64)> {
+        *self.last_built.lock()
     }
 
     fn begin(&self) -> io::Result<crate::storage::SnapshotWriter> {
@@ -150,10 +171,14 @@ impl Snapshots {
         meta: SnapshotMeta,
     ) -> io::Result<Snapshot> {
         let _building = Building::begin(&self.building);
+        let (began_us, zxid) = (self.clock.now_micros(), tree.zxid());
         let (home, stored) = (self.clone(), Meta::of(&meta));
         let written = blocking::run(move || home.write(tree, &stored));
         let pointer = written.await.map_err(io::Error::other)??;
         self.publish(&pointer).await?;
+        *self.last_built.lock() = Some((zxid, self.clock.wall_ms()));
+        self.built.0.fetch_add(1, Ordering::Relaxed);
+        self.built.1.fetch_add(self.clock.now_micros() - began_us, Ordering::Relaxed);
         Ok(Snapshot { meta, snapshot: SnapshotData { home: self.clone(), pointer, tree: None } })
     }
 

@@ -52,6 +52,11 @@ impl ExpiryQueue {
         self.buckets.keys().next().copied()
     }
 
+    /// Yields each deadline with the sessions that are due at it, the earliest first.
+    pub fn deadlines(&self) -> impl Iterator<Item = (u64, &BTreeSet<SessionId>)> {
+        self.buckets.iter().map(|(due_ms, sessions)| (*due_ms, sessions))
+    }
+
     /// Enters a session that has just been opened, or found in the tree, with its full timeout. A session
     /// that is here already is touched. Cost: O(log sessions).
     pub fn insert(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) {

@@ -1,12 +1,20 @@
-//! The commands of ZooKeeper's AdminServer: what the four-letter words say, as JSON.
+//! The commands of ZooKeeper's AdminServer: what the four-letter words say, as JSON with the names of its fields.
+//!
+//! As there, the list of words that are answered on the clients' port does not hold here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{Map, Value, json};
 
 use super::Door;
+use super::measures;
+use super::meters::Tally;
 use super::report;
+use crate::types::{MemberStatus, SessionId};
 
 /// The commands that are answered, each with its other names.
-pub(super) const COMMANDS: [&[&str]; 15] = [
+pub(super) const COMMANDS: [&[&str]; 23] = [
     &["configuration", "conf", "config"],
     &["connection_stat_reset", "crst"],
     &["connections", "cons"],
@@ -14,22 +22,30 @@ pub(super) const COMMANDS: [&[&str]; 15] = [
     &["dump"],
     &["environment", "env", "envi"],
     &["hash"],
+    &["initial_configuration", "icfg"],
     &["is_read_only", "isro"],
+    &["last_snapshot", "lsnp"],
     &["leader", "lead"],
     &["monitor", "mntr"],
+    &["observers", "obsr"],
     &["ruok"],
     &["server_stats", "srvr"],
     &["stat_reset", "srst"],
     &["stats", "stat"],
+    &["system_properties", "sysp"],
+    &["voting_view"],
     &["watch_summary", "wchs"],
+    &["watches", "wchc"],
+    &["watches_by_path", "wchp"],
+    &["zabstate"],
 ];
 
 /// Returns the answer to a command, by any of its names. An unknown one is an answer too, as in ZooKeeper.
 pub(super) fn answer(door: &Door, name: &str) -> Value {
     let command = COMMANDS.iter().find(|names| names.contains(&name)).map(|names| names[0]);
-    let mut answer = match command {
-        Some(command) => fields(door, command),
-        None => Map::new(),
+    let mut answer = match command.map(|command| fields(door, command)) {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
     };
     let error = command.is_none().then(|| format!("Unknown command: {name}"));
     answer.insert("command".to_owned(), json!(command.unwrap_or(name)));
@@ -37,10 +53,12 @@ pub(super) fn answer(door: &Door, name: &str) -> Value {
     Value::Object(answer)
 }
 
-fn fields(door: &Door, command: &str) -> Map<String, Value> {
-    let value = match command {
-        "configuration" => pairs(&report::conf(door)),
-        "environment" => pairs(&report::envi()),
+fn fields(door: &Door, command: &str) -> Value {
+    match command {
+        "configuration" => configuration(door),
+        "initial_configuration" => json!({ "initial_configuration": report::settings(door) }),
+        // Of a Java program these are more; here they are the same.
+        "environment" | "system_properties" => pairs(&report::envi()),
         "connection_stat_reset" => {
             door.meters().reset_connections();
             json!({})
@@ -49,10 +67,17 @@ fn fields(door: &Door, command: &str) -> Map<String, Value> {
             door.meters().reset();
             json!({})
         }
-        "connections" => json!({ "connections": connections(door), "secure_connections": [] }),
+        "connections" => {
+            let all: Vec<Value> =
+                door.meters().tallies().iter().map(|tally| connection(door, tally)).collect();
+            json!({ "connections": all, "secure_connections": [] })
+        }
         "stats" => {
             let mut stats = server_stats(door);
-            stats["connections"] = json!(connections(door));
+            let all: Vec<Value> =
+                door.meters().tallies().iter().map(|tally| short(tally)).collect();
+            stats["connections"] = json!(all);
+            stats["secure_connections"] = json!([]);
             stats
         }
         "server_stats" => server_stats(door),
@@ -66,25 +91,16 @@ fn fields(door: &Door, command: &str) -> Map<String, Value> {
             json!({ "digests": [{ "zxid": tree.zxid().0, "digest": tree.digest().0 }] })
         }
         "is_read_only" => json!({ "read_only": false }),
-        "leader" => {
-            let status = door.node().local_status();
-            let members = status.members.iter();
-            let leader = members.map(|one| &one.member).find(|one| Some(one.node) == status.leader);
-            let host = leader.and_then(|one| one.peer_addr.rsplit_once(':'));
-            json!({
-                "is_leader": status.leader == Some(status.node),
-                "leader_id": status.leader,
-                "leader_ip": host.map(|(host, _)| host),
-            })
+        "last_snapshot" => {
+            let newest = door.node().measures().last_snapshot;
+            let (zxid, at_s) =
+                newest.map_or((-1, -1), |(zxid, at_ms)| (zxid.0 as i64, at_ms as i64 / 1_000));
+            json!({ "zxid": format!("{zxid:x}"), "timestamp": at_s })
         }
-        "monitor" => {
-            let mut all = Map::new();
-            all.insert("version".to_owned(), json!(report::VERSION));
-            all.insert("server_state".to_owned(), json!(report::mode(door)));
-            let gauges = report::gauges(door).into_iter();
-            all.extend(gauges.map(|(name, _, value)| (name.to_owned(), number(value))));
-            Value::Object(all)
-        }
+        "leader" => leader(door),
+        "monitor" => monitor(door),
+        "observers" => observers(door),
+        "voting_view" => voting_view(door),
         "watch_summary" => {
             let (connections, paths, watches) = door.node().watch_counts();
             json!({
@@ -93,12 +109,27 @@ fn fields(door: &Door, command: &str) -> Map<String, Value> {
                 "num_total_watches": watches,
             })
         }
+        "watches" => {
+            let watched = door.node().watched_paths();
+            let by_session = watched.into_iter().filter(|(_, paths)| !paths.is_empty());
+            let by_session: BTreeMap<String, Vec<String>> =
+                by_session.map(|(session, paths)| (session.0.to_string(), paths)).collect();
+            json!({ "session_id_to_watched_paths": by_session })
+        }
+        "watches_by_path" => {
+            let by_path: BTreeMap<String, Vec<u64>> = report::watchers(door)
+                .into_iter()
+                .map(|(path, sessions)| (path, numbers(&sessions)))
+                .collect();
+            json!({ "path_to_session_ids": by_path })
+        }
+        "zabstate" => zabstate(door),
         _ => json!({}),
-    };
-    match value {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
     }
+}
+
+fn numbers(sessions: &[SessionId]) -> Vec<u64> {
+    sessions.iter().map(|session| session.0).collect()
 }
 
 /// Returns a measure as a whole number where it is one.
@@ -109,35 +140,70 @@ fn number(value: f64) -> Value {
 /// Returns the lines `key=value` of a text as an object.
 fn pairs(text: &str) -> Value {
     let lines = text.lines().filter_map(|line| line.split_once('='));
-    let number =
-        |text: &str| text.parse::<i64>().map_or_else(|_| json!(text), |number| json!(number));
-    let pair = |(key, value): (&str, &str)| (key.replace('.', "_"), number(value));
-    Value::Object(lines.map(pair).collect())
+    Value::Object(lines.map(|(key, value)| (key.to_owned(), json!(value))).collect())
 }
 
-fn connections(door: &Door) -> Vec<Value> {
-    let tallies = door.meters().tallies();
-    let one = |tally: &std::sync::Arc<super::meters::Tally>| {
-        let (received, sent) = tally.packets();
+fn configuration(door: &Door) -> Value {
+    let options = door.options();
+    json!({
+        "client_port": door.address().port(),
+        "data_dir": options.data_dir,
+        "data_log_dir": options.data_dir,
+        "tick_time": options.tick_ms,
+        "max_client_cnxns": options.connections_per_address_max,
+        "min_session_timeout": options.timeouts_ms.0,
+        "max_session_timeout": options.timeouts_ms.1,
+        "server_id": door.node().id(),
+        "client_port_listen_backlog": -1,
+    })
+}
+
+/// Returns what is said of a connection beside the server's own figures.
+fn short(tally: &Tally) -> Value {
+    let (received, sent) = tally.packets();
+    json!({
+        "remote_socket_address": tally.peer.to_string(),
+        "interest_ops": 1,
+        "outstanding_requests": tally.queued(),
+        "packets_received": received,
+        "packets_sent": sent,
+    })
+}
+
+fn connection(door: &Door, tally: &Tally) -> Value {
+    let mut all = short(tally);
+    if !tally.session().is_none() {
         let (min, avg, max) = tally.latency.ms();
-        json!({
-            "remote_socket_address": tally.peer.to_string(),
-            "packets_received": received,
-            "packets_sent": sent,
-            "session_id": report::hex(tally.session()),
-            "min_latency": min,
-            "avg_latency": avg,
-            "max_latency": max,
-        })
-    };
-    tallies.iter().map(one).collect()
+        all["session_id"] = json!(tally.session().0);
+        all["last_operation"] = json!(report::op(tally.last_op.load(Relaxed)));
+        all["established"] = json!(tally.since_ms.load(Relaxed));
+        all["session_timeout"] = json!(tally.timeout_ms.load(Relaxed));
+        all["last_cxid"] = json!(tally.last_xid.load(Relaxed));
+        all["last_zxid"] = json!(tally.last_zxid.load(Relaxed));
+        all["last_response_time"] = json!(report::last_reply_ms(door, tally));
+        all["last_latency"] = json!(tally.last_latency_us.load(Relaxed) / 1_000);
+        all["min_latency"] = json!(min);
+        all["avg_latency"] = json!(avg.round() as u64);
+        all["max_latency"] = json!(max);
+    }
+    all
+}
+
+/// Returns sizes as ZooKeeper names them, -1 each where there is none.
+fn sizes(sizes: Option<(i64, i64, i64)>) -> Value {
+    let (last, min, max) = sizes.unwrap_or((-1, -1, -1));
+    json!({ "last_buffer_size": last, "min_buffer_size": min, "max_buffer_size": max })
 }
 
 fn server_stats(door: &Door) -> Value {
     let tree = door.node().local();
     let (received, sent) = door.meters().packets();
     let (min, avg, max) = door.meters().latency.ms();
-    json!({
+    let (snapshot_bytes, log_bytes) = report::dir_bytes(door);
+    let (from_here, from_elsewhere) = door.connections_by_origin();
+    let responses = door.meters().responses.get();
+    let responses = sizes(responses.map(|(a, b, c)| (a as i64, b as i64, c as i64)));
+    let mut stats = json!({
         "version": report::VERSION,
         "read_only": false,
         "server_stats": {
@@ -146,22 +212,114 @@ fn server_stats(door: &Door) -> Value {
             "min_latency": min,
             "avg_latency": avg,
             "max_latency": max,
-            "num_alive_client_connections": door.meters().tallies().len(),
+            "client_response_stats": responses.clone(),
+            "data_dir_size": snapshot_bytes,
+            "log_dir_size": log_bytes,
+            "provider_null": false,
+            "num_alive_client_connections": from_here + from_elsewhere,
             "outstanding_requests": door.node().writes_waiting(),
             "server_state": report::mode(door),
             "last_processed_zxid": tree.zxid().0,
+            "auth_failed_count": door.meters().auth_failed.load(Relaxed),
+            "non_mtlsremote_conn_count": from_elsewhere,
+            "non_mtlslocal_conn_count": from_here,
+            "uptime": door.uptime_ms(),
         },
+        "client_response": responses,
         "node_count": tree.znode_count(),
-    })
+    });
+    if let Some(proposals) = door.node().measures().leading_proposal_bytes() {
+        stats["proposal_stats"] = sizes(Some(proposals));
+    }
+    stats
 }
 
 fn dump(door: &Door) -> Value {
     let tree = door.node().local();
-    let mut paths = Map::new();
-    for (id, session) in tree.sessions().filter(|(_, session)| session.num_ephemerals() > 0) {
-        let own: Vec<String> = session.ephemerals().map(ToString::to_string).collect();
-        paths.insert(report::hex(id), json!(own));
-    }
-    let sessions: Vec<String> = tree.sessions().map(|(id, _)| report::hex(id)).collect();
-    json!({ "sessions": sessions, "session_id_to_ephemeral_paths": paths })
+    let with_ephemerals = tree.sessions().filter(|(_, session)| session.num_ephemerals() > 0);
+    let paths: BTreeMap<String, Vec<String>> = with_ephemerals
+        .map(|(id, session)| {
+            (id.0.to_string(), session.ephemerals().map(ToString::to_string).collect())
+        })
+        .collect();
+    let deadlines: BTreeMap<String, Vec<u64>> = door
+        .node()
+        .deadlines()
+        .into_iter()
+        .map(|(due_ms, sessions)| (due_ms.to_string(), numbers(&sessions)))
+        .collect();
+    json!({ "expiry_time_to_session_ids": deadlines, "session_id_to_ephemeral_paths": paths })
+}
+
+fn leader(door: &Door) -> Value {
+    let status = door.node().local_status();
+    let members = status.members.iter();
+    let leader = members.map(|one| &one.member).find(|one| Some(one.node) == status.leader);
+    let host = leader.and_then(|one| one.peer_addr.rsplit_once(':'));
+    json!({
+        "is_leader": status.leader == Some(status.node),
+        "leader_id": status.leader,
+        "leader_ip": host.map(|(host, _)| host),
+    })
+}
+
+fn monitor(door: &Door) -> Value {
+    let mut all = Map::new();
+    all.insert("version".to_owned(), json!(report::VERSION));
+    all.insert("server_state".to_owned(), json!(report::mode(door)));
+    let gauges = measures::for_mntr(door).into_iter();
+    all.extend(gauges.map(|(name, _, value)| (name.to_owned(), number(value))));
+    Value::Object(all)
+}
+
+/// Returns the members without a vote, as the leader sees them; elsewhere none.
+fn observers(door: &Door) -> Value {
+    let status = door.node().local_status();
+    let is_leader = status.leader == Some(status.node);
+    let learners: Vec<Value> = status
+        .members
+        .iter()
+        .filter(|one| is_leader && !one.voter)
+        .map(|one| json!({ "sid": one.member.node, "remote_socket_address": one.member.peer_addr }))
+        .collect();
+    json!({ "synced_observers": learners.len(), "observers": learners })
+}
+
+/// Returns the voters. The second address of a member, which in ZooKeeper serves elections, is that of its HTTP door.
+fn voting_view(door: &Door) -> Value {
+    let status = door.node().local_status();
+    let one = |one: &MemberStatus| {
+        let member = &one.member;
+        let view = json!({
+            "server_addresses": [member.peer_addr],
+            "election_addresses": [member.http_addr],
+            "client_address": member.zk_addr.as_deref().unwrap_or_default(),
+            "learner_type": "participant",
+        });
+        (member.node.to_string(), view)
+    };
+    let voters = status.members.iter().filter(|one| one.voter).map(one);
+    json!({ "current_config": voters.collect::<Map<_, _>>() })
+}
+
+fn zabstate(door: &Door) -> Value {
+    let (status, zxid) = (door.node().local_status(), door.node().local().zxid().0);
+    let own = status.members.iter().find(|one| one.member.node == status.node);
+    let addresses = |address: &str| json!({ "all_addresses": [address], "one": address });
+    let state = match status.leader {
+        Some(_) if door.node().readiness().is_ok() => "broadcast",
+        _ => "election",
+    };
+    json!({
+        "myid": status.node,
+        "is_leader": status.leader == Some(status.node),
+        "quorum_address": own.map(|one| addresses(&one.member.peer_addr)),
+        "election_address": own.map(|one| addresses(&one.member.http_addr)),
+        "client_address": own.and_then(|one| one.member.zk_addr.clone()).unwrap_or_default(),
+        "voting": own.is_some_and(|one| one.voter),
+        "last_zxid": format!("0x{zxid:x}"),
+        "zab_epoch": zxid >> 32,
+        "zab_counter": zxid & 0xffff_ffff,
+        "zabstate": state,
+    })
 }

@@ -7,22 +7,21 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
 use super::events::{append_missed, append_notice};
-use super::meters::{Tally, Took};
-use super::pending::{Pending, Task};
+use super::intake::task;
+use super::meters::{Tally, TookBy};
+use super::pending::{Pending, Task, bytes_of};
 use super::plan::{Plan, plan};
 use super::reads::{self, Asker};
-use super::rearm::Rearm;
 use super::reconfig;
 use super::writes::{self, Shape};
-use crate::identity::prove;
 use crate::jute::{
-    Auth, Jute, Ops, Reader, Reconfig, ReplyHeader, Request, RequestHeader, Response, Writer,
-    append_frame, append_reply, errors, xids,
+    Jute, Reader, Reconfig, ReplyHeader, Request, RequestHeader, Response, Writer, append_frame,
+    append_reply, errors, xids,
 };
-use crate::limits::{ZK_OUTPUT_BYTES_MAX, ZK_PENDING_MAX};
+use crate::limits::{ZK_OUTPUT_BYTES_MAX, ZK_PENDING_BYTES_MAX, ZK_PENDING_MAX};
 use crate::node::{Answer, Ended, Inbox, Line};
 use crate::tree::Tree;
-use crate::types::{Code, Error, Op, Zxid};
+use crate::types::{Code, Error, Zxid};
 
 /// How it goes on after something that was put in or done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +48,8 @@ pub(super) struct Conversation {
     /// In the order of the requests. At the front is never what could be answered at once, except while there is too
     /// much output.
     pending: VecDeque<Pending>,
+    /// The memory that they take, bytes.
+    pending_bytes: usize,
     /// How many at the front hold no write that is still to be submitted.
     submitted: usize,
     inbox: Inbox,
@@ -68,6 +69,7 @@ impl Conversation {
             door,
             line,
             pending: VecDeque::new(),
+            pending_bytes: 0,
             submitted: 0,
             inbox: Inbox::default(),
             told,
@@ -85,6 +87,7 @@ impl Conversation {
     pub(super) fn takes_requests(&self) -> bool {
         !self.is_closing
             && self.pending.len() < ZK_PENDING_MAX
+            && self.pending_bytes < ZK_PENDING_BYTES_MAX
             && self.output.len() < ZK_OUTPUT_BYTES_MAX
     }
 
@@ -137,73 +140,28 @@ impl Conversation {
         };
         let request = Request::decode(opcode, reader.rest());
         self.tally.received(xid, opcode);
+        self.door.meters().received_bytes.fetch_add(frame.len() as u64, Relaxed);
         if let Ok(Request::Ping) = request {
-            let header = ReplyHeader { xid, zxid: self.told.0 as i64, err: errors::OK };
+            let (before, zxid) = (self.output.len(), self.told.0 as i64);
+            let header = ReplyHeader { xid, zxid, err: errors::OK };
             append_reply(&mut self.output, &header, &Response::Empty);
             self.tally.ping();
+            self.tally.replied(zxid, now_us, 0);
+            self.note_size(before);
             return Next::On;
         }
+        let bytes = request.as_ref().map_or(size_of::<Pending>(), |one| bytes_of(one, frame.len()));
         let task = match request {
-            Ok(request) => self.task(request),
+            Ok(request) => task(&self.door, &mut self.line, request),
             Err(error) => match error.code() {
                 Code::Unimplemented => Task::Last(Code::Unimplemented.number()),
                 code => Task::Refused(code.number()),
             },
         };
         self.is_closing = matches!(task, Task::Last(_) | Task::Write { shape: Shape::Close, .. });
-        self.pending.push_back(Pending { xid, began_us: now_us, task });
+        self.pending_bytes += bytes;
+        self.pending.push_back(Pending { xid, bytes, began_us: now_us, task });
         Next::On
-    }
-
-    /// Returns what there is to do for a request.
-    fn task(&mut self, request: Request) -> Task {
-        let write = |made: Result<(Op, Shape), Code>| match made {
-            Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
-            Err(code) => Task::Refused(code.number()),
-        };
-        match request {
-            // By itself it changes nothing and is no question either.
-            Request::Write(crate::jute::WriteOp::Check(_))
-            | Request::DeleteContainer(_)
-            | Request::Sasl(_) => Task::Last(Code::Unimplemented.number()),
-            Request::Write(wanted) => write(writes::op(wanted)),
-            Request::SetAcl(wanted) => write(writes::set_acl(wanted).map(|op| (op, Shape::Stat))),
-            Request::Multi(Ops(wanted)) => {
-                let count = wanted.len();
-                match writes::multi(wanted) {
-                    Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
-                    Err((index, code)) => Task::Reply(Response::failed_multi(count, index, code)),
-                }
-            }
-            Request::CloseSession => {
-                let op = Op::CloseSession { session: self.line.session(), unless_moved_from: None };
-                Task::Write { op: Some(Box::new(op)), shape: Shape::Close }
-            }
-            Request::Sync(path) => Task::Sync { path, is_passed: false },
-            Request::SetWatches(wanted) => Task::Rearm(Box::new(Rearm::one_shot(wanted))),
-            Request::SetWatches2(wanted) => Task::Rearm(Box::new(Rearm::new(wanted))),
-            Request::Auth(auth) => self.authenticate(&auth),
-            Request::Reconfig(wanted) if self.door.options().reconfig => {
-                Task::Reconfig { wanted: Box::new(wanted), outcome: None }
-            }
-            Request::Reconfig(_) => Task::Refused(errors::RECONFIG_DISABLED),
-            request => Task::Read(Box::new(request)),
-        }
-    }
-
-    /// Takes credentials. What they prove holds from now on, also for what is pending.
-    fn authenticate(&mut self, auth: &Auth) -> Task {
-        let super_digest = self.door.node().super_digest();
-        match prove(&auth.scheme, auth.auth.as_deref().unwrap_or_default(), super_digest) {
-            Ok(proved) => {
-                proved.into_iter().for_each(|who| self.line.prove(who));
-                Task::Reply(Response::Empty)
-            }
-            Err(code) => {
-                self.door.meters().auth_failed.fetch_add(1, Relaxed);
-                Task::Last(code.number())
-            }
-        }
     }
 
     /// Submits the writes that may go now: those before the first read.
@@ -268,17 +226,26 @@ impl Conversation {
             };
             (root.clone(), plan)
         });
-        let mut took = Took::default();
+        let mut took = TookBy::default();
         for _ in 0..plan.ready {
             let Some(one) = self.pending.pop_front() else { break };
             self.submitted = self.submitted.saturating_sub(1);
-            took.note(now_us.saturating_sub(one.began_us));
-            if let Next::Close(why) = self.reply(one, &root) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(one.bytes);
+            let took_us = now_us.saturating_sub(one.began_us);
+            match one.task {
+                Task::Write { .. } | Task::Reconfig { .. } => took.updates.note(took_us),
+                _ => took.reads.note(took_us),
+            }
+            let before = self.output.len();
+            let next = self.reply(one, &root);
+            if self.output.len() > before {
+                self.tally.replied(self.told.0 as i64, now_us, took_us);
+            }
+            if let Next::Close(why) = next {
                 return Err(why);
             }
         }
-        self.tally.took(took);
-        self.door.meters().took(took);
+        self.door.meters().took(&self.tally, took);
         if wants_notices {
             self.tell(root.zxid());
             self.tally.sent(plan.missed.len());
@@ -299,6 +266,7 @@ impl Conversation {
     fn tell(&mut self, upto: Zxid) {
         while self.inbox.notices.front().is_some_and(|notice| notice.zxid <= upto) {
             let Some(notice) = self.inbox.notices.pop_front() else { break };
+            self.door.meters().fired(notice.kind);
             append_notice(&mut self.output, &notice);
             self.tally.sent(1);
         }
@@ -337,14 +305,16 @@ impl Conversation {
             Task::Refused(err) => Err(err),
             Task::Last(err) => {
                 let zxid = if xid == xids::AUTH { 0 } else { -1 };
+                let before = self.output.len();
                 append_reply(&mut self.output, &ReplyHeader { xid, zxid, err }, &Response::Empty);
+                self.note_size(before);
                 return Next::Close("it asked for what there is not");
             }
         };
         // Credentials are no transaction's business.
         let zxid = if xid == xids::AUTH { 0 } else { self.told.0 as i64 };
         let before = self.output.len();
-        let is_list = matches!(outcome, Ok(reads::Answer::Children { .. }));
+        let is_list = outcome.as_ref().is_ok_and(reads::Answer::is_list);
         append_frame(&mut self.output, |writer: &mut Writer<'_>| {
             let err = outcome.as_ref().err().copied().unwrap_or(errors::OK);
             ReplyHeader { xid, zxid, err }.write(writer);
@@ -356,7 +326,13 @@ impl Conversation {
             let bytes = (self.output.len() - before) as u64;
             self.door.meters().longest_list.fetch_max(bytes, Relaxed);
         }
+        self.note_size(before);
         Next::On
+    }
+
+    /// Notes the size of the reply that begins here in the output.
+    fn note_size(&self, from: usize) {
+        self.door.meters().response((self.output.len() - from).saturating_sub(size_of::<i32>()));
     }
 
     fn reply_to_write(&mut self, xid: i32, shape: &Shape) -> Next {
@@ -373,7 +349,9 @@ impl Conversation {
             Ok(response) => (errors::OK, response),
             Err(err) => (err, Response::Empty),
         };
+        let before = self.output.len();
         append_reply(&mut self.output, &ReplyHeader { xid, zxid: zxid.0 as i64, err }, &response);
+        self.note_size(before);
         match shape {
             Shape::Close => Next::Close("the client has closed its session"),
             _ => Next::On,

@@ -42,6 +42,8 @@ mod connection;
 mod conversation;
 mod events;
 mod handshake;
+mod intake;
+mod measures;
 mod meters;
 mod pending;
 mod plan;
@@ -67,7 +69,7 @@ pub use words::{WORDS_DEFAULT, Word, parse_words};
 pub struct Options {
     /// Bytes of one request. Beyond: the connection is closed. Source: ZooKeeper `jute.maxbuffer`.
     pub frame_bytes_max: usize,
-    /// Connections from one address. Beyond: closed at accept. Source: ZooKeeper `maxClientCnxns`.
+    /// Connections from one address, 0 for any number. Beyond: closed at accept. Source: ZooKeeper `maxClientCnxns`.
     pub connections_per_address_max: usize,
     /// The four-letter words that are answered. Source: ZooKeeper `4lw.commands.whitelist`.
     pub words: Vec<Word>,
@@ -102,7 +104,7 @@ impl Door {
 
     /// Returns what the door measures, under ZooKeeper's names: name, what it means, value.
     pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
-        report::gauges(self)
+        measures::for_prometheus(self)
     }
 
     /// Returns the answer to a command of ZooKeeper's AdminServer, by any of its names; for the empty name, all names.
@@ -123,6 +125,15 @@ impl Door {
 
     fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// Returns how many connections come from this machine, and how many from elsewhere.
+    fn connections_by_origin(&self) -> (usize, usize) {
+        let tallies = self.meters().tallies();
+        let here = self.address().ip();
+        let is_local = |ip: std::net::IpAddr| ip.to_canonical().is_loopback() || ip == here;
+        let local = tallies.iter().filter(|tally| is_local(tally.peer.ip())).count();
+        (local, tallies.len() - local)
     }
 
     fn uptime_ms(&self) -> u64 {

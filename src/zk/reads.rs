@@ -26,6 +26,16 @@ pub(super) enum Answer<'a> {
 }
 
 impl Answer<'_> {
+    /// Returns whether this has a list of names, which grows with what is there.
+    pub(super) fn is_list(&self) -> bool {
+        let is_list = |result: &OpResult| matches!(result, OpResult::Children(_));
+        match self {
+            Answer::Children { .. } | Answer::Response(Response::Names(_)) => true,
+            Answer::Response(Response::Results(Ops(results))) => results.iter().any(is_list),
+            Answer::Response(_) => false,
+        }
+    }
+
     /// Appends it.
     pub(super) fn encode(&self, writer: &mut Writer<'_>) {
         match self {

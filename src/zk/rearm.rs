@@ -20,14 +20,22 @@ enum Watched {
     Recursive,
 }
 
-/// What is left of a request to set watches again. Each path is looked at and watched under one look; between two parts
-/// of the list apply may go on.
+/// A request to set watches again, and how far it is done. Each path is looked at and watched under one look; between two
+/// parts of the list apply may go on.
 #[derive(Debug)]
 pub(super) struct Rearm {
     /// The client knows everything up to here.
     since: Zxid,
-    rest: std::vec::IntoIter<(Watched, String)>,
+    /// How it watches, and then the paths, each behind a [`SEPARATOR`]: many thousands may have come in one frame, and as
+    /// values of their own they would take many times its bytes while they wait.
+    lists: [(Watched, String); 5],
+    /// The list that is being worked on, and how far in it.
+    list: usize,
+    at: usize,
 }
+
+/// Stands in no path.
+const SEPARATOR: char = '\0';
 
 /// A part of the list is done.
 pub(super) struct Rearmed {
@@ -55,11 +63,26 @@ impl Rearm {
             (Watched::Persistent, request.persistent),
             (Watched::Recursive, request.persistent_recursive),
         ];
-        let all: Vec<_> = lists
-            .into_iter()
-            .flat_map(|(watched, paths)| paths.into_iter().map(move |path| (watched, path)))
-            .collect();
-        Rearm { since: Zxid(u64::try_from(relative_zxid).unwrap_or(0)), rest: all.into_iter() }
+        let lists = lists.map(|(watched, paths)| (watched, joined(&paths)));
+        let since = Zxid(u64::try_from(relative_zxid).unwrap_or(0));
+        Rearm { since, lists, list: 0, at: 0 }
+    }
+
+    /// Returns the next path, and how it is watched.
+    fn path(&mut self) -> Option<(Watched, ZnodePath)> {
+        while let Some((watched, paths)) = self.lists.get(self.list) {
+            let mut rest = paths[self.at..].split(SEPARATOR).skip(1);
+            if let Some(text) = rest.next() {
+                self.at += SEPARATOR.len_utf8() + text.len();
+                match ZnodePath::parse(text) {
+                    Ok(path) => return Some((*watched, path)),
+                    Err(_) => continue,
+                }
+            }
+            self.list += 1;
+            self.at = 0;
+        }
+        None
     }
 
     /// Takes up at most `max` paths. Error: the node has as many watches as it may. Source: ZooKeeper
@@ -72,17 +95,29 @@ impl Rearm {
         max: usize,
     ) -> Result<Rearmed, WatchesFull> {
         let mut missed = Vec::new();
-        for (watched, path) in self.rest.by_ref().take(max) {
-            // A text that is no path names a znode that can never exist.
-            let Ok(valid) = ZnodePath::parse(&path) else { continue };
+        for _ in 0..max {
+            let Some((watched, path)) = self.path() else {
+                return Ok(Rearmed { missed, is_all: true });
+            };
             let since = mutant!(M30, tree.zxid(), self.since);
-            match news(tree, authority, since, watched, &path) {
-                Some(event) => missed.push((event, path)),
-                None => watches.add(&valid, watched.mode())?,
+            match news(tree, authority, since, watched, path.as_str()) {
+                Some(event) => missed.push((event, path.to_string())),
+                None => watches.add(&path, watched.mode())?,
             }
         }
-        Ok(Rearmed { missed, is_all: self.rest.as_slice().is_empty() })
+        Ok(Rearmed { missed, is_all: false })
     }
+}
+
+/// Returns paths as one text. What is no path is left out: it names a znode that can never exist.
+fn joined(paths: &[String]) -> String {
+    let mut text = String::new();
+    for path in paths.iter().filter(|path| ZnodePath::parse(path).is_ok()) {
+        text.push(SEPARATOR);
+        text += path;
+    }
+    text.shrink_to_fit();
+    text
 }
 
 impl Watched {
@@ -115,4 +150,45 @@ fn news(
         _ => return None,
     };
     permits(znode.acl(), authority, Perms::READ).then_some(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_kept_as_they_came_and_taken_one_path_after_the_other() {
+        let paths = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let request = SetWatches2 {
+            one_shot: SetWatches {
+                relative_zxid: 7,
+                data: paths(&["/a", "none", "/b/c"]),
+                exist: paths(&[]),
+                child: paths(&["/\0", "/"]),
+            },
+            persistent: paths(&["", "/é"]),
+            persistent_recursive: paths(&["/a"]),
+        };
+        let mut rearm = Rearm::new(request);
+        let taken: Vec<_> = std::iter::from_fn(|| rearm.path()).collect();
+        let expected = [
+            (Watched::Data, "/a"),
+            (Watched::Data, "/b/c"),
+            (Watched::Child, "/"),
+            (Watched::Persistent, "/é"),
+            (Watched::Recursive, "/a"),
+        ];
+        assert_eq!(
+            taken,
+            expected.map(|(watched, path)| (watched, ZnodePath::parse(path).unwrap()))
+        );
+        let many = SetWatches {
+            relative_zxid: 0,
+            data: vec!["/a".to_owned(); 100_000],
+            exist: vec![],
+            child: vec![],
+        };
+        let kept: usize = Rearm::one_shot(many).lists.iter().map(|(_, text)| text.capacity()).sum();
+        assert!(kept <= 3 * 100_000, "{kept} bytes");
+    }
 }

@@ -16,16 +16,13 @@ use crate::types::SessionId;
 pub(super) const VERSION: &str =
     concat!("3.9.3-roost-", env!("CARGO_PKG_VERSION"), ", built on 1970-01-01 00:00 UTC");
 
-/// A measure: its name without prefix, what it means, its value.
-pub(super) type Gauge = (&'static str, &'static str, f64);
-
 /// Returns a session's id as ZooKeeper prints it: without leading zeros.
 pub(super) fn hex(session: SessionId) -> String {
     format!("0x{:x}", session.0)
 }
 
 /// Returns a mean as Java prints it.
-fn mean(value: f64) -> String {
+pub(super) fn mean(value: f64) -> String {
     format!("{:?}", (value * 1e4).round() / 1e4)
 }
 
@@ -59,6 +56,9 @@ fn summary(door: &Door) -> String {
         mode(door),
         tree.znode_count(),
     );
+    if let Some((last, min, max)) = door.node().measures().leading_proposal_bytes() {
+        let _ = writeln!(text, "Proposal sizes last/min/max: {last}/{min}/{max}");
+    }
     text
 }
 
@@ -77,12 +77,10 @@ pub(super) fn stat(door: &Door) -> String {
 /// Returns a connection's line without its closing parenthesis.
 fn short(tally: &Tally) -> String {
     let (received, sent) = tally.packets();
-    let queued = received.saturating_sub(tally.latency.total().1 + tally.pings.load(Relaxed));
-    format!(" /{}[1](queued={queued},recved={received},sent={sent}", tally.peer)
+    format!(" /{}[1](queued={},recved={received},sent={sent}", tally.peer, tally.queued())
 }
 
 pub(super) fn cons(door: &Door) -> String {
-    let now_ms = door.node().wall_ms();
     let mut text = String::new();
     for tally in door.meters().tallies() {
         text += &short(&tally);
@@ -91,13 +89,15 @@ pub(super) fn cons(door: &Door) -> String {
             let established_ms = tally.since_ms.load(Relaxed);
             let _ = write!(
                 text,
-                ",sid={},lop={},est={established_ms},to={},lcxid=0x{:x},lzxid=0x{:x},lresp={now_ms},\
-                 llat={max},minlat={min},avglat={},maxlat={max}",
+                ",sid={},lop={},est={established_ms},to={},lcxid=0x{:x},lzxid=0x{:x},lresp={},\
+                 llat={},minlat={min},avglat={},maxlat={max}",
                 hex(tally.session()),
                 op(tally.last_op.load(Relaxed)),
                 tally.timeout_ms.load(Relaxed),
                 tally.last_xid.load(Relaxed),
-                door.node().local().zxid().0,
+                tally.last_zxid.load(Relaxed),
+                last_reply_ms(door, &tally),
+                tally.last_latency_us.load(Relaxed) / 1_000,
                 avg.round() as u64,
             );
         }
@@ -106,8 +106,19 @@ pub(super) fn cons(door: &Door) -> String {
     text + "\n"
 }
 
+/// Returns when the last reply was written, ms since 1970, 0 before there is one.
+pub(super) fn last_reply_ms(door: &Door, tally: &Tally) -> u64 {
+    match tally.last_reply_us.load(Relaxed) {
+        0 => 0,
+        at_us => {
+            let ago_us = door.node().now_micros().saturating_sub(at_us);
+            door.node().wall_ms().saturating_sub(ago_us / 1_000)
+        }
+    }
+}
+
 /// Returns ZooKeeper's code for an op. Source: ZooKeeper `Request.op2String`.
-fn op(opcode: i32) -> &'static str {
+pub(super) fn op(opcode: i32) -> &'static str {
     match opcode {
         opcodes::PING => "PING",
         opcodes::CREATE | opcodes::CREATE2 => "CREA",
@@ -138,99 +149,22 @@ fn op(opcode: i32) -> &'static str {
     }
 }
 
-/// Returns all measures of the door under the names of ZooKeeper's, without the prefix of `mntr`.
-pub(super) fn gauges(door: &Door) -> Vec<Gauge> {
+pub(super) fn conf(door: &Door) -> String {
+    let mut text = settings(door);
+    // The same lines that clients read in the configuration.
     let tree = door.node().local();
-    let meters = door.meters();
-    let (min, avg, max) = meters.latency.ms();
-    let (received, sent) = meters.packets();
-    let (_, paths, watches) = door.node().watch_counts();
-    let status = door.node().local_status();
-    let voters = status.members.iter().filter(|member| member.voter).count();
-    let mut gauges = vec![
-        ("avg_latency", "Mean time from request to reply, ms", (avg * 1e4).round() / 1e4),
-        ("min_latency", "Shortest, ms", min as f64),
-        ("max_latency", "Longest, ms", max as f64),
-        ("packets_received", "Requests of ZooKeeper clients", received as f64),
-        ("packets_sent", "Replies and events to ZooKeeper clients", sent as f64),
-        ("num_alive_connections", "ZooKeeper connections", meters.tallies().len() as f64),
-        ("outstanding_requests", "Writes not applied yet", door.node().writes_waiting() as f64),
-        ("znode_count", "Znodes", tree.znode_count() as f64),
-        ("watch_count", "Watches of ZooKeeper clients", watches as f64),
-        ("watched_paths", "Paths that they watch", paths as f64),
-        ("ephemerals_count", "Ephemeral znodes", tree.ephemeral_count() as f64),
-        ("approximate_data_size", "Bytes of all paths and data", tree.data_bytes() as f64),
-        ("global_sessions", "Live sessions", tree.session_count() as f64),
-        ("local_sessions", "Sessions of one node alone, of which there are none", 0.0),
-        (
-            "connection_rejected",
-            "Connections refused at accept",
-            meters.rejected.load(Relaxed) as f64,
-        ),
-        (
-            "sessionless_connections_expired",
-            "Connections closed without ever having had a session",
-            meters.sessionless.load(Relaxed) as f64,
-        ),
-        ("auth_failed_count", "Credentials refused", meters.auth_failed.load(Relaxed) as f64),
-        (
-            "max_list_response_size",
-            "Bytes of the longest list of names that was sent: some clients take no more than 1 MiB",
-            meters.longest_list.load(Relaxed) as f64,
-        ),
-        ("uptime", "Time since the door opened, ms", door.uptime_ms() as f64),
-        ("quorum_size", "Voters", voters as f64),
-    ];
-    if status.leader == Some(status.node) {
-        let caught_up = |voter| {
-            let members = status.members.iter();
-            let others = members.filter(|member| member.member.node != status.node);
-            others
-                .filter(|member| member.voter == voter && member.lag.is_some_and(|lag| lag < 1_000))
-                .count()
-        };
-        let others = status.members.len().saturating_sub(1);
-        gauges.push(("learners", "Members that follow this leader", others as f64));
-        gauges.push(("synced_followers", "Voters that keep up with it", caught_up(true) as f64));
-        gauges.push(("synced_observers", "Learners that keep up with it", caught_up(false) as f64));
-    }
-    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        gauges.push(("open_file_descriptor_count", "Open files and sockets", open.count() as f64));
-    }
-    if let Some(max) = open_files_max() {
-        gauges.push(("max_file_descriptor_count", "How many there may be", max));
-    }
-    gauges
-}
-
-fn open_files_max() -> Option<f64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-pub(super) fn mntr(door: &Door) -> String {
-    let mode = mode(door);
-    let mut text = format!("zk_version\t{VERSION}\nzk_server_state\t{mode}\n");
-    let peer_state = match mode {
-        "leader" => "leading - broadcast",
-        "follower" => "following - broadcast",
-        "observer" => "observing - broadcast",
-        _ => "",
-    };
-    if !peer_state.is_empty() {
-        let _ = writeln!(text, "zk_peer_state\t{peer_state}");
-    }
-    for (name, _, value) in gauges(door) {
-        let value = if name == "avg_latency" { mean(value) } else { format!("{value}") };
-        let _ = writeln!(text, "zk_{name}\t{value}");
+    let members = tree.get(CONFIG).and_then(|znode| znode.data());
+    if let Some(members) = members.filter(|members| !members.is_empty()) {
+        text += "membership: \n";
+        text += &String::from_utf8_lossy(members);
     }
     text
 }
 
-pub(super) fn conf(door: &Door) -> String {
+/// Returns how the node is configured, as the file of a ZooKeeper server would have it.
+pub(super) fn settings(door: &Door) -> String {
     let options = door.options();
-    let mut text = format!(
+    format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataLogDir={}\ntickTime={}\nmaxClientCnxns={}\n\
          minSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog=-1\nserverId={}\n",
         door.address().port(),
@@ -241,15 +175,7 @@ pub(super) fn conf(door: &Door) -> String {
         options.timeouts_ms.0,
         options.timeouts_ms.1,
         door.node().id(),
-    );
-    // The same lines that clients read in the configuration.
-    let tree = door.node().local();
-    let members = tree.get(CONFIG).and_then(|znode| znode.data());
-    if let Some(members) = members.filter(|members| !members.is_empty()) {
-        text += "membership: \n";
-        text += &String::from_utf8_lossy(members);
-    }
-    text
+    )
 }
 
 /// Returns how many bytes the files of the snapshots and those of the log have. Cost: O(files).
@@ -334,15 +260,20 @@ pub(super) fn wchc(door: &Door) -> String {
     text + "\n"
 }
 
-pub(super) fn wchp(door: &Door) -> String {
+/// Returns who watches each path that somebody watches.
+pub(super) fn watchers(door: &Door) -> BTreeMap<String, Vec<SessionId>> {
     let mut by_path: BTreeMap<String, Vec<SessionId>> = BTreeMap::new();
     for (session, paths) in door.node().watched_paths() {
         for path in paths {
             by_path.entry(path).or_default().push(session);
         }
     }
+    by_path
+}
+
+pub(super) fn wchp(door: &Door) -> String {
     let mut text = String::new();
-    for (path, sessions) in by_path {
+    for (path, sessions) in watchers(door) {
         let _ = writeln!(text, "{path}");
         for session in sessions {
             let _ = writeln!(text, "\t{}", hex(session));

@@ -1,7 +1,7 @@
 //! Four-letter words: questions of operators in plain text, on the port of the clients.
 
 use super::Door;
-use super::report;
+use super::{measures, report};
 
 /// A question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +115,7 @@ pub(super) fn answer(door: &Door, word: Word) -> String {
         }
         Word::Srvr => report::srvr(door),
         Word::Stat => report::stat(door),
-        Word::Mntr => report::mntr(door),
+        Word::Mntr => measures::mntr(door),
         Word::Cons => report::cons(door),
         Word::Dirs => report::dirs(door),
         Word::Dump => report::dump(door),

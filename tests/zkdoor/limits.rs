@@ -1,6 +1,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
-use roost::jute::{NamesStat, Ops, PathWatch, ReadOp, Request, Response, errors};
+use roost::jute::{Auth, NamesStat, Ops, PathWatch, ReadOp, Request, Response, errors};
+use roost::limits::{ZK_IDENTITIES_MAX, ZK_PENDING_BYTES_MAX};
 use roost::types::{Code, Data};
 use roost::watch::Bounds;
 use roost::zk::Options;
@@ -74,6 +75,19 @@ async fn watches_beyond_those_of_a_connection_and_of_the_node_are_refused_and_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_bound_of_0_connections_from_one_address_are_not_counted() {
+    let (cluster, _) = cluster(1).await;
+    let door = open(&cluster, 1, Options { connections_per_address_max: 0, ..options() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::new(door).await);
+    }
+    for client in &mut clients {
+        assert!(client.ask(exists("/", false)).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_100_000_names_is_sent_and_its_size_is_measured() {
     const COUNT: usize = 100_000;
     const AT_ONCE: usize = 1_000;
@@ -119,7 +133,63 @@ async fn a_client_that_does_not_read_is_not_read_and_loses_nothing() {
     }
 }
 
-/// Whatever comes, the node lives, and nothing of it that is not a valid request reaches the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_requests_that_have_to_wait_are_not_gathered_without_end_and_all_are_answered() {
+    const BYTES: usize = 1_000_000;
+    const COUNT: usize = 32;
+    /// A node that takes more is seen to do so within this many answers to somebody else.
+    const ROUNDS: usize = 200;
+    let (cluster, doors) = cluster(3).await;
+    let leader = cluster.leader().await;
+    let cut_off = (1..=3).find(|id| *id != leader).unwrap();
+    let door = doors[cut_off as usize - 1];
+    let mut client = Client::connect(door, fresh(60_000)).await.unwrap();
+    let mut other = Client::connect(door, fresh(60_000)).await.unwrap();
+    client.ask(create("/large", 0)).await.unwrap();
+    cluster.isolate(cut_off);
+    let data = Some(Data::new(&[7; BYTES]));
+    let large = roost::jute::SetData { path: "/large".to_owned(), data, version: -1 };
+    let requests = vec![Request::Write(roost::jute::WriteOp::SetData(large)); COUNT];
+    let sending = tokio::spawn(async move {
+        client.send(&requests).await;
+        client
+    });
+    let (mut taken, mut rounds) = (0, 0);
+    while rounds < ROUNDS {
+        assert!(other.ask(exists("/", false)).await.is_ok());
+        let now = cluster.node(cut_off).writes_waiting();
+        rounds = if taken == now && now > 0 { rounds + 1 } else { 0 };
+        taken = now;
+    }
+    assert!((taken - 1) * BYTES < ZK_PENDING_BYTES_MAX, "{taken} were taken");
+    assert!(!sending.is_finished(), "the rest is still to be sent");
+    cluster.rejoin(cut_off);
+    let mut client = sending.await.unwrap();
+    for _ in 0..COUNT {
+        assert!(client.reply().await.1.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_proves_ever_more_identities_is_refused() {
+    let (_cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    let user = |n: usize| {
+        let auth = Some(Data::new(format!("u{n}:p").as_bytes()));
+        Request::Auth(Auth { kind: 0, scheme: "digest".to_owned(), auth })
+    };
+    // One is its address.
+    for n in 1..ZK_IDENTITIES_MAX {
+        assert_eq!(client.ask(user(n)).await, Ok(Response::Empty));
+    }
+    assert_eq!(client.ask(user(ZK_IDENTITIES_MAX)).await, Err(Code::AuthFailed.number()));
+    assert_eq!(client.rest().await, []);
+}
+
+/// How a request is refused that is none.
+const REFUSED: [Code; 3] = [Code::MarshallingError, Code::Unimplemented, Code::BadArguments];
+
+/// Whatever comes, the node lives, and nothing of it that is refused reaches the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bytes_are_refused() {
     let seed = std::env::var("ROOST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -129,10 +199,16 @@ async fn hostile_bytes_are_refused() {
     let (cluster, doors) = cluster(1).await;
     let mut good = Client::new(doors[0]).await;
     good.ask(create("/good", 0)).await.unwrap();
+    let state = || {
+        let node = cluster.node(1);
+        (node.local().zxid(), node.local_status().last_log)
+    };
+    let mut refused = 0;
     for _ in 0..300 {
         let mut bytes = vec![0; random.random_range(0..200)];
         random.fill_bytes(&mut bytes);
         if random.random_bool(0.5) {
+            let before = state();
             let mut stream = TcpStream::connect(doors[0]).await.unwrap();
             let length = random.random_range(0..60_i32);
             stream.write_all(&length.to_be_bytes()).await.unwrap();
@@ -141,20 +217,42 @@ async fn hostile_bytes_are_refused() {
             let _ = stream.shutdown().await;
             let mut answer = Vec::new();
             let _ = in_time("it is closed", stream.read_to_end(&mut answer)).await;
+            assert_eq!(state(), before, "what is no hello opens nothing");
             continue;
         }
-        let mut client = Client::new(doors[0]).await;
+        let mut client = Client::connect(doors[0], fresh(60_000)).await.unwrap();
+        let opcode = match random.random_bool(0.5) {
+            true => random.random_range(-20..110_i32),
+            false => {
+                // A request that changes something, cut off anywhere.
+                let mut whole = Vec::new();
+                let request = set("/good", "x".repeat(bytes.len()).as_str());
+                roost::jute::append_request(&mut whole, 1, &request);
+                bytes = whole[12..random.random_range(12..whole.len())].to_vec();
+                request.opcode()
+            }
+        };
         let mut frame = (bytes.len() as i32 + 8).to_be_bytes().to_vec();
         frame.extend_from_slice(&1_i32.to_be_bytes());
-        frame.extend_from_slice(&random.random_range(-20..110_i32).to_be_bytes());
+        frame.extend_from_slice(&opcode.to_be_bytes());
         frame.extend_from_slice(&bytes);
+        let before = state();
         client.raw(&frame).await;
+        if let Some(bytes) = client.raw_frame().await {
+            assert!(bytes.len() >= 16, "a reply has a header");
+            let err = i32::from_be_bytes(bytes[12..16].try_into().unwrap());
+            if REFUSED.map(Code::number).contains(&err) {
+                refused += 1;
+                assert_eq!(state(), before, "opcode {opcode} with {frame:?}");
+            }
+        }
         // The frame may have been a close of the session, which ends the connection too.
         client.send(&[Request::CloseSession]).await;
         while let Some(bytes) = client.raw_frame().await {
             assert!(bytes.len() >= 16, "a reply has a header");
         }
     }
+    assert!(refused > 50, "only {refused} were refused");
     assert!(good.ask(exists("/good", false)).await.is_ok());
     let tree = cluster.node(1).local();
     assert_eq!(tree.digest(), tree.recomputed_digest());

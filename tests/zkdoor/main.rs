@@ -6,6 +6,7 @@
 #[allow(dead_code)]
 mod harness;
 
+mod admin;
 mod admission;
 mod client;
 mod disconnect;

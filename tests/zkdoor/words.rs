@@ -30,7 +30,7 @@ async fn words_are_answered_as_monitors_read_them() {
     assert_eq!(ask(door, "isro").await, "rw");
     let srvr = ask(door, "srvr").await;
     assert!(srvr.starts_with("Zookeeper version: 3.9."), "{srvr}");
-    assert!(srvr.contains("\nMode: leader\n") && srvr.ends_with("Node count: 5\n"), "{srvr}");
+    assert!(srvr.contains("\nMode: leader\nNode count: 5\nProposal sizes "), "{srvr}");
     let stat = ask(door, "stat").await;
     assert!(stat.contains("Clients:\n /127.0.0.1:") && stat.contains("\n\nLatency min/"), "{stat}");
     let mntr = ask(door, "mntr").await;
@@ -40,6 +40,8 @@ async fn words_are_answered_as_monitors_read_them() {
     assert!(mntr.lines().all(|line| line.starts_with("zk_") && line.contains('\t')), "{mntr}");
     let cons = ask(door, "cons").await;
     assert!(cons.contains(&format!("sid={session},lop=GETD")), "{cons}");
+    let zxid = cluster.node(leader).local().zxid().0;
+    assert!(cons.contains(&format!(",lcxid=0x2,lzxid=0x{zxid:x},lresp=")), "{cons}");
     assert!(ask(door, "dump").await.contains(&format!("{session}:\n\t/w\n")));
     assert_eq!(ask(door, "wchs").await, "1 connections watching 1 paths\nTotal watches:1\n");
     assert_eq!(ask(door, "wchc").await, format!("{session}\n\t/w\n\n"));
@@ -53,8 +55,17 @@ async fn words_are_answered_as_monitors_read_them() {
     assert_eq!(ask(door, "hash").await, hash(leader));
     assert!(ask(door, "dirs").await.starts_with("datadir_size: "));
     assert!(ask(door, "envi").await.starts_with("Environment:\nzookeeper.version=3.9."));
-    assert_eq!(ask(door, "srst").await, "Server stats reset.\n");
     assert_eq!(ask(door, "crst").await, "Connection stats reset.\n");
+    let line = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{key} in {text}")).parse::<u64>().unwrap()
+    };
+    assert!(line(&ask(door, "srvr").await, "Received: ") >= 2, "those of the server stay");
+    assert!(ask(door, "cons").await.contains("recved=0,sent=0,sid="));
+    assert_eq!(ask(door, "srst").await, "Server stats reset.\n");
+    assert_eq!(line(&ask(door, "srvr").await, "Received: "), 0);
+    let proposals = ask(door, "srvr").await;
+    assert!(proposals.contains("\nProposal sizes last/min/max: "), "{proposals}");
     client.ask(Request::CloseSession).await.unwrap();
 }
 

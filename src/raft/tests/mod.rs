@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::typ::{EncodedBatch, Entry, LogId, TypeConfig, Vote};
 use super::{ApplySink, LogStore, Snapshots, StateMachine};
 use crate::batch;
+use crate::clock::Clock;
 use crate::storage::{
     Disk, Log, MemoryDisk, MemoryDisks, Recovered, SnapshotStore, WalHandle, spawn_writer,
 };
@@ -63,7 +64,7 @@ impl Store {
     ) -> Store {
         let log = LogStore::new(wal.clone(), &recovered).unwrap();
         let shelf = shelf(recovered.snapshot.as_ref().map(|pointer| pointer.generation));
-        let snapshots = Snapshots::new(shelf, wal.clone(), recovered.snapshot);
+        let snapshots = Snapshots::new(shelf, wal.clone(), recovered.snapshot, Clock::system());
         let seen = Arc::new(Seen::default());
         let machine = StateMachine::new(snapshots.clone(), seen.clone());
         Store { wal, log, snapshots, machine, seen }

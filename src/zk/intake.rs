@@ -1,0 +1,73 @@
+//! What there is to do for a request, before anything is known of the state.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Door;
+use super::pending::Task;
+use super::rearm::Rearm;
+use super::writes::{self, Shape};
+use crate::identity::prove;
+use crate::jute::{Auth, Ops, Request, Response, WriteOp, errors};
+use crate::limits::ZK_IDENTITIES_MAX;
+use crate::node::Line;
+use crate::types::{AclId, Code, Op};
+
+/// Returns what there is to do for a request.
+pub(super) fn task(door: &Door, line: &mut Line, request: Request) -> Task {
+    let write = |made: Result<(Op, Shape), Code>| match made {
+        Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
+        Err(code) => Task::Refused(code.number()),
+    };
+    match request {
+        // By itself it changes nothing and is no question either.
+        Request::Write(WriteOp::Check(_)) | Request::DeleteContainer(_) | Request::Sasl(_) => {
+            Task::Last(Code::Unimplemented.number())
+        }
+        Request::Write(wanted) => write(writes::op(wanted)),
+        Request::SetAcl(wanted) => write(writes::set_acl(wanted).map(|op| (op, Shape::Stat))),
+        Request::Multi(Ops(wanted)) => {
+            let count = wanted.len();
+            match writes::multi(wanted) {
+                Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
+                Err((index, code)) => Task::Reply(Response::failed_multi(count, index, code)),
+            }
+        }
+        Request::CloseSession => {
+            let op = Op::CloseSession { session: line.session(), unless_moved_from: None };
+            Task::Write { op: Some(Box::new(op)), shape: Shape::Close }
+        }
+        Request::Sync(path) => Task::Sync { path, is_passed: false },
+        Request::SetWatches(wanted) => Task::Rearm(Box::new(Rearm::one_shot(wanted))),
+        Request::SetWatches2(wanted) => Task::Rearm(Box::new(Rearm::new(wanted))),
+        Request::Auth(auth) => authenticate(door, line, &auth),
+        Request::Reconfig(wanted) if door.options().reconfig => {
+            Task::Reconfig { wanted: Box::new(wanted), outcome: None }
+        }
+        Request::Reconfig(_) => Task::Refused(errors::RECONFIG_DISABLED),
+        request => Task::Read(Box::new(request)),
+    }
+}
+
+/// Takes credentials. What they prove holds from now on, also for what is pending.
+fn authenticate(door: &Door, line: &mut Line, auth: &Auth) -> Task {
+    let super_digest = door.node().super_digest();
+    let proved = prove(&auth.scheme, auth.auth.as_deref().unwrap_or_default(), super_digest);
+    let is_one_too_many = |proved: &[AclId]| {
+        let new = proved.iter().filter(|who| !line.authority().contains(who)).count();
+        line.authority().len() + new > ZK_IDENTITIES_MAX
+    };
+    let proved = match proved {
+        Ok(proved) if is_one_too_many(&proved) => Err(Code::AuthFailed),
+        proved => proved,
+    };
+    match proved {
+        Ok(proved) => {
+            proved.into_iter().for_each(|who| line.prove(who));
+            Task::Reply(Response::Empty)
+        }
+        Err(code) => {
+            door.meters().auth_failed.fetch_add(1, Relaxed);
+            Task::Last(code.number())
+        }
+    }
+}
