@@ -84,16 +84,19 @@ impl Membership {
         mut leadership: latest::Receiver<Leadership>,
         stage: Arc<Stage>,
     ) {
-        let mut before = None;
+        let clock = &self.shared.clock;
+        let (mut before, mut alone_since_us) = (None, None);
         while leadership.changed().await.is_ok() {
-            let leader = leadership.borrow().leader;
-            if leader.is_some() && leader != before {
-                let unknown_for =
-                    if before.is_none() { self.unchanged_for() } else { Duration::ZERO };
-                stage.counters.elections.lock().took(unknown_for.as_micros() as u64);
+            let (leader, now_us) = (leadership.borrow().leader, clock.now_micros());
+            if leader.is_none() {
+                // Elections that come to nothing begin terms of their own.
+                alone_since_us = alone_since_us.or(Some(now_us));
+            } else if leader != before {
+                let alone_us = alone_since_us.take().map_or(0, |since_us| now_us - since_us);
+                stage.counters.elections.lock().took(alone_us);
             }
             before = leader;
-            *self.shared.changed_at_ms.lock() = self.shared.clock.now_ms();
+            *self.shared.changed_at_ms.lock() = clock.now_ms();
         }
     }
 
