@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -153,14 +153,15 @@ async fn drain(
         }
         Err(code) => return Err(Failed::code(code)),
     };
-    let (begun, patience) = (Instant::now(), Duration::from_millis(wait_ms.min(deadline_ms)));
+    let until_us = node.now_micros() + wait_ms.min(deadline_ms) * 1_000;
     loop {
         let told = node.drain_progress(&draining).await;
         let is_over = told.lagging == 0 && told.unknown.is_empty();
-        if is_over || body.wait == Some(Wait::None) || begun.elapsed() >= patience {
+        let left_us = until_us.saturating_sub(node.now_micros());
+        if is_over || body.wait == Some(Wait::None) || left_us == 0 {
             return Ok(DrainedBody::answer(&draining, told));
         }
-        tokio::time::sleep(ASK_INTERVAL.min(patience)).await;
+        tokio::time::sleep(ASK_INTERVAL.min(Duration::from_micros(left_us))).await;
     }
 }
 

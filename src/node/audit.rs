@@ -295,7 +295,9 @@ fn says(data: Option<&[u8]>) -> (Option<String>, Option<String>) {
     let json: Option<serde_json::Value> = data.and_then(|data| serde_json::from_slice(data).ok());
     let text = |name: &str| {
         let mut text = json.as_ref()?.get(name)?.as_str()?.to_owned();
-        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+        let mut ends = (0..=REASON_BYTES_MAX.min(text.len())).rev();
+        let end = ends.find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
         Some(text)
     };
     (text("set_by"), text("reason"))

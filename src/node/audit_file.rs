@@ -31,9 +31,15 @@ pub struct AuditFile {
     pub kept: u32,
 }
 
+/// While the thread runs.
+struct Open {
+    queue: SyncSender<Arc<AuditLine>>,
+    writing: JoinHandle<()>,
+}
+
 /// The near end of the thread that writes.
 pub(super) struct Writer {
-    open: Mutex<Option<(SyncSender<Arc<AuditLine>>, JoinHandle<()>)>>,
+    open: Mutex<Option<Open>>,
     unwritten: Arc<AtomicU64>,
 }
 
@@ -49,12 +55,12 @@ impl Writer {
             .name("audit".into())
             .spawn(move || out.run(&lines, &counting))
             .map_err(failed)?;
-        Ok(Writer { open: Mutex::new(Some((queue, writing))), unwritten })
+        Ok(Writer { open: Mutex::new(Some(Open { queue, writing })), unwritten })
     }
 
     /// Hands over a line; false when the queue is full, or closed.
     pub(super) fn push(&self, line: Arc<AuditLine>) -> bool {
-        self.open.lock().as_ref().is_some_and(|(queue, _)| queue.try_send(line).is_ok())
+        self.open.lock().as_ref().is_some_and(|open| open.queue.try_send(line).is_ok())
     }
 
     /// Returns how many lines the disk did not take.
@@ -65,7 +71,7 @@ impl Writer {
     /// Returns once what was handed over is written.
     pub(super) fn close(&self) {
         let open = self.open.lock().take();
-        if let Some((queue, writing)) = open {
+        if let Some(Open { queue, writing }) = open {
             drop(queue);
             // An error was a panic of the thread, which has been printed.
             let _ = writing.join();
