@@ -68,12 +68,14 @@ for test in simulation model zkdoor powercut cluster; do
     has $test && products+=(--test "$test")
 done
 has lib && products+=(--lib)
+# With any test beside a package its programs are built, out of the same parts.
+if has process && ! has cluster; then products+=(--test cluster); fi
 [ ${#products[@]} = 0 ] || build --features mutants "${products[@]}"
+! has process || build -p roost-jepsen --test compare
 ! has jepsen || build -p roost-jepsen --features mutants --lib
 programs=$(mktemp -d)
 trap 'rm -rf "$log" "$log.run" "$programs"' EXIT
 if has process; then
-    cargo build -p roost-jepsen >&2 && cargo build --features mutants --bin roost >&2 || exit 1
     # Away from where the program without bugs belongs.
     cp "$target/debug/roost-jepsen" "$programs" && mv "$target/debug/roost" "$programs" || exit 1
 fi

@@ -44,6 +44,14 @@ fn both_forms_of_the_ap_registry_run_and_are_compared_in_one_report() {
         let measures = &result["measures"];
         assert!(measures["calls"].as_u64().unwrap() > 100, "{said}");
         assert_eq!(result["bands"].as_array().unwrap().len(), 3, "{said}");
+        // Every node, and the clients of every site, are asked for subscriptions all the time.
+        for strips in ["subscribes", "site_subscribes"] {
+            for number in ["1", "2", "3"] {
+                let strip = measures[strips][number].as_array().unwrap();
+                let asked = strip.iter().filter(|second| second[1].as_u64().unwrap() > 0).count();
+                assert!(asked * 2 > strip.len(), "{strips} {number}: {strip:?}");
+            }
+        }
         // The cut was felt: somebody's request was not answered while it lasted.
         assert!(result["requests"][2].as_u64().unwrap() > 0, "{said}");
     }

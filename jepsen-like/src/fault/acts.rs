@@ -52,7 +52,7 @@ impl Torment<'_> {
             _ => None,
         };
         let ones = self.active.values().filter(|active| one(&active.fault) == node);
-        let injection = ones.filter_map(|active| injection(&active.fault)).last();
+        let injection = ones.rev().find_map(|active| injection(&active.fault));
         // A node that is down, or ends at this moment, cannot be traced.
         if let (Some(injection), Some(pid)) = (injection, self.cluster.pid(node)) {
             let _ = self.rig.trace(node, pid, &injection);
