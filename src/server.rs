@@ -141,6 +141,7 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
         timeouts_ms: (config.sessions.timeout_ms_min, config.sessions.timeout_ms_max),
         super_digest: config.access.super_digest.clone(),
         snapshot_log_bytes: config.raft.snapshot_log_bytes,
+        window_ms: None,
     }
 }
 

@@ -3,6 +3,9 @@
 //! Everything here is behind the one lock under which apply publishes the root. So a connection that looks under
 //! that lock sees a root, all notices up to it, and the answers to all of its writes up to it: nothing has to be
 //! ordered afterwards, and a watch that is set while looking misses nothing and fires for nothing that was seen.
+//!
+//! Notices may be held back for a while, so that many are told at once. A line that holds is not rung for them, and who
+//! looks takes them only to say something that could show the state: a notice never comes after that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use crate::identity::permits;
 use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
 use crate::tree::Tree;
 use crate::types::{AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, Zxid};
-use crate::watch::{Notice, WatcherId, Watches, Whose};
+use crate::watch::{Agenda, Hold, Notice, Pace, WatcherId, Watches, Whose};
 
 /// Why a connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ pub(super) struct LineState {
     /// In the order in which the writes were submitted; `None` where the outcome is unknown.
     answers: VecDeque<Option<Answer>>,
     notices: VecDeque<Notice>,
+    hold: Hold,
     ended: Option<Ended>,
     /// It has been rung and has not looked since.
     is_rung: bool,
@@ -63,6 +67,7 @@ pub(super) struct Lines {
     by_session: BTreeMap<SessionId, WatcherId>,
     /// In all lines.
     notices: usize,
+    agenda: Agenda<WatcherId>,
     /// To be rung when the lock is released: a connection then finds everything of an entry at once.
     ringing: Vec<Arc<Notify>>,
 }
@@ -82,6 +87,7 @@ impl Lines {
             authority,
             answers: VecDeque::new(),
             notices: VecDeque::new(),
+            hold: Hold::default(),
             ended: None,
             is_rung: false,
             bell,
@@ -92,7 +98,8 @@ impl Lines {
 
     /// Forgets a line, but not its watches.
     pub(super) fn close(&mut self, id: WatcherId) {
-        let Some(line) = self.lines.remove(&id) else { return };
+        let Some(mut line) = self.lines.remove(&id) else { return };
+        self.agenda.release(id, &mut line.hold);
         self.notices -= line.notices.len();
         if self.by_session.get(&line.session) == Some(&id) {
             self.by_session.remove(&line.session);
@@ -120,16 +127,33 @@ impl Lines {
         }
     }
 
-    /// Moves what waits for a line into its inbox, which takes notices only when it wants them.
-    pub(super) fn look(&mut self, id: WatcherId, wants_notices: bool, inbox: &mut Inbox) {
+    /// Moves the answers that wait for a line into its inbox, and why it has ended if it has.
+    pub(super) fn look(&mut self, id: WatcherId, inbox: &mut Inbox) {
         let Some(line) = self.lines.get_mut(&id) else { return };
         line.is_rung = false;
         inbox.ended = line.ended;
         inbox.answers.append(&mut line.answers);
-        if wants_notices {
+    }
+
+    /// Moves the notices that wait for a line into its inbox, unless they are held back and nothing `shows` the state.
+    /// Returns whether the inbox has all of them now.
+    pub(super) fn take(
+        &mut self,
+        id: WatcherId,
+        shows: bool,
+        now_ms: impl FnOnce() -> u64,
+        inbox: &mut Inbox,
+    ) -> bool {
+        let Some(line) = self.lines.get_mut(&id) else { return true };
+        if line.hold.is_on() && !shows && line.ended.is_none() {
+            return false;
+        }
+        if !line.notices.is_empty() {
+            self.agenda.told(id, &mut line.hold, now_ms());
             self.notices -= line.notices.len();
             inbox.notices.append(&mut line.notices);
         }
+        true
     }
 
     /// Leaves an answer for a line that may be gone.
@@ -140,12 +164,14 @@ impl Lines {
         }
     }
 
-    /// Fires the watches of one applied transaction, for those who may read what it changed.
-    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event]) {
+    /// Fires the watches of one applied transaction, for those who may read what it changed, and rings them or holds them
+    /// back. Returns how many notices that were.
+    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event], pace: &Pace) -> usize {
         if self.watches.is_empty() {
-            return;
+            return 0;
         }
-        let Lines { watches, lines, notices, ringing, .. } = self;
+        let mut count = 0;
+        let Lines { watches, lines, notices, agenda, ringing, .. } = self;
         for event in events {
             watches.fire(event, |id, kind, path, whose| {
                 let Some(line) = lines.get_mut(&id).filter(|line| line.ended.is_none()) else {
@@ -158,10 +184,30 @@ impl Lines {
                 if !permits(acl, &line.authority, Perms::READ) {
                     return;
                 }
-                leave(line, notices, Notice { zxid, kind, path: path.clone() });
-                ring(line, ringing);
+                count += 1;
+                let is_let_go = !line.notices.is_empty() && !line.hold.is_on();
+                let has_room = leave(line, notices, Notice { zxid, kind, path: path.clone() });
+                let due_ms = if has_room { pace.due_ms(&line.hold) } else { pace.now_ms };
+                if is_let_go || !agenda.hold(id, &mut line.hold, due_ms, pace.now_ms) {
+                    ring(line, ringing);
+                }
             });
         }
+        count
+    }
+
+    /// Rings those that have been held back for long enough.
+    pub(super) fn release_due(&mut self, now_ms: u64) {
+        for id in self.agenda.due(now_ms) {
+            let Some(line) = self.lines.get_mut(&id) else { continue };
+            self.agenda.release(id, &mut line.hold);
+            ring(line, &mut self.ringing);
+        }
+    }
+
+    /// Returns when [`Lines::release_due`] has somebody to ring; `None` while nobody is held back.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.agenda.next_ms()
     }
 
     /// Follows the sessions: ends the line of one that was closed or has moved to another connection.
@@ -194,6 +240,7 @@ impl Lines {
     fn end(&mut self, id: WatcherId, why: Ended) {
         if let Some(line) = self.lines.get_mut(&id) {
             line.ended.get_or_insert(why);
+            self.agenda.release(id, &mut line.hold);
             ring(line, &mut self.ringing);
         }
     }
@@ -209,9 +256,9 @@ impl Lines {
         bound.map(|(id, line)| (*id, line.session))
     }
 
-    /// Returns the number of lines, and of notices that wait in them.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.lines.len(), self.notices)
+    /// Returns the number of lines, of notices that wait in them, and of lines that are held back.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.lines.len(), self.notices, self.agenda.len())
     }
 }
 
@@ -223,7 +270,8 @@ fn ring(line: &mut LineState, ringing: &mut Vec<Arc<Notify>>) {
 }
 
 /// Leaves a notice for a line. One that has too many is ended instead: its client comes back and is told what it missed.
-fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) {
+/// Returns whether there is room for as many again, so that they can be held back.
+fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) -> bool {
     let limit = match *notices < NOTICES_TOTAL_MAX {
         true => NOTICES_PER_LINE_MAX,
         false => NOTICES_KEPT_MIN,
@@ -232,10 +280,11 @@ fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) {
         *notices -= line.notices.len();
         line.notices = VecDeque::new();
         line.ended.get_or_insert(Ended::Overrun);
-        return;
+        return false;
     }
     *notices += 1;
     line.notices.push_back(notice);
+    line.notices.len() * 2 <= limit
 }
 
 /// Returns the owner that stands for a connection of this node.
@@ -256,3 +305,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lines_test.rs"]
+mod lines_test;

@@ -45,6 +45,7 @@ mod line;
 mod lines;
 mod liveness;
 mod outbox;
+mod pacing;
 mod peers;
 mod read;
 mod serve;

@@ -17,7 +17,7 @@ use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
 use crate::tree::Tree;
 use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, Zxid};
-use crate::watch::Hub;
+use crate::watch::{Hub, Pace, Pacer};
 
 /// How far this node has applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,31 @@ pub(super) struct Audience {
     pub(super) hub: Hub,
     /// The connections that answer in order.
     pub(super) lines: Lines,
+    /// How far apart one of them is told things.
+    pub(super) pacer: Pacer,
+}
+
+impl Audience {
+    /// Tells of one transaction.
+    fn tell(&mut self, now_ms: u64, zxid: Zxid, events: Vec<Event>) {
+        let pace = Pace { now_ms, window_ms: self.pacer.note(now_ms, 0) };
+        let notices = self.lines.fire(zxid, &events, &pace);
+        let events = mutant!(M28, without_deletions(events), events);
+        let messages = self.hub.publish(zxid, events, &pace);
+        self.pacer.note(now_ms, notices + messages);
+    }
+
+    /// Lets those go who have been held back for long enough.
+    pub(super) fn release_due(&mut self, now_ms: u64) {
+        self.lines.release_due(now_ms);
+        self.hub.release_due(now_ms);
+    }
+
+    /// Returns when the next one has been; `None` while nobody is held back.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        let both = [self.lines.next_due_ms(), self.hub.next_due_ms()];
+        both.into_iter().flatten().min()
+    }
 }
 
 /// The shared state that apply writes and everything else reads.
@@ -46,6 +71,8 @@ pub(super) struct Stage {
     /// sees all of that or nothing. Taken before `outbox` where both are.
     pub(super) audience: Mutex<Audience>,
     pub(super) outbox: Mutex<Outbox>,
+    /// Rung when somebody is held back for a shorter time than all who were before.
+    pub(super) due_sooner: Notify,
     /// Counts the lines that were ever opened.
     pub(super) connections: AtomicU64,
     /// Rung when the outbox has something new to send.
@@ -64,6 +91,7 @@ impl Stage {
         incarnation: u64,
         clock: Clock,
         hub: Hub,
+        pacer: Pacer,
         expiry: ExpiryQueue,
     ) -> Arc<Stage> {
         Arc::new(Stage {
@@ -71,7 +99,8 @@ impl Stage {
             incarnation,
             clock,
             root: ArcSwap::from_pointee(Tree::new()),
-            audience: Mutex::new(Audience { hub, lines: Lines::default() }),
+            audience: Mutex::new(Audience { hub, lines: Lines::default(), pacer }),
+            due_sooner: Notify::new(),
             connections: AtomicU64::new(1),
             outbox: Mutex::new(Outbox::new()),
             outbox_grew: Notify::new(),
@@ -92,13 +121,24 @@ impl Stage {
     }
 
     /// Publishes the root and tells of the changes that led to it.
-    fn publish(&self, audience: &mut Audience, tree: &Tree, changes: Vec<(Zxid, Vec<Event>)>) {
+    fn publish(
+        &self,
+        audience: &mut Audience,
+        now_ms: u64,
+        tree: &Tree,
+        changes: Vec<(Zxid, Vec<Event>)>,
+    ) {
         self.root.store(Arc::new(tree.clone()));
+        let next_due_ms = audience.next_due_ms();
         for (zxid, events) in changes {
-            audience.lines.fire(zxid, &events);
-            audience.hub.publish(zxid, mutant!(M28, without_deletions(events), events));
+            audience.tell(now_ms, zxid, events);
         }
-        audience.hub.publish(tree.zxid(), Vec::new());
+        audience.hub.publish(tree.zxid(), Vec::new(), &Pace::default());
+        let sooner =
+            audience.next_due_ms().filter(|due_ms| next_due_ms.is_none_or(|it| *due_ms < it));
+        if sooner.is_some() {
+            self.due_sooner.notify_one();
+        }
     }
 
     /// Answers those of this node's own clients whose transactions were applied.
@@ -186,7 +226,7 @@ impl ApplySink for Stage {
         }
         let ringing = {
             let mut audience = self.audience.lock();
-            self.publish(&mut audience, tree, changes);
+            self.publish(&mut audience, now_ms, tree, changes);
             for (op, reply) in &sessions {
                 audience.lines.follow(op, reply);
             }

@@ -19,7 +19,7 @@ use super::peers::Peers;
 use super::serve::{Dispatch, Doorkeeper};
 use super::stage::Stage;
 use super::time::ClusterTime;
-use super::{Inner, Node, batcher, forward, read};
+use super::{Inner, Node, batcher, forward, pacing, read};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::identity::SuperDigest;
@@ -32,7 +32,7 @@ use crate::storage::{
     spawn_writer,
 };
 use crate::types::NodeId;
-use crate::watch::{Bounds, Hub};
+use crate::watch::{Bounds, Hub, Pacer};
 
 /// Where a node keeps its log and snapshots.
 #[derive(Clone)]
@@ -76,6 +76,8 @@ pub struct NodeOptions {
     pub super_digest: Option<SuperDigest>,
     /// Bytes of log after which a snapshot is taken, at least.
     pub snapshot_log_bytes: u64,
+    /// How far apart one listener is told things, ms, whatever the load: for tests. `None` goes by the load.
+    pub window_ms: Option<u64>,
 }
 
 impl Node {
@@ -99,7 +101,8 @@ impl Node {
         // A close that was lost with a leader is proposed again after a second.
         let expiry = ExpiryQueue::new(tick_ms, 1_000);
         let hub = Hub::new(crate::types::Zxid(0), Bounds::default());
-        let stage = Stage::new(node, identity.incarnation, clock.clone(), hub, expiry);
+        let pacer = Pacer::new(options.window_ms);
+        let stage = Stage::new(node, identity.incarnation, clock.clone(), hub, pacer, expiry);
 
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));
@@ -160,6 +163,7 @@ impl Node {
             Arc::new(handler),
             stop.clone(),
         ));
+        tasks.spawn(pacing::run(stage.clone(), stop.clone()));
         tasks.spawn(batching);
         tasks.spawn(reading);
         tasks.spawn(membership.follow(consensus.leadership()));

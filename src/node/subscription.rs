@@ -122,7 +122,7 @@ impl Subscription {
                     () = self.stop.cancelled() => return None,
                     () = self.woken.notified() => {}
                     () = patience.as_mut() => {
-                        let upto = self.stage.audience.lock().hub.take(self.id, 0)?.upto;
+                        let upto = self.stage.audience.lock().hub.upto(self.id)?;
                         return Some(Delivery::Idle { upto });
                     }
                 }

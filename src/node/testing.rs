@@ -42,6 +42,7 @@ impl Node {
             timeouts_ms: (1_000, 600_000),
             super_digest: SuperDigest::parse("super:D/InIHSb7yEEbrWz8b9l71RjZJU=").ok(),
             snapshot_log_bytes: 64 << 20,
+            window_ms: None,
         };
         Node::start(options).await.unwrap()
     }

@@ -3,48 +3,11 @@ use std::sync::Arc;
 
 use super::subscriber::{self, Mailbox, State, Subscriber};
 use super::table::Table;
-use super::{Change, Filter, Message, Ring, Selection, SubscriberId, Wake};
-use crate::limits;
+use super::{Agenda, Bounds, Change, Filter, Message, Pace, Ring, Selection, SubscriberId, Wake};
 use crate::types::{Error, Event, Zxid};
 
 /// Advice to a client that meets a full hub, ms.
 const RETRY_AFTER_MS: u64 = 1_000;
-
-/// What a hub may hold. The default is the product's; tests use less.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// See [`limits::RING_TXNS_MAX`].
-    pub ring_txns_max: usize,
-    /// See [`limits::RING_BYTES_MAX`].
-    pub ring_bytes_max: usize,
-    /// See [`limits::MAILBOX_MESSAGES_MAX`].
-    pub mailbox_messages_max: usize,
-    /// See [`limits::MAILBOX_MESSAGES_TOTAL_MAX`].
-    pub mailbox_messages_total_max: usize,
-    /// See [`limits::FILTERS_PER_SUBSCRIPTION_MAX`].
-    pub filters_per_subscription_max: usize,
-    /// See [`limits::FILTERS_MAX`].
-    pub filters_max: usize,
-    /// See [`limits::SUBSCRIPTIONS_MAX`].
-    pub subscriptions_max: usize,
-    /// See [`limits::RESUME_EVENTS_PER_STEP`].
-    pub resume_events_per_step: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds {
-            ring_txns_max: limits::RING_TXNS_MAX,
-            ring_bytes_max: limits::RING_BYTES_MAX,
-            mailbox_messages_max: limits::MAILBOX_MESSAGES_MAX,
-            mailbox_messages_total_max: limits::MAILBOX_MESSAGES_TOTAL_MAX,
-            filters_per_subscription_max: limits::FILTERS_PER_SUBSCRIPTION_MAX,
-            filters_max: limits::FILTERS_MAX,
-            subscriptions_max: limits::SUBSCRIPTIONS_MAX,
-            resume_events_per_step: limits::RESUME_EVENTS_PER_STEP,
-        }
-    }
-}
 
 /// Where a client wants its stream to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +53,8 @@ pub struct Counters {
     pub subscriptions: usize,
     /// Their filters.
     pub filters: usize,
+    /// Those that are held back.
+    pub held: usize,
     /// Messages in all mailboxes.
     pub pending: usize,
     /// Changes in the ring.
@@ -110,6 +75,7 @@ pub struct Hub {
     ring: Ring,
     table: Table,
     subscribers: BTreeMap<SubscriberId, Subscriber>,
+    agenda: Agenda<SubscriberId>,
     last_id: u64,
     counters: Counters,
 }
@@ -122,6 +88,7 @@ impl Hub {
             bounds,
             table: Table::default(),
             subscribers: BTreeMap::new(),
+            agenda: Agenda::default(),
             last_id: 0,
             counters: Counters::default(),
         }
@@ -141,6 +108,7 @@ impl Hub {
     pub fn counters(&self) -> Counters {
         Counters {
             subscriptions: self.subscribers.len(),
+            held: self.agenda.len(),
             ring_changes: self.ring.len(),
             ring_bytes: self.ring.bytes(),
             ..self.counters
@@ -185,37 +153,61 @@ impl Hub {
         subscriber.told = at;
         subscriber.state = state;
         subscriber.signalled = !subscriber.is_drained();
+        self.agenda.release(id, &mut subscriber.hold);
         Some(start)
     }
 
     /// Removes a subscriber and what waits for it. Nothing happens when there is no such subscriber. Cost:
     /// O(audience) per filter.
     pub fn unsubscribe(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscribers.remove(&id) else { return };
+        let Some(mut subscriber) = self.subscribers.remove(&id) else { return };
+        self.agenda.release(id, &mut subscriber.hold);
         self.table.remove(id, &subscriber.filters);
         self.counters.filters -= subscriber.filters.len();
         self.counters.pending -= subscriber.pending();
     }
 
     /// Takes up an applied transaction, whose state has been published already, and wakes those whom it
-    /// concerns. To be called for every transaction with events, in the order of zxids; those without only
-    /// advance the bookmarks. A repeated zxid, which the answer to a repeated request carries, is ignored.
-    /// Cost: O(events · depth + audience).
-    pub fn publish(&mut self, zxid: Zxid, events: Vec<Event>) {
+    /// concerns, or holds them back for a while. To be called for every transaction with events, in the order
+    /// of zxids; those without only advance the bookmarks. A repeated zxid, which the answer to a repeated
+    /// request carries, is ignored. Returns how many it concerns. Cost: O(events · depth + audience).
+    pub fn publish(&mut self, zxid: Zxid, events: Vec<Event>, pace: &Pace) -> usize {
         if zxid <= self.ring.last() {
             debug_assert!(events.is_empty(), "{zxid} was published before: {events:?}");
-            return;
+            return 0;
         }
         if events.is_empty() {
             self.ring.advance(zxid);
-            return;
+            return 0;
         }
         let selected = self.table.select(&events);
         self.ring.push(Arc::new(Change::new(zxid, events)));
         self.counters.published += 1;
+        let count = selected.len();
         for (id, selection) in selected {
-            self.deliver(id, zxid, selection);
+            self.deliver(id, zxid, selection, pace);
         }
+        count
+    }
+
+    /// Wakes those who have been held back for long enough.
+    pub fn release_due(&mut self, now_ms: u64) {
+        for id in self.agenda.due(now_ms) {
+            let Some(subscriber) = self.subscribers.get_mut(&id) else { continue };
+            self.agenda.told(id, &mut subscriber.hold, now_ms);
+            subscriber.wake();
+        }
+    }
+
+    /// Returns when [`Hub::release_due`] has somebody to wake; `None` while nobody is held back.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.agenda.next_ms()
+    }
+
+    /// Returns up to where a subscriber has been told everything, without giving it what waits. `None` when
+    /// there is no such subscriber.
+    pub fn upto(&self, id: SubscriberId) -> Option<Zxid> {
+        self.subscribers.get(&id).map(|subscriber| told(subscriber, &[], self.ring.last()))
     }
 
     /// Gives a subscriber at most `messages_max` messages. When neither `lost` nor `more` is set it has
@@ -248,6 +240,7 @@ impl Hub {
         self.counters.overflows += u64::from(lost && !was_lost);
         self.counters.pending -= pending - subscriber.pending();
         subscriber.signalled = !subscriber.is_drained();
+        self.agenda.release(id, &mut subscriber.hold);
         let more = subscriber.signalled && !lost;
         Some(Taken { messages: messages.unwrap_or_default(), lost, more, upto: subscriber.told })
     }
@@ -258,9 +251,10 @@ impl Hub {
     pub fn reset_all(&mut self, zxid: Zxid) {
         self.ring.reset(zxid);
         self.counters.pending = 0;
-        for subscriber in self.subscribers.values_mut() {
+        for (id, subscriber) in &mut self.subscribers {
             let knows_it = subscriber.told >= zxid && subscriber.is_drained();
             if !knows_it {
+                self.agenda.release(*id, &mut subscriber.hold);
                 subscriber.state = State::Lost;
                 subscriber.wake();
             }
@@ -302,8 +296,9 @@ impl Hub {
     }
 
     /// Puts the newest change into a subscriber's mailbox. A full one overflows, and so does one whose oldest
-    /// message the ring has dropped: it could not be taken any more.
-    fn deliver(&mut self, id: SubscriberId, zxid: Zxid, selection: Selection) {
+    /// message the ring has dropped: it could not be taken any more. Before it gets full it is held back no
+    /// longer.
+    fn deliver(&mut self, id: SubscriberId, zxid: Zxid, selection: Selection, pace: &Pace) {
         let limit = self.mailbox_limit();
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         let State::Live(mailbox) = &mut subscriber.state else { return };
@@ -315,6 +310,8 @@ impl Hub {
             self.counters.pending -= mailbox.len();
             self.counters.overflows += 1;
             mutant!(M25, (), subscriber.state = State::Lost);
+            self.agenda.release(id, &mut subscriber.hold);
+            subscriber.wake();
         } else {
             let is_told_twice: bool = mutant!(M26, true, false);
             if is_told_twice {
@@ -322,8 +319,18 @@ impl Hub {
             }
             mailbox.push_back((zxid, selection));
             self.counters.pending += 1;
+            let due_ms = match mailbox.len() * 2 > limit {
+                true => pace.now_ms,
+                false => pace.due_ms(&subscriber.hold),
+            };
+            if subscriber.signalled {
+                return;
+            }
+            if !self.agenda.hold(id, &mut subscriber.hold, due_ms, pace.now_ms) {
+                self.agenda.told(id, &mut subscriber.hold, pace.now_ms);
+                subscriber.wake();
+            }
         }
-        subscriber.wake();
     }
 
     /// Returns how many messages one mailbox may hold at present.
@@ -421,6 +428,9 @@ pub(super) mod tests {
         resume_events_per_step: 2,
     };
 
+    /// Nobody is held back.
+    const NOW: Pace = Pace { now_ms: 0, window_ms: 0 };
+
     /// A waker and the number of times it was called.
     fn waker() -> (Wake, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
@@ -436,7 +446,9 @@ pub(super) mod tests {
     }
 
     fn publish(hub: &mut Hub, zxids: std::ops::RangeInclusive<u64>) {
-        zxids.for_each(|zxid| hub.publish(Zxid(zxid), vec![event(DataChanged, "/a")]));
+        for zxid in zxids {
+            hub.publish(Zxid(zxid), vec![event(DataChanged, "/a")], &NOW);
+        }
     }
 
     /// The zxids of what is taken, whether it is lost, whether there is more, and the bookmark.
@@ -464,7 +476,7 @@ pub(super) mod tests {
     fn a_resumed_subscriber_hears_exactly_what_it_missed_step_by_step() {
         let mut hub = Hub::new(Zxid(0), SMALL);
         publish(&mut hub, 1..=3);
-        hub.publish(Zxid(4), vec![event(DataChanged, "/other")]);
+        hub.publish(Zxid(4), vec![event(DataChanged, "/other")], &NOW);
         publish(&mut hub, 5..=6);
         let (id, start) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
         assert_eq!((start, take(&mut hub, id, 9)), (Start::Resumed, (vec![2, 3], false, true, 3)));
@@ -519,10 +531,10 @@ pub(super) mod tests {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (reader, _) = subscribe(&mut hub, "/b", Since::After(Zxid(0)));
         let (writer, _) = subscribe(&mut hub, "/b", Since::After(Zxid(0)));
-        hub.publish(Zxid(1), vec![event(Created, "/b")]);
+        hub.publish(Zxid(1), vec![event(Created, "/b")], &NOW);
         publish(&mut hub, 2..=9);
         assert_eq!(take(&mut hub, reader, 9), (vec![], true, false, 0), "found when it takes");
-        hub.publish(Zxid(10), vec![event(DataChanged, "/b")]);
+        hub.publish(Zxid(10), vec![event(DataChanged, "/b")], &NOW);
         assert_eq!(hub.counters().pending, 0, "found when it is written to");
         assert_eq!(take(&mut hub, writer, 9), (vec![], true, false, 0));
         assert_eq!(hub.counters().overflows, 2);
@@ -550,7 +562,7 @@ pub(super) mod tests {
         let filters = vec![filter(WatchKind::Data, "/a")];
         let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), wake).unwrap();
         let woken = || calls.load(Ordering::Relaxed);
-        hub.publish(Zxid(1), vec![event(Created, "/elsewhere")]);
+        hub.publish(Zxid(1), vec![event(Created, "/elsewhere")], &NOW);
         assert_eq!(woken(), 0);
         publish(&mut hub, 2..=3);
         assert_eq!(woken(), 1);
@@ -566,11 +578,36 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_was_told_a_moment_ago_is_woken_when_the_window_is_over_or_its_mailbox_half_full() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (wake, calls) = waker();
+        let filters = vec![filter(WatchKind::Data, "/a")];
+        let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), wake).unwrap();
+        let woken = || calls.load(Ordering::Relaxed);
+        let change = || vec![event(DataChanged, "/a")];
+        let at = |now_ms| Pace { now_ms, window_ms: 100 };
+        hub.publish(Zxid(1), change(), &at(10));
+        assert_eq!((woken(), take(&mut hub, id, 9).0), (1, vec![1]), "never told before");
+        hub.publish(Zxid(2), change(), &at(20));
+        assert_eq!((woken(), hub.next_due_ms(), hub.counters().held), (1, Some(110), 1));
+        assert_eq!(hub.upto(id), Some(Zxid(1)), "what waits is not told");
+        hub.release_due(109);
+        assert_eq!(woken(), 1);
+        hub.release_due(110);
+        assert_eq!((woken(), hub.counters().held, take(&mut hub, id, 9).0), (2, 0, vec![2]));
+        hub.publish(Zxid(3), change(), &at(120));
+        assert_eq!(woken(), 2);
+        hub.publish(Zxid(4), change(), &at(130));
+        assert_eq!((woken(), hub.counters().held), (3, 0), "two of at most three wait");
+        assert_eq!(take(&mut hub, id, 9).0, [3, 4]);
+    }
+
+    #[test]
     fn a_transaction_without_events_wakes_nobody_but_moves_the_bookmark() {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
-        hub.publish(Zxid(7), vec![]);
-        hub.publish(Zxid(3), vec![]);
+        hub.publish(Zxid(7), vec![], &NOW);
+        hub.publish(Zxid(3), vec![], &NOW);
         assert_eq!((take(&mut hub, id, 9), hub.ring().len()), ((vec![], false, false, 7), 0));
     }
 

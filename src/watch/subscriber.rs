@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::{Filter, Selection};
+use super::{Filter, Hold, Selection};
 use crate::types::Zxid;
 
 /// Names a subscription of one hub, for the life of the process. Later ones have greater ids.
@@ -41,6 +41,8 @@ pub(super) struct Subscriber {
     pub(super) state: State,
     /// Whether it has been woken, or has been told to begin with `take`, and has not taken everything since.
     pub(super) signalled: bool,
+    /// Whether it is held back instead of being woken.
+    pub(super) hold: Hold,
     wake: Wake,
 }
 
@@ -53,7 +55,8 @@ impl Subscriber {
         state: State,
         wake: Wake,
     ) -> Subscriber {
-        let mut subscriber = Subscriber { id, filters, told, state, signalled: false, wake };
+        let hold = Hold::default();
+        let mut subscriber = Subscriber { id, filters, told, state, signalled: false, hold, wake };
         subscriber.signalled = !subscriber.is_drained();
         subscriber
     }

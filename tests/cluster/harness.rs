@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     /// Replaces the network as a node sees it.
     pub(crate) wrap: Option<Wrap>,
+    /// How far apart one listener is told things, whatever the load.
+    pub(crate) window_ms: Option<u64>,
 }
 
 impl Default for Setup {
@@ -51,6 +53,7 @@ impl Default for Setup {
             snapshot_log_bytes: 1 << 30,
             seed: 1,
             wrap: None,
+            window_ms: None,
         }
     }
 }
@@ -179,6 +182,7 @@ impl Cluster {
             timeouts_ms: (500, 60_000),
             super_digest: None,
             snapshot_log_bytes: setup.snapshot_log_bytes,
+            window_ms: setup.window_ms,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");

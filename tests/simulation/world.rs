@@ -338,6 +338,7 @@ async fn start(of: StartOf) -> Result<Node, String> {
         timeouts_ms: (200, 60_000),
         super_digest: None,
         snapshot_log_bytes: of.setup.snapshot_log_bytes,
+        window_ms: None,
     };
     Node::start(options).await
 }

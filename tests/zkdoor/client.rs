@@ -44,7 +44,12 @@ pub(crate) async fn open(cluster: &Cluster, id: NodeId, options: zk::Options) ->
 
 /// Starts a cluster with a door at each node, in the order of their ids.
 pub(crate) async fn cluster(count: NodeId) -> (Arc<Cluster>, Vec<SocketAddr>) {
-    let cluster = Cluster::start(count, Setup::default()).await;
+    cluster_with(count, Setup::default()).await
+}
+
+/// As [`cluster`], with another setup.
+pub(crate) async fn cluster_with(count: NodeId, setup: Setup) -> (Arc<Cluster>, Vec<SocketAddr>) {
+    let cluster = Cluster::start(count, setup).await;
     let mut doors = Vec::new();
     for id in 1..=count {
         doors.push(open(&cluster, id, options()).await);
@@ -154,7 +159,8 @@ impl Client {
                 self.arrived.drain(..4 + body.len());
                 return Some(body);
             }
-            let mut bytes = [0; 64 << 10];
+            // Not on the stack: futures in futures each have room for it.
+            let mut bytes = vec![0; 64 << 10];
             let reading = self.stream.read(&mut bytes);
             match in_time("the server says something", reading).await {
                 Ok(count) if count > 0 => self.arrived.extend_from_slice(&bytes[..count]),

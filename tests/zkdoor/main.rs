@@ -11,6 +11,7 @@ mod disconnect;
 mod limits;
 mod ops;
 mod order;
+mod pacing;
 mod sessions;
 mod watches;
 mod words;
