@@ -17,7 +17,7 @@ pub enum PolicyCommand {
     },
     /// Print a policy as JSON.
     Get {
-        /// Its kind: admission, disconnect, overrides
+        /// Its kind: admission, disconnect, overrides, notify
         kind: String,
         /// Its name.
         name: String,

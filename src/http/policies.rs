@@ -16,7 +16,7 @@ use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
 use crate::limits::{POLICY_TEST_ZNODES_MAX, TTL_MS_MAX};
-use crate::policy::{self, Kind, Pattern, Policies, Policy, Proposed, Wrong};
+use crate::policy::{self, Kind, Notify, Pattern, Policies, Policy, Proposed, Terms, Wrong};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Code, CreateMode, Data, Failure, Op, ZnodePath};
 
@@ -143,6 +143,10 @@ fn complete(
             }
         },
     };
+    if kind.must_end() && ttl_ms.is_none() {
+        let why = "it is missing: a policy of this kind has to end by itself";
+        return Err(Wrong::new("ttl_s", why).into());
+    }
     fields.entry("set_by").or_insert_with(|| Value::from(name_of(&caller.authority)));
     fields.insert("set_at_ms".to_owned(), Value::from(wall_ms));
     if let Some(ttl_ms) = ttl_ms {
@@ -261,9 +265,25 @@ pub(crate) struct TestedBody {
     more: Option<bool>,
     /// The first of them.
     examples: Vec<String>,
+    /// Of a policy of the kind `notify`: what it would spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<SpreadBody>,
     /// Of a write: why it would not be allowed; null when it would be.
     denied: Option<DenialBody>,
     zxid: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Spread)]
+pub(crate) struct SpreadBody {
+    /// Waves until everybody has been told.
+    waves: u64,
+    /// Time that they take together, ms.
+    round_ms: u64,
+    /// ZooKeeper connections of this node that watch a path which the pattern matches.
+    connections: usize,
+    /// Subscriptions of this node that do.
+    subscriptions: usize,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -294,12 +314,18 @@ pub(crate) async fn test_policy(
         matches: None,
         more: None,
         examples: Vec::new(),
+        spread: None,
         denied: None,
         zxid: tree.zxid().0,
     };
     if let Some(Wanted { policy, .. }) = tried {
         let (matches, more, examples) = matched(tree, &policy.pattern);
         (answer.matches, answer.more, answer.examples) = (Some(matches), Some(more), examples);
+        if let Terms::Notify(Notify { waves, interval_ms, .. }) = policy.terms {
+            let (connections, subscriptions) = door.node().listeners(&policy.pattern);
+            let round_ms = waves * interval_ms;
+            answer.spread = Some(SpreadBody { waves, round_ms, connections, subscriptions });
+        }
         policies.set(kind, body.name.as_deref().unwrap_or("test"), policy);
     }
     if let Some(write) = &body.write {

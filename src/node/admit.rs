@@ -4,7 +4,7 @@
 
 use super::Node;
 use crate::policy::{self, Denial, Proposed};
-use crate::tree::Tree;
+use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Error, Op};
 
 impl Node {
@@ -32,21 +32,28 @@ fn admit_one(
     op: &Op,
     multi_index: Option<u32>,
 ) -> Result<(), Error> {
-    let (path, data, is_folder) = match op {
+    let (path, data, is_folder, mode) = match op {
         Op::Create { parent, name, data, mode, .. } => {
             let parent = if parent.is_root() { "" } else { parent.as_str() };
             // Which number it gets is not known yet, and no matter to a pattern.
             let number = if mode.is_sequential() { "0000000000" } else { "" };
             let has_data = data.as_ref().is_some_and(|data| !data.is_empty());
-            (format!("{parent}/{name}{number}"), data, !has_data && !mode.is_ephemeral())
+            let is_folder = !has_data && !mode.is_ephemeral();
+            (format!("{parent}/{name}{number}"), data, is_folder, Some(mode))
         }
         Op::SetData { path, data, .. } | Op::SetOwn { path, data } => {
-            (path.as_str().to_owned(), data, false)
+            (path.as_str().to_owned(), data, false, None)
         }
         _ => return Ok(()),
     };
     let data = data.as_deref();
-    policy::check_write(&path, data)
+    let ends = || match (mode, root.get(&path)) {
+        (Some(mode), _) => mode.ttl_ms().is_some(),
+        (None, Some(znode)) => matches!(znode.lifetime(), Lifetime::Ttl { .. }),
+        // It is made in the same transaction, which is judged there, or there is nothing to set.
+        (None, None) => true,
+    };
+    policy::check_write(&path, data, ends)
         .map_err(|wrong| Error::Invalid { why: wrong.to_string(), multi_index })?;
     let proposed = Proposed { path: &path, data, is_folder, authority };
     match policy::denial(root.policies(), &proposed) {

@@ -1,6 +1,6 @@
 //! What a node measures about itself, for `/metrics`.
 
-use super::Node;
+use super::{Node, spread};
 use crate::storage::StorageStats;
 
 type Gauge = (&'static str, &'static str, f64);
@@ -10,10 +10,11 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
     let tree = node.local();
     let status = node.inner.consensus.status();
     let now_ms = node.inner.stage.clock.now_ms();
-    let (watches, (lines, notices, lines_held), window_ms) = {
+    let (watches, (lines, notices, lines_held), window_ms, events_per_s) = {
         let mut audience = node.inner.stage.audience.lock();
         let window_ms = audience.pacer.note(now_ms, 0);
-        (audience.hub.counters(), audience.lines.counts(), window_ms)
+        let events_per_s = audience.events.note(now_ms, 0);
+        (audience.hub.counters(), audience.lines.counts(), window_ms, events_per_s)
     };
     let expiring = node.inner.stage.expiry.lock().len();
     let outbox = node.writes_waiting();
@@ -77,6 +78,11 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
             "roost_notify_deferred",
             "Connections and subscriptions that are held back",
             (lines_held + watches.held) as f64,
+        ),
+        (
+            "roost_notify_active",
+            "Policies that spread news at present",
+            spread::active(tree.policies(), events_per_s) as f64,
         ),
         (
             "roost_watch_changes",

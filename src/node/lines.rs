@@ -7,7 +7,7 @@
 //! Notices may be held back for a while, so that many are told at once. A line that holds is not rung for them, and who
 //! looks takes them only to say something that could show the state: a notice never comes after that.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -16,8 +16,10 @@ use super::Answer;
 use crate::identity::permits;
 use crate::limits::{NOTICES_KEPT_MIN, NOTICES_PER_LINE_MAX, NOTICES_TOTAL_MAX};
 use crate::tree::Tree;
-use crate::types::{AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, Zxid};
-use crate::watch::{Agenda, Hold, Notice, Pace, WatcherId, Watches, Whose};
+use crate::types::{
+    AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, ZnodePath, Zxid,
+};
+use crate::watch::{Agenda, Hold, Notice, Pace, WatcherId, Watches, Whose, turn_of};
 
 /// Why a connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum Ended {
 pub(super) struct LineState {
     /// The session that speaks through it, once there is one.
     session: SessionId,
+    /// What decides when it is its turn, where listeners are told in turns.
+    turn: u64,
     owner: Owner,
     authority: Arc<[AclId]>,
     /// In the order in which the writes were submitted; `None` where the outcome is unknown.
@@ -83,6 +87,7 @@ impl Lines {
         let id = self.watches.enter().ok_or(busy)?;
         let line = LineState {
             session: SessionId::NONE,
+            turn: 0,
             owner,
             authority,
             answers: VecDeque::new(),
@@ -110,6 +115,7 @@ impl Lines {
     pub(super) fn bind(&mut self, id: WatcherId, session: SessionId, tree: &Tree) {
         let Some(line) = self.lines.get_mut(&id) else { return };
         line.session = session;
+        line.turn = turn_of(&session.0.to_le_bytes());
         let owner = tree.session(session).map(|known| known.owner());
         let is_its_own = owner == Some(Some(line.owner));
         let before = self.by_session.insert(session, id);
@@ -166,13 +172,13 @@ impl Lines {
 
     /// Fires the watches of one applied transaction, for those who may read what it changed, and rings them or holds them
     /// back. Returns how many notices that were.
-    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event], pace: &Pace) -> usize {
+    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event], pace: &Pace<'_>) -> usize {
         if self.watches.is_empty() {
             return 0;
         }
         let mut count = 0;
         let Lines { watches, lines, notices, agenda, ringing, .. } = self;
-        for event in events {
+        for (index, event) in events.iter().enumerate() {
             watches.fire(event, |id, kind, path, whose| {
                 let Some(line) = lines.get_mut(&id).filter(|line| line.ended.is_none()) else {
                     return;
@@ -187,7 +193,10 @@ impl Lines {
                 count += 1;
                 let is_let_go = !line.notices.is_empty() && !line.hold.is_on();
                 let has_room = leave(line, notices, Notice { zxid, kind, path: path.clone() });
-                let due_ms = if has_room { pace.due_ms(&line.hold) } else { pace.now_ms };
+                let due_ms = match has_room {
+                    true => pace.due_ms(&line.hold, line.turn, index),
+                    false => pace.now_ms,
+                };
                 if is_let_go || !agenda.hold(id, &mut line.hold, due_ms, pace.now_ms) {
                     ring(line, ringing);
                 }
@@ -196,16 +205,31 @@ impl Lines {
         count
     }
 
-    /// Rings those that have been held back for long enough.
-    pub(super) fn release_due(&mut self, now_ms: u64) {
-        for id in self.agenda.due(now_ms) {
+    /// Rings those that are held back until then or earlier.
+    pub(super) fn release_until(&mut self, until_ms: u64) {
+        for id in self.agenda.due(until_ms) {
             let Some(line) = self.lines.get_mut(&id) else { continue };
             self.agenda.release(id, &mut line.hold);
             ring(line, &mut self.ringing);
         }
     }
 
-    /// Returns when [`Lines::release_due`] has somebody to ring; `None` while nobody is held back.
+    /// Rings those that are held back and have a notice of one of these paths. Cost: O(notices that are held back), unless
+    /// there are no paths.
+    pub(super) fn release_waiting(&mut self, paths: &HashSet<ZnodePath>) {
+        if paths.is_empty() {
+            return;
+        }
+        for id in self.agenda.due(u64::MAX) {
+            let Some(line) = self.lines.get_mut(&id) else { continue };
+            if line.notices.iter().any(|notice| paths.contains(&notice.path)) {
+                self.agenda.release(id, &mut line.hold);
+                ring(line, &mut self.ringing);
+            }
+        }
+    }
+
+    /// Returns when [`Lines::release_until`] has somebody to ring; `None` while nobody is held back.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         self.agenda.next_ms()
     }

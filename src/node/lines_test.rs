@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{EventKind, Stat, ZnodePath};
+use crate::types::{EventKind, Stat};
 use crate::watch::WatchMode;
 
 const PATHS: [&str; 4] = ["/", "/a", "/a/b", "/c"];
@@ -102,7 +102,7 @@ impl World {
             Step::Apply(events, window_ms) => self.apply(&events, window_ms),
             Step::Wait(ms) => {
                 self.now_ms += ms;
-                self.paced.release_due(self.now_ms);
+                self.paced.release_until(self.now_ms);
             }
         }
         self.check();
@@ -127,7 +127,7 @@ impl World {
     fn apply(&mut self, events: &[(EventKind, usize)], window_ms: u64) {
         self.zxid += 1;
         let events: Vec<Event> = events.iter().map(|(kind, at)| event(*kind, PATHS[*at])).collect();
-        let pace = Pace { now_ms: self.now_ms, window_ms };
+        let pace = Pace { now_ms: self.now_ms, window_ms, ..Pace::default() };
         let count = self.paced.fire(Zxid(self.zxid), &events, &pace);
         assert_eq!(self.plain.fire(Zxid(self.zxid), &events, &Pace::default()), count);
         self.plain.take_ringing();

@@ -49,6 +49,7 @@ mod pacing;
 mod peers;
 mod read;
 mod serve;
+mod spread;
 mod stage;
 mod start;
 mod subscription;

@@ -13,7 +13,7 @@ pub(super) async fn run(stage: Arc<Stage>, stop: CancellationToken) {
         let now_ms = stage.clock.now_ms();
         let (next_due_ms, ringing) = {
             let mut audience = stage.audience.lock();
-            audience.release_due(now_ms);
+            audience.release_until(now_ms, now_ms);
             (audience.next_due_ms(), audience.lines.take_ringing())
         };
         ringing.iter().for_each(|bell| bell.notify_one());

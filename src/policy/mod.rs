@@ -27,6 +27,7 @@
 mod admission;
 mod disconnect;
 mod fields;
+mod notify;
 mod overrides;
 mod pattern;
 mod payload;
@@ -37,6 +38,7 @@ use crate::limits::POLICY_BYTES_MAX;
 pub use admission::{Admission, Denial, Proposed, denial};
 pub use disconnect::Disconnect;
 pub use fields::{Fields, Wrong};
+pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
 pub use set::{Named, Policies};
@@ -53,11 +55,13 @@ pub enum Kind {
     Disconnect,
     /// How instances stand, whatever they say themselves.
     Overrides,
+    /// How the news of changes is spread.
+    Notify,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 3] = [Kind::Admission, Kind::Disconnect, Kind::Overrides];
+    pub const ALL: [Kind; 4] = [Kind::Admission, Kind::Disconnect, Kind::Overrides, Kind::Notify];
 
     /// Returns the name of the kind: the element of the path.
     pub fn name(self) -> &'static str {
@@ -65,7 +69,13 @@ impl Kind {
             Kind::Admission => "admission",
             Kind::Disconnect => "disconnect",
             Kind::Overrides => "overrides",
+            Kind::Notify => "notify",
         }
+    }
+
+    /// Returns whether a policy of this kind has to end by itself: one that was forgotten would do harm.
+    pub fn must_end(self) -> bool {
+        self == Kind::Notify
     }
 
     /// Returns the kind of this name.
@@ -113,6 +123,8 @@ pub enum Terms {
     Disconnect(Disconnect),
     /// Of [`Kind::Overrides`].
     Overrides(Overrides),
+    /// Of [`Kind::Notify`].
+    Notify(Notify),
 }
 
 impl Terms {
@@ -121,6 +133,7 @@ impl Terms {
             Kind::Admission => Terms::Admission(Admission::parse(fields)?),
             Kind::Disconnect => Terms::Disconnect(Disconnect::parse(fields)?),
             Kind::Overrides => Terms::Overrides(Overrides::parse(fields)?),
+            Kind::Notify => Terms::Notify(Notify::parse(fields)?),
         })
     }
 }
@@ -193,9 +206,13 @@ fn below_root(path: &str) -> Option<&str> {
     path.strip_prefix(ROOT)?.strip_prefix('/')
 }
 
-/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be. Any other
-/// path is fine. Cost: O(1) for other paths.
-pub fn check_write(path: &str, data: Option<&[u8]>) -> Result<(), Wrong> {
+/// Checks that a znode may be created at a path, or get this data: below [`ROOT`] only policies that parse may be, and those
+/// that have to end by themselves only where the znode does. Any other path is fine. Cost: O(1) for other paths.
+pub fn check_write(
+    path: &str,
+    data: Option<&[u8]>,
+    ends: impl FnOnce() -> bool,
+) -> Result<(), Wrong> {
     let Some(rest) = below_root(path) else { return Ok(()) };
     let (kind, name) = match rest.split_once('/') {
         None => return Kind::parse(rest).map(drop),
@@ -204,7 +221,12 @@ pub fn check_write(path: &str, data: Option<&[u8]>) -> Result<(), Wrong> {
     if name.contains('/') {
         return Err(Wrong::new("path", "a policy has no children"));
     }
-    Policy::parse(kind, data.unwrap_or_default()).map(drop)
+    Policy::parse(kind, data.unwrap_or_default())?;
+    if kind.must_end() && !ends() {
+        let why = "a policy of this kind has to end by itself: over HTTP say ttl_s, else make a TTL znode";
+        return Err(Wrong::new("ttl_s", why));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -244,17 +266,28 @@ mod tests {
         for path in
             ["/roost", "/roost/policies", "/roost/policies/disconnect", "/roost/policiesx/y"]
         {
-            assert!(check_write(path, None).is_ok(), "{path}");
+            assert!(check_write(path, None, || false).is_ok(), "{path}");
         }
-        assert!(check_write("/roost/policies/disconnect/a", data).is_ok());
+        assert!(check_write("/roost/policies/disconnect/a", data, || false).is_ok());
         assert_eq!(
-            check_write("/roost/policies/disconnect/a", None).unwrap_err().field,
+            check_write("/roost/policies/disconnect/a", None, || false).unwrap_err().field,
             "the policy"
         );
-        assert_eq!(check_write("/roost/policies/disconnect/a/b", data).unwrap_err().field, "path");
+        assert_eq!(
+            check_write("/roost/policies/disconnect/a/b", data, || false).unwrap_err().field,
+            "path"
+        );
         for path in ["/roost/policies/colour", "/roost/policies/colour/a"] {
-            assert_eq!(check_write(path, data).unwrap_err().field, "kind");
+            assert_eq!(check_write(path, data, || false).unwrap_err().field, "kind");
         }
+    }
+
+    #[test]
+    fn a_policy_that_has_to_end_is_only_taken_where_it_does() {
+        let data = GOOD.replace(r#","grace_ms":250"#, "");
+        let write = |ends| check_write("/roost/policies/notify/a", Some(data.as_bytes()), || ends);
+        assert_eq!(write(true), Ok(()));
+        assert_eq!(write(false).unwrap_err().field, "ttl_s");
     }
 
     #[test]

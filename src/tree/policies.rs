@@ -1,4 +1,4 @@
-use super::Tree;
+use super::{Lifetime, Tree, Znode};
 use crate::policy::{self, Policies, Policy};
 use crate::types::ZnodePath;
 
@@ -11,7 +11,10 @@ impl Tree {
     /// Brings the policies in step with the znode at a path, which was created, changed or deleted.
     pub(super) fn follow_policy(&mut self, path: &ZnodePath) {
         let Some((kind, name)) = policy::at(path.as_str()) else { return };
-        let data = self.get(path.as_str()).and_then(|znode| znode.data());
+        let znode = self.get(path.as_str());
+        let ends = |znode: &Znode| matches!(znode.lifetime(), Lifetime::Ttl { .. });
+        let znode = znode.filter(|znode| !kind.must_end() || ends(znode));
+        let data = znode.and_then(|znode| znode.data());
         // Doors let nothing in that does not parse; whatever comes past them is as if it were not there.
         match data.and_then(|data| Policy::parse(kind, data).ok()) {
             Some(policy) => self.policies.set(kind, name, policy),

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use super::{Selection, Waves};
+
 /// When a listener was told something last, and until when what waits for it is held back. An [`Agenda`] changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
@@ -16,17 +18,37 @@ impl Hold {
 
 /// When the listeners of one transaction are told of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pace {
+pub struct Pace<'a> {
     /// The time.
     pub now_ms: u64,
     /// How long after what a listener was told last it is told the next thing, ms.
     pub window_ms: u64,
+    /// The time by the cluster's clock, which decides about turns, ms.
+    pub cluster_ms: u64,
+    /// By which waves each of its events is told, if it is; empty when none is.
+    pub waves: &'a [Option<Waves>],
+    /// Whether the transaction is one that people wait for.
+    pub is_urgent: bool,
 }
 
-impl Pace {
-    /// Returns when this listener is told.
-    pub fn due_ms(&self, hold: &Hold) -> u64 {
-        hold.told_ms.map_or(0, |told_ms| told_ms + self.window_ms)
+impl Pace<'_> {
+    /// Returns when a listener with this turn is told of one of the events.
+    pub fn due_ms(&self, hold: &Hold, turn: u64, event: usize) -> u64 {
+        let due_ms = hold.told_ms.map_or(0, |told_ms| told_ms + self.window_ms);
+        let Some(Some(waves)) = self.waves.get(event) else { return due_ms };
+        let told_ms_ago = hold.told_ms.map(|told_ms| self.now_ms.saturating_sub(told_ms));
+        due_ms.max(self.now_ms + waves.wait_ms(self.cluster_ms, turn, told_ms_ago))
+    }
+
+    /// Returns when a listener with this turn is told of some of so many events: when it is of the first of them.
+    pub(super) fn due_of(&self, hold: &Hold, turn: u64, which: &Selection, events: usize) -> u64 {
+        let due_ms = |event| self.due_ms(hold, turn, event);
+        let due_ms = match which {
+            _ if self.waves.is_empty() => Some(due_ms(0)),
+            Selection::All => (0..events).map(due_ms).min(),
+            Selection::Only(indexes) => indexes.iter().map(|index| due_ms(*index as usize)).min(),
+        };
+        due_ms.unwrap_or(self.now_ms)
     }
 }
 
@@ -105,13 +127,25 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_waits_for_its_wave_unless_one_of_its_events_has_none() {
+        let waves = Waves { count: 10, interval_ms: 100 };
+        let pace =
+            Pace { now_ms: 5_000, cluster_ms: 230, waves: &[Some(waves), None], ..Pace::default() };
+        let hold = Hold::default();
+        let due_ms = |which| pace.due_of(&hold, 7, &which, 2);
+        assert_eq!(due_ms(Selection::Only([0].into())), 5_470);
+        assert_eq!((due_ms(Selection::Only([1].into())), due_ms(Selection::All)), (0, 0));
+        assert_eq!(pace.due_ms(&hold, 2, 0), 5_000, "its wave runs");
+    }
+
+    #[test]
     fn a_window_begins_with_what_was_told_last() {
         let (mut agenda, mut hold) = (Agenda::default(), Hold::default());
-        let pace = Pace { now_ms: 1_000, window_ms: 100 };
-        assert!(pace.due_ms(&hold) <= pace.now_ms, "never told: at once");
+        let pace = Pace { now_ms: 1_000, window_ms: 100, ..Pace::default() };
+        assert!(pace.due_ms(&hold, 0, 0) <= pace.now_ms, "never told: at once");
         agenda.told(1, &mut hold, 950);
-        assert_eq!(pace.due_ms(&hold), 1_050);
+        assert_eq!(pace.due_ms(&hold, 0, 0), 1_050);
         agenda.told(1, &mut hold, 900);
-        assert!(pace.due_ms(&hold) <= pace.now_ms);
+        assert!(pace.due_ms(&hold, 0, 0) <= pace.now_ms);
     }
 }

@@ -35,3 +35,26 @@ impl Default for Bounds {
         }
     }
 }
+
+/// What the hub has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Subscribers now.
+    pub subscriptions: usize,
+    /// Their filters.
+    pub filters: usize,
+    /// Those that are held back.
+    pub held: usize,
+    /// Messages in all mailboxes.
+    pub pending: usize,
+    /// Changes in the ring.
+    pub ring_changes: usize,
+    /// Their bytes, about.
+    pub ring_bytes: usize,
+    /// Transactions with events that were published, since the start.
+    pub published: u64,
+    /// Messages that were taken, since the start.
+    pub delivered: u64,
+    /// Times a subscriber got lost because it was too slow, since the start.
+    pub overflows: u64,
+}

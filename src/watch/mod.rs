@@ -48,9 +48,11 @@ mod filter;
 mod hub;
 mod pacer;
 mod ring;
+mod stream;
 mod subscriber;
 mod table;
 mod watches;
+mod waves;
 
 #[cfg(test)]
 mod model_test;
@@ -58,13 +60,15 @@ mod model_test;
 mod watches_test;
 
 pub use agenda::{Agenda, Hold, Pace};
-pub use bounds::Bounds;
+pub use bounds::{Bounds, Counters};
 pub use change::{Change, Message, Selection};
 pub use filter::{Filter, WatchKind};
-pub use hub::{Counters, Hub, Since, Start, Taken};
-pub use pacer::Pacer;
+pub use hub::Hub;
+pub use pacer::{Pacer, Rate};
 pub use ring::{Ring, TooOld};
+pub use stream::{Since, Start, Taken};
 pub use subscriber::{SubscriberId, Wake};
 pub use watches::{
     Notice, NoticeKind, WATCH_MODES, WatchMode, WatcherId, Watches, WatchesFull, Whose,
 };
+pub use waves::{Waves, turn_of};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::hub::tests::event;
-use super::{Bounds, Filter, Hub, Pace, Since, Start, SubscriberId, WatchKind};
+use super::{Bounds, Filter, Hub, Pace, Since, Start, SubscriberId, WatchKind, Waves};
 use crate::types::{Data, Event, EventKind, ZnodePath, Zxid};
 
 const PATHS: [&str; 7] = ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/ab", "/e"];
@@ -211,13 +211,21 @@ impl World {
     fn wait(&mut self, ms: u64) {
         self.now_ms += ms;
         for node in &mut self.nodes {
-            node.hub.release_due(self.now_ms);
+            node.hub.release_until(self.now_ms, self.now_ms);
             assert!(node.hub.next_due_ms().is_none_or(|due_ms| due_ms > self.now_ms));
         }
     }
 
     fn apply_next(&mut self, node: usize, window_ms: u64) {
-        let pace = Pace { now_ms: self.now_ms, window_ms };
+        let waves = Waves { count: 3, interval_ms: 10 };
+        let waves = (0..4).map(|event| (event % 2 == 0).then_some(waves)).collect::<Vec<_>>();
+        let pace = Pace {
+            now_ms: self.now_ms,
+            window_ms,
+            cluster_ms: self.now_ms,
+            waves: if window_ms == 5 { &waves } else { &[] },
+            is_urgent: false,
+        };
         let node = &mut self.nodes[node];
         if let Some((events, _)) = self.history.get(node.applied) {
             node.applied += 1;
@@ -242,7 +250,7 @@ impl World {
         });
         let hub = &mut self.nodes[node].hub;
         let since = known.as_ref().map_or(Since::Now, |(upto, _)| Since::After(*upto));
-        let (id, start) = hub.subscribe(filters.clone(), since, wake).unwrap();
+        let (id, start) = hub.subscribe(filters.clone(), since, client as u64, wake).unwrap();
         woken.store(start != Start::Ahead, Ordering::Relaxed);
         let (upto, views) = known.unwrap_or((hub.last_zxid(), vec![State::new(); filters.len()]));
         let is_lost = start == Start::Reset;

@@ -43,6 +43,30 @@ impl Pacer {
     }
 }
 
+/// Counts how many of something there are per second.
+#[derive(Debug, Default)]
+pub struct Rate {
+    began_ms: u64,
+    counted: u64,
+    per_s: u64,
+}
+
+impl Rate {
+    /// Notes so many, and returns how many there were per second until about a second ago.
+    pub fn note(&mut self, now_ms: u64, count: usize) -> u64 {
+        let elapsed_ms = now_ms.saturating_sub(self.began_ms);
+        if elapsed_ms >= 1_000 {
+            *self = Rate {
+                began_ms: now_ms,
+                counted: 0,
+                per_s: self.counted.saturating_mul(1_000) / elapsed_ms,
+            };
+        }
+        self.counted += count as u64;
+        self.per_s
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +103,14 @@ mod tests {
         assert_eq!(pacer.note(2 * PACING_PERIOD_MS, 0), 0);
         pacer.note(2 * PACING_PERIOD_MS, 2 * LOAD + 1);
         assert_eq!(pacer.note(4 * PACING_PERIOD_MS, 0), PACING_WINDOW_MS_STEP);
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_second_before() {
+        let mut rate = Rate::default();
+        assert_eq!((0..10).map(|n| rate.note(n * 100, 50)).max(), Some(0));
+        assert_eq!((rate.note(1_000, 1), rate.note(1_900, 0)), (500, 500));
+        assert_eq!((rate.note(2_000, 0), rate.note(4_000, 0)), (1, 0));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Subscriber {
     pub(super) id: SubscriberId,
     /// What it watches, without doubles.
     pub(super) filters: Vec<Filter>,
+    /// What decides when it is its turn, where listeners are told in turns.
+    pub(super) turn: u64,
     /// It has taken everything that it watches up to here. In front of [`Ring::last`](super::Ring::last) only
     /// when the client has seen more on another node than this one has applied.
     pub(super) told: Zxid,
@@ -51,12 +53,14 @@ impl Subscriber {
     pub(super) fn new(
         id: SubscriberId,
         filters: Vec<Filter>,
+        turn: u64,
         told: Zxid,
         state: State,
         wake: Wake,
     ) -> Subscriber {
         let hold = Hold::default();
-        let mut subscriber = Subscriber { id, filters, told, state, signalled: false, hold, wake };
+        let mut subscriber =
+            Subscriber { id, filters, turn, told, state, signalled: false, hold, wake };
         subscriber.signalled = !subscriber.is_drained();
         subscriber
     }
