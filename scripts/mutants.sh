@@ -51,6 +51,7 @@ M36 zkdoor has_seen_more a client that has seen more than the node is let in
 M38 simulation unseat no vote before the vote
 M39 jepsen ap::careful newer than what anybody has said, not than this instance
 M40 jepsen ap::careful removals are forgotten
+M41 zkdoor pacing:: a held event is told after the reply that shows the state
 '
 
 target="${CARGO_TARGET_DIR:-target}"

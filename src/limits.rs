@@ -212,6 +212,22 @@ pub const NOTICES_PER_LINE_MAX: usize = 65_536;
 pub const NOTICES_TOTAL_MAX: usize = 4 << 20;
 /// Notices that may wait for any connection, however many wait elsewhere.
 pub const NOTICES_KEPT_MIN: usize = 256;
+/// Period over which it is counted how much a node has to tell, ms.
+pub const PACING_PERIOD_MS: u64 = 100;
+/// Notices and messages that a node has to tell per second. Beyond: one listener is told things at greater intervals.
+pub const PACING_NOTICES_PER_S: u64 = 2_000;
+/// By how much that interval grows with each period beyond, and shrinks with each other, ms.
+pub const PACING_WINDOW_MS_STEP: u64 = 100;
+/// The greatest such interval, ms: the longest for which load delays what is told.
+pub const PACING_WINDOW_MS_MAX: u64 = 1_000;
+/// Time between two waves of a policy that spreads news, ms, shortest and longest. Beyond: the policy is refused.
+pub const NOTIFY_INTERVAL_MS_MIN: u64 = 100;
+/// See [`NOTIFY_INTERVAL_MS_MIN`].
+pub const NOTIFY_INTERVAL_MS_MAX: u64 = 60_000;
+/// Time in which all its waves have been, ms: the longest for which news waits. Beyond: the policy is refused.
+pub const NOTIFY_ROUND_MS_MAX: u64 = 600_000;
+/// Changes that are looked through for urgent ones when somebody resumes under such a policy. Beyond: it is told at once.
+pub const NOTIFY_RESUMED_SEEN_MAX: usize = 4_096;
 /// Watches of a closed connection that are removed in one step, so that it does not hold up apply.
 pub const WATCHES_REMOVED_AT_ONCE: usize = 1_024;
 /// Children in one page of a list.

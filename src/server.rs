@@ -150,6 +150,7 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
             bytes_max: config.audit.bytes_max,
             kept: config.audit.files_kept,
         }),
+        window_ms: None,
     }
 }
 

@@ -19,7 +19,7 @@ use super::write;
 use super::znodes::NoParams;
 use crate::limits::POLICY_TEST_ZNODES_MAX;
 use crate::node;
-use crate::policy::{self, Kind, Mode, Pattern, Policies, Policy, Proposed, Terms};
+use crate::policy::{self, Kind, Mode, Notify, Pattern, Policies, Policy, Proposed, Terms};
 use crate::tree::{Standing, Tree};
 use crate::types::{AclId, CreateMode, Data, Op, Origin, SessionId, Txn, ZnodePath};
 
@@ -70,6 +70,9 @@ pub(crate) struct TestedBody {
     /// Of a policy of removal: how the first services that its pattern matches would stand.
     #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<Vec<StandingBody>>,
+    /// Of a policy of the kind `notify`: what it would spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<SpreadBody>,
     /// Of a write: why it would not be allowed; null when it would be.
     denied: Option<DenialBody>,
     zxid: u64,
@@ -96,6 +99,20 @@ pub(crate) struct ChangeBody {
     before: Option<String>,
     /// Its data then.
     after: Option<String>,
+}
+
+/// How the news of changes would be spread.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Spread)]
+pub(crate) struct SpreadBody {
+    /// Waves until everybody has been told.
+    waves: u64,
+    /// Time that they take together, ms.
+    round_ms: u64,
+    /// ZooKeeper connections of this node that watch a path which the pattern matches.
+    connections: usize,
+    /// Subscriptions of this node that do.
+    subscriptions: usize,
 }
 
 /// For how long a session would live on after its client has ended its connection.
@@ -127,6 +144,7 @@ pub(crate) async fn test_policy(
         changes: Vec::new(),
         sessions: Vec::new(),
         services: None,
+        spread: None,
         denied: None,
         zxid: tree.zxid().0,
     };
@@ -140,6 +158,7 @@ pub(crate) async fn test_policy(
             Kind::Removal => {
                 answer.services = standings(tree, name, &wanted.policy, &answer.examples);
             }
+            Kind::Notify => answer.spread = spread(&door, &wanted.policy),
             Kind::Admission | Kind::Probe => {}
         }
         policies.set(kind, name, wanted.policy);
@@ -254,6 +273,13 @@ fn standings(
         StandingBody::new(service, &Standing { policy: name, removal, mode, present, lost })
     };
     Some(services.iter().map(standing).collect())
+}
+
+/// Returns what a policy of the kind `notify` would spread on this node.
+fn spread(door: &Door, policy: &Policy) -> Option<SpreadBody> {
+    let Terms::Notify(Notify { waves, interval_ms, .. }) = policy.terms else { return None };
+    let (connections, subscriptions) = door.node().listeners(&policy.pattern);
+    Some(SpreadBody { waves, round_ms: waves * interval_ms, connections, subscriptions })
 }
 
 fn ask(

@@ -23,7 +23,7 @@ use crate::node::{Delivery, Subscription};
 use crate::registry::providers_path;
 use crate::tree::Tree;
 use crate::types::{Code, Error, ZnodePath, Zxid};
-use crate::watch::{Filter, Message, WatchKind};
+use crate::watch::{Filter, Message, WatchKind, turn_of};
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
@@ -131,6 +131,15 @@ fn check_readable(tree: &Tree, filters: &[Filter], caller: &Caller) -> Result<()
     Ok(())
 }
 
+/// Returns what decides about a caller's turn: its session, or its address, which it keeps when it comes back.
+fn turn(caller: &Caller) -> u64 {
+    let address = caller.authority.iter().find(|id| id.scheme == "ip");
+    match caller.session.is_none() {
+        true => turn_of(address.map(|id| id.id.as_bytes()).unwrap_or_default()),
+        false => turn_of(&caller.session.0.to_le_bytes()),
+    }
+}
+
 /// Subscribes for this caller.
 fn subscribe(
     door: &Door,
@@ -139,7 +148,7 @@ fn subscribe(
     since: Option<u64>,
 ) -> Result<(Subscription, Viewer), Failed> {
     check_readable(&door.node().local(), &filters, &caller)?;
-    let subscription = door.node().subscribe(filters.clone(), since.map(Zxid))?;
+    let subscription = door.node().subscribe(filters.clone(), since.map(Zxid), turn(&caller))?;
     Ok((subscription, Viewer { filters, authority: Arc::from(caller.authority) }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Node;
+use super::{Node, spread};
 use crate::storage::StorageStats;
 use crate::types::Silence;
 
@@ -12,11 +12,16 @@ type Gauge = (&'static str, &'static str, f64);
 pub(super) fn read(node: &Node) -> Vec<Gauge> {
     let tree = node.local();
     let status = node.inner.consensus.status();
-    let watches = node.inner.stage.audience.lock().hub.counters();
+    let now_ms = node.inner.stage.clock.now_ms();
+    let (watches, (lines, notices, lines_held), window_ms, events_per_s) = {
+        let mut audience = node.inner.stage.audience.lock();
+        let window_ms = audience.pacer.note(now_ms, 0);
+        let events_per_s = audience.events.note(now_ms, 0);
+        (audience.hub.counters(), audience.lines.counts(), window_ms, events_per_s)
+    };
     let expiring = node.inner.stage.expiry.lock().len();
     let outbox = node.writes_waiting();
     let (audited, unaudited) = node.inner.stage.audit.counts();
-    let (lines, notices) = node.inner.stage.audience.lock().lines.counts();
     let is_leader = status.leader == Some(node.id());
     let mut gauges = vec![
         ("roost_zxid", "Last transaction in this node's state", tree.zxid().0 as f64),
@@ -78,6 +83,21 @@ pub(super) fn read(node: &Node) -> Vec<Gauge> {
         ("roost_subscriptions", "Watch subscriptions", watches.subscriptions as f64),
         ("roost_lines", "Connections that answer in order", lines as f64),
         ("roost_line_notices", "Notices that wait in them", notices as f64),
+        (
+            "roost_notify_window_seconds",
+            "How far apart one listener is told things, by load",
+            window_ms as f64 / 1e3,
+        ),
+        (
+            "roost_notify_deferred",
+            "Connections and subscriptions that are held back",
+            (lines_held + watches.held) as f64,
+        ),
+        (
+            "roost_notify_active",
+            "Policies that spread news at present",
+            spread::active(tree.policies(), events_per_s) as f64,
+        ),
         (
             "roost_watch_changes",
             "Transactions with events, since the start",

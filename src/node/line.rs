@@ -163,20 +163,26 @@ impl Line {
         self.bell.notified().await;
     }
 
-    /// Takes the answers and, if wanted, the notices that came since the last look, and calls `act` with the root to
-    /// which they belong: all notices up to its zxid have been given, none after it, and answers likewise. `act` runs
-    /// under the lock that apply needs: it sets watches and looks up a few znodes, nothing more.
+    /// Takes the answers that came since the last look, and calls `act` with the root to which they belong: none after its
+    /// zxid is among them. Then it takes the notices up to that zxid, if they are wanted; those that are held back only if
+    /// `act` says that what will be told could show the state. Returns what `act` does, and whether all notices up to the
+    /// root's zxid have been given. `act` runs under the lock that apply needs: it sets watches and looks up a few znodes,
+    /// nothing more.
     pub fn look<R>(
         &self,
         inbox: &mut Inbox,
         wants_notices: bool,
-        act: impl FnOnce(&Arc<Tree>, &Inbox, OwnWatches<'_>) -> R,
-    ) -> R {
+        act: impl FnOnce(&Arc<Tree>, &Inbox, OwnWatches<'_>) -> (R, bool),
+    ) -> (R, bool) {
         let stage = &self.node.inner.stage;
         let mut audience = stage.audience.lock();
         let root = stage.root();
-        audience.lines.look(self.id, wants_notices, inbox);
-        act(&root, inbox, OwnWatches { watches: &mut audience.lines.watches, id: self.id })
+        let lines = &mut audience.lines;
+        lines.look(self.id, inbox);
+        let (done, shows) =
+            act(&root, inbox, OwnWatches { watches: &mut lines.watches, id: self.id });
+        let has_all = wants_notices && lines.take(self.id, shows, || stage.clock.now_ms(), inbox);
+        (done, has_all)
     }
 }
 

@@ -3,8 +3,11 @@
 //! Everything here is behind the one lock under which apply publishes the root. So a connection that looks under
 //! that lock sees a root, all notices up to it, and the answers to all of its writes up to it: nothing has to be
 //! ordered afterwards, and a watch that is set while looking misses nothing and fires for nothing that was seen.
+//!
+//! Notices may be held back for a while, so that many are told at once. A line that holds is not rung for them, and who
+//! looks takes them only to say something that could show the state: a notice never comes after that.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -16,7 +19,7 @@ use crate::tree::Tree;
 use crate::types::{
     AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, ZnodePath, Zxid,
 };
-use crate::watch::{Bounds, Notice, WatcherId, Watches, Whose};
+use crate::watch::{Agenda, Bounds, Hold, Notice, Pace, WatcherId, Watches, Whose, turn_of};
 
 /// Why a connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +38,14 @@ pub enum Ended {
 pub(super) struct LineState {
     /// The session that speaks through it, once there is one.
     session: SessionId,
+    /// What decides when it is its turn, where listeners are told in turns.
+    turn: u64,
     owner: Owner,
     authority: Arc<[AclId]>,
     /// In the order in which the writes were submitted; `None` where the outcome is unknown.
     answers: VecDeque<Option<Answer>>,
     notices: VecDeque<Notice>,
+    hold: Hold,
     ended: Option<Ended>,
     /// It has been rung and has not looked since.
     is_rung: bool,
@@ -64,6 +70,7 @@ pub(super) struct Lines {
     by_session: BTreeMap<SessionId, WatcherId>,
     /// In all lines.
     notices: usize,
+    agenda: Agenda<WatcherId>,
     /// To be rung when the lock is released: a connection then finds everything of an entry at once.
     ringing: Vec<Arc<Notify>>,
 }
@@ -90,10 +97,12 @@ impl Lines {
         let id = self.watches.enter().ok_or(busy)?;
         let line = LineState {
             session: SessionId::NONE,
+            turn: 0,
             owner,
             authority,
             answers: VecDeque::new(),
             notices: VecDeque::new(),
+            hold: Hold::default(),
             ended: None,
             is_rung: false,
             bell,
@@ -104,7 +113,8 @@ impl Lines {
 
     /// Forgets a line, but not its watches.
     pub(super) fn close(&mut self, id: WatcherId) {
-        let Some(line) = self.lines.remove(&id) else { return };
+        let Some(mut line) = self.lines.remove(&id) else { return };
+        self.agenda.release(id, &mut line.hold);
         self.notices -= line.notices.len();
         if self.by_session.get(&line.session) == Some(&id) {
             self.by_session.remove(&line.session);
@@ -115,6 +125,7 @@ impl Lines {
     pub(super) fn bind(&mut self, id: WatcherId, session: SessionId, tree: &Tree) {
         let Some(line) = self.lines.get_mut(&id) else { return };
         line.session = session;
+        line.turn = turn_of(&session.0.to_le_bytes());
         let owner = tree.session(session).map(|known| known.owner());
         let is_its_own = owner == Some(Some(line.owner));
         let before = self.by_session.insert(session, id);
@@ -132,16 +143,33 @@ impl Lines {
         }
     }
 
-    /// Moves what waits for a line into its inbox, which takes notices only when it wants them.
-    pub(super) fn look(&mut self, id: WatcherId, wants_notices: bool, inbox: &mut Inbox) {
+    /// Moves the answers that wait for a line into its inbox, and why it has ended if it has.
+    pub(super) fn look(&mut self, id: WatcherId, inbox: &mut Inbox) {
         let Some(line) = self.lines.get_mut(&id) else { return };
         line.is_rung = false;
         inbox.ended = line.ended;
         inbox.answers.append(&mut line.answers);
-        if wants_notices {
+    }
+
+    /// Moves the notices that wait for a line into its inbox, unless they are held back and nothing `shows` the state.
+    /// Returns whether the inbox has all of them now.
+    pub(super) fn take(
+        &mut self,
+        id: WatcherId,
+        shows: bool,
+        now_ms: impl FnOnce() -> u64,
+        inbox: &mut Inbox,
+    ) -> bool {
+        let Some(line) = self.lines.get_mut(&id) else { return true };
+        if line.hold.is_on() && !shows && line.ended.is_none() {
+            return false;
+        }
+        if !line.notices.is_empty() {
+            self.agenda.told(id, &mut line.hold, now_ms());
             self.notices -= line.notices.len();
             inbox.notices.append(&mut line.notices);
         }
+        true
     }
 
     /// Leaves an answer for a line that may be gone.
@@ -152,13 +180,15 @@ impl Lines {
         }
     }
 
-    /// Fires the watches of one applied transaction, for those who may read what it changed.
-    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event]) {
+    /// Fires the watches of one applied transaction, for those who may read what it changed, and rings them or holds them
+    /// back. Returns how many notices that were.
+    pub(super) fn fire(&mut self, zxid: Zxid, events: &[Event], pace: &Pace<'_>) -> usize {
         if self.watches.is_empty() {
-            return;
+            return 0;
         }
-        let Lines { watches, lines, notices, ringing, .. } = self;
-        for event in events {
+        let mut count = 0;
+        let Lines { watches, lines, notices, agenda, ringing, .. } = self;
+        for (index, event) in events.iter().enumerate() {
             watches.fire(event, |id, kind, path, whose| {
                 let Some(line) = lines.get_mut(&id).filter(|line| line.ended.is_none()) else {
                     return;
@@ -170,10 +200,48 @@ impl Lines {
                 if !permits(acl, &line.authority, Perms::READ) {
                     return;
                 }
-                leave(line, notices, Notice { zxid, kind, path: path.clone() });
-                ring(line, ringing);
+                count += 1;
+                let is_let_go = !line.notices.is_empty() && !line.hold.is_on();
+                let has_room = leave(line, notices, Notice { zxid, kind, path: path.clone() });
+                let due_ms = match has_room {
+                    true => pace.due_ms(&line.hold, line.turn, index),
+                    false => pace.now_ms,
+                };
+                if is_let_go || !agenda.hold(id, &mut line.hold, due_ms, pace.now_ms) {
+                    ring(line, ringing);
+                }
             });
         }
+        count
+    }
+
+    /// Rings those that are held back until then or earlier.
+    pub(super) fn release_until(&mut self, until_ms: u64) {
+        for id in self.agenda.due(until_ms) {
+            let Some(line) = self.lines.get_mut(&id) else { continue };
+            self.agenda.release(id, &mut line.hold);
+            ring(line, &mut self.ringing);
+        }
+    }
+
+    /// Rings those that are held back and have a notice of one of these paths. Cost: O(notices that are held back), unless
+    /// there are no paths.
+    pub(super) fn release_waiting(&mut self, paths: &HashSet<ZnodePath>) {
+        if paths.is_empty() {
+            return;
+        }
+        for id in self.agenda.due(u64::MAX) {
+            let Some(line) = self.lines.get_mut(&id) else { continue };
+            if line.notices.iter().any(|notice| paths.contains(&notice.path)) {
+                self.agenda.release(id, &mut line.hold);
+                ring(line, &mut self.ringing);
+            }
+        }
+    }
+
+    /// Returns when [`Lines::release_until`] has somebody to ring; `None` while nobody is held back.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.agenda.next_ms()
     }
 
     /// Returns the lines to which the latest transaction left a notice of a path that `is_meant`. Cost: O(lines).
@@ -228,6 +296,7 @@ impl Lines {
     fn end(&mut self, id: WatcherId, why: Ended) {
         if let Some(line) = self.lines.get_mut(&id) {
             line.ended.get_or_insert(why);
+            self.agenda.release(id, &mut line.hold);
             ring(line, &mut self.ringing);
         }
     }
@@ -243,9 +312,9 @@ impl Lines {
         bound.map(|(id, line)| (*id, line.session))
     }
 
-    /// Returns the number of lines, and of notices that wait in them.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.lines.len(), self.notices)
+    /// Returns the number of lines, of notices that wait in them, and of lines that are held back.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.lines.len(), self.notices, self.agenda.len())
     }
 }
 
@@ -257,7 +326,8 @@ fn ring(line: &mut LineState, ringing: &mut Vec<Arc<Notify>>) {
 }
 
 /// Leaves a notice for a line. One that has too many is ended instead: its client comes back and is told what it missed.
-fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) {
+/// Returns whether there is room for as many again, so that they can be held back.
+fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) -> bool {
     let limit = match *notices < NOTICES_TOTAL_MAX {
         true => NOTICES_PER_LINE_MAX,
         false => NOTICES_KEPT_MIN,
@@ -266,10 +336,11 @@ fn leave(line: &mut LineState, notices: &mut usize, notice: Notice) {
         *notices -= line.notices.len();
         line.notices = VecDeque::new();
         line.ended.get_or_insert(Ended::Overrun);
-        return;
+        return false;
     }
     *notices += 1;
     line.notices.push_back(notice);
+    line.notices.len() * 2 <= limit
 }
 
 /// Returns the owner that stands for a connection of this node.
@@ -290,3 +361,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lines_test.rs"]
+mod lines_test;

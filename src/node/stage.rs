@@ -1,6 +1,7 @@
 //! Where the log meets the node: what consensus applies is published here, told to watchers, and answered to clients, in
 //! this order and synchronously, so that whoever has an answer can read what it speaks of.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,13 +15,15 @@ use super::counters::Counters;
 use super::drain::Drains;
 use super::lines::Lines;
 use super::outbox::Outbox;
+use super::spread;
 use crate::clock::Clock;
 use crate::latest;
+use crate::policy::{self, Kind, Urgency};
 use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
 use crate::tree::Tree;
-use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, Zxid};
-use crate::watch::{Bounds, Hub};
+use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, ZnodePath, Zxid};
+use crate::watch::{Bounds, Hub, Pace, Pacer, Rate};
 
 /// How far this node has applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,75 @@ pub(super) struct Audience {
     pub(super) lines: Lines,
     /// Whom of these had to be told who leaves.
     pub(super) drains: Drains,
+    /// How far apart one of them is told things.
+    pub(super) pacer: Pacer,
+    /// How many events there are.
+    pub(super) events: Rate,
+    /// By how much the cluster's clock is ahead of this node's, ms, as of the entry that came most quickly: with it one time
+    /// is not two times to a listener that is told in turns, however late entries come.
+    pub(super) ahead_ms: i64,
+    /// Where something urgent has happened since who waits was last looked through.
+    urgent: HashSet<ZnodePath>,
+}
+
+/// What there is to tell of one transaction.
+struct News {
+    zxid: Zxid,
+    events: Vec<Event>,
+    urgency: Urgency,
+}
+
+impl Audience {
+    /// Tells of one transaction, which led to this state or is one of those that did.
+    fn tell(&mut self, now_ms: u64, tree: &Tree, news: News) {
+        let News { zxid, events, urgency } = news;
+        let events_per_s = self.events.note(now_ms, events.len());
+        let waves = spread::waves(tree.policies(), &events, urgency, events_per_s);
+        let pace = Pace {
+            now_ms,
+            window_ms: self.pacer.note(now_ms, 0),
+            cluster_ms: self.cluster_ms(now_ms),
+            waves: &waves,
+            is_urgent: urgency != Urgency::default(),
+        };
+        if pace.is_urgent {
+            // A watch that has fired already does not fire for this.
+            let exempt = waves.iter().zip(&events).filter(|(waves, _)| waves.is_none());
+            let paths =
+                exempt.flat_map(|(_, event)| [Some(event.path.clone()), event.path.parent()]);
+            self.urgent.extend(paths.flatten());
+        }
+        let is_turned = |event: &Event| {
+            policy::at(event.path.as_str()).is_some_and(|(kind, _)| kind == Kind::Notify)
+        };
+        let is_turned = events.iter().any(is_turned);
+        let notices = self.lines.fire(zxid, &events, &pace);
+        self.drains.note(zxid, &events, &self.hub, &self.lines);
+        let events = mutant!(M28, without_deletions(events), events);
+        let messages = self.hub.publish(zxid, events, &pace);
+        self.pacer.note(now_ms, notices + messages);
+        if is_turned {
+            // Who waits for a wave that may not come any more does not.
+            self.release_until(u64::MAX, now_ms);
+        }
+    }
+
+    /// Returns the cluster's time as this node knows it, ms.
+    pub(super) fn cluster_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add_signed(self.ahead_ms)
+    }
+
+    /// Lets those go who are held back until then or earlier.
+    pub(super) fn release_until(&mut self, until_ms: u64, now_ms: u64) {
+        self.lines.release_until(until_ms);
+        self.hub.release_until(until_ms, now_ms);
+    }
+
+    /// Returns when the next one has been; `None` while nobody is held back.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        let both = [self.lines.next_due_ms(), self.hub.next_due_ms()];
+        both.into_iter().flatten().min()
+    }
 }
 
 /// The shared state that apply writes and everything else reads.
@@ -52,6 +124,8 @@ pub(super) struct Stage {
     /// sees all of that or nothing. Taken before `outbox` where both are.
     pub(super) audience: Mutex<Audience>,
     pub(super) outbox: Mutex<Outbox>,
+    /// Rung when somebody is held back for a shorter time than all who were before.
+    pub(super) due_sooner: Notify,
     /// Counts the lines that were ever opened.
     pub(super) connections: AtomicU64,
     /// Rung when the outbox has something new to send.
@@ -76,6 +150,7 @@ impl Stage {
         clock: Clock,
         audit: Audit,
         bounds: Bounds,
+        pacer: Pacer,
         expiry: ExpiryQueue,
     ) -> Arc<Stage> {
         Arc::new(Stage {
@@ -88,7 +163,12 @@ impl Stage {
                 hub: Hub::new(Zxid(0), bounds),
                 lines: Lines::new(bounds),
                 drains: Drains::default(),
+                pacer,
+                events: Rate::default(),
+                ahead_ms: i64::MIN,
+                urgent: HashSet::new(),
             }),
+            due_sooner: Notify::new(),
             connections: AtomicU64::new(1),
             outbox: Mutex::new(Outbox::new()),
             outbox_grew: Notify::new(),
@@ -112,15 +192,23 @@ impl Stage {
     }
 
     /// Publishes the root and tells of the changes that led to it.
-    fn publish(&self, audience: &mut Audience, tree: &Tree, changes: Vec<(Zxid, Vec<Event>)>) {
+    fn publish(&self, audience: &mut Audience, now_ms: u64, tree: &Tree, changes: Vec<News>) {
         self.root.store(Arc::new(tree.clone()));
-        let Audience { hub, lines, drains } = audience;
-        for (zxid, events) in changes {
-            lines.fire(zxid, &events);
-            drains.note(zxid, &events, hub, lines);
-            hub.publish(zxid, mutant!(M28, without_deletions(events), events));
+        let next_due_ms = audience.next_due_ms();
+        let ahead_ms = (tree.cluster_ms() as i64).saturating_sub(now_ms as i64);
+        audience.ahead_ms = audience.ahead_ms.max(ahead_ms);
+        for news in changes {
+            audience.tell(now_ms, tree, news);
         }
-        hub.publish(tree.zxid(), Vec::new());
+        let Audience { lines, urgent, .. } = audience;
+        lines.release_waiting(urgent);
+        urgent.clear();
+        audience.hub.publish(tree.zxid(), Vec::new(), &Pace::default());
+        let sooner =
+            audience.next_due_ms().filter(|due_ms| next_due_ms.is_none_or(|it| *due_ms < it));
+        if sooner.is_some() {
+            self.due_sooner.notify_one();
+        }
     }
 
     /// Answers those of this node's own clients whose transactions were applied.
@@ -190,6 +278,7 @@ impl ApplySink for Stage {
         let mut sessions = Vec::new();
         for (txn, outcome) in txns {
             let is_own = txn.origin.node == self.node && txn.origin.incarnation == self.incarnation;
+            let urgency = spread::urgency(&txn.op);
             match outcome {
                 Outcome::Applied(applied) => {
                     self.audit.applied(&txn, &applied, tree.wall_ms());
@@ -208,7 +297,8 @@ impl ApplySink for Stage {
                         }
                     }
                     if !applied.events.is_empty() {
-                        changes.push((applied.zxid, applied.events));
+                        let (zxid, events) = (applied.zxid, applied.events);
+                        changes.push(News { zxid, events, urgency });
                     }
                     if is_own {
                         answers.push((
@@ -223,7 +313,7 @@ impl ApplySink for Stage {
         }
         let ringing = {
             let mut audience = self.audience.lock();
-            self.publish(&mut audience, tree, changes);
+            self.publish(&mut audience, now_ms, tree, changes);
             for (op, reply) in &sessions {
                 audience.lines.follow(op, reply);
             }

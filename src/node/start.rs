@@ -22,7 +22,7 @@ use super::probing::Probing;
 use super::serve::{Dispatch, Doorkeeper};
 use super::stage::Stage;
 use super::time::ClusterTime;
-use super::{Inner, Node, batcher, forward, read};
+use super::{Inner, Node, batcher, forward, pacing, read};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::identity::SuperDigest;
@@ -36,7 +36,7 @@ use crate::storage::{
     spawn_writer,
 };
 use crate::types::NodeId;
-use crate::watch::Bounds;
+use crate::watch::{Bounds, Pacer};
 
 /// Where a node keeps its log and snapshots.
 #[derive(Clone)]
@@ -86,6 +86,8 @@ pub struct NodeOptions {
     pub prober: Option<Arc<dyn Prober>>,
     /// Where the audit is written; `None` keeps it in memory only.
     pub audit: Option<AuditFile>,
+    /// How far apart one listener is told things, ms, whatever the load: for tests. `None` goes by the load.
+    pub window_ms: Option<u64>,
 }
 
 impl Node {
@@ -109,8 +111,9 @@ impl Node {
         // A close that was lost with a leader is proposed again after a second.
         let expiry = ExpiryQueue::new(tick_ms, 1_000);
         let audit = Audit::new(node, options.audit.clone().map(Writer::start).transpose()?);
-        let bounds = options.watch_bounds;
-        let stage = Stage::new(node, identity.incarnation, clock.clone(), audit, bounds, expiry);
+        let (bounds, pacer) = (options.watch_bounds, Pacer::new(options.window_ms));
+        let stage =
+            Stage::new(node, identity.incarnation, clock.clone(), audit, bounds, pacer, expiry);
 
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));
@@ -171,6 +174,7 @@ impl Node {
             Arc::new(handler),
             stop.clone(),
         ));
+        tasks.spawn(pacing::run(stage.clone(), stop.clone()));
         tasks.spawn(batching);
         tasks.spawn(reading);
         tasks.spawn(membership.follow(consensus.leadership(), stage.clone()));

@@ -23,7 +23,8 @@ pub enum ResetReason {
     TooOld,
     /// It wanted to resume from a zxid that the cluster has not reached: made up, or of another cluster.
     NotReached,
-    /// It was too slow, or this node took over a snapshot from the leader.
+    /// It was too slow, this node took over a snapshot from the leader, or a policy spreads the news and the state is less
+    /// than what waited.
     Skipped,
 }
 
@@ -66,30 +67,39 @@ pub struct Subscription {
 }
 
 impl Node {
-    /// Subscribes to paths: from now on, beginning with a snapshot, or after what the client has seen already. Errors: `Busy`
-    /// and `Refused` at the bounds of the hub.
+    /// Subscribes to paths: from now on, beginning with a snapshot, or after what the client has seen already. Its `turn`
+    /// ([`turn_of`](crate::watch::turn_of)) decides when it is told where a policy spreads the news. Errors: `Busy` and
+    /// `Refused` at the bounds of the hub.
     pub fn subscribe(
         &self,
         filters: Vec<Filter>,
         since: Option<Zxid>,
+        turn: u64,
     ) -> Result<Subscription, Error> {
         let woken = Arc::new(Notify::new());
         let wake = {
             let woken = woken.clone();
             Box::new(move || woken.notify_one())
         };
-        let (id, start) = self.inner.stage.audience.lock().hub.subscribe(
-            filters,
-            since.map_or(Since::Now, Since::After),
-            wake,
-        )?;
+        let stage = &self.inner.stage;
+        let now_ms = stage.clock.now_ms();
+        let mut audience = stage.audience.lock();
+        // What it missed is news too. What it asks for without saying what it has seen is not.
+        let wait_ms = since.and_then(|_| audience.wait_ms(&stage.root(), &filters, turn, now_ms));
+        let after = since.map_or(Since::Now, Since::After);
+        let (id, start) = audience.hub.subscribe(filters, after, turn, wake)?;
+        let is_held = wait_ms.is_some_and(|ms| audience.hub.defer(id, now_ms + ms, now_ms));
+        drop(audience);
+        if is_held {
+            stage.due_sooner.notify_one();
+        }
         Ok(Subscription {
             node: self.clone(),
-            stage: self.inner.stage.clone(),
+            stage: stage.clone(),
             id,
             woken,
             stop: self.inner.stop.clone(),
-            drained: start == Start::Ahead,
+            drained: start == Start::Ahead || is_held,
             ahead: since.filter(|_| start == Start::Ahead),
             reset: since.map(|_| ResetReason::TooOld),
         })
@@ -122,7 +132,7 @@ impl Subscription {
                     () = self.stop.cancelled() => return None,
                     () = self.woken.notified() => {}
                     () = patience.as_mut() => {
-                        let upto = self.stage.audience.lock().hub.take(self.id, 0)?.upto;
+                        let upto = self.stage.audience.lock().hub.upto(self.id)?;
                         return Some(Delivery::Idle { upto });
                     }
                 }
@@ -137,7 +147,12 @@ impl Subscription {
 
     /// Takes what is there: `Some(None)` when that is nothing, `None` when the subscription is gone.
     fn take(&mut self) -> Option<Option<Delivery>> {
+        let now_ms = self.stage.clock.now_ms();
         let mut audience = self.stage.audience.lock();
+        if audience.is_state_less(&self.stage.root(), self.id, now_ms) {
+            audience.hub.skip(self.id);
+            self.reset = Some(ResetReason::Skipped);
+        }
         let hub = &mut audience.hub;
         let taken = hub.take(self.id, MESSAGES_PER_DELIVERY_MAX)?;
         if taken.lost {

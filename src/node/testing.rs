@@ -46,6 +46,7 @@ impl Node {
             watch_bounds: Bounds::default(),
             prober: None,
             audit: None,
+            window_ms: None,
         };
         Node::start(options).await.unwrap()
     }

@@ -28,6 +28,7 @@
 mod admission;
 mod disconnect;
 mod fields;
+mod notify;
 mod overrides;
 mod pattern;
 mod payload;
@@ -40,6 +41,7 @@ use crate::limits::POLICY_BYTES_MAX;
 pub use admission::{Admission, Denial, Proposed, denial};
 pub use disconnect::Disconnect;
 pub use fields::{Fields, Wrong};
+pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
 pub use probe::{Manner, Probing};
@@ -62,12 +64,20 @@ pub enum Kind {
     Overrides,
     /// That a silent provider is asked itself.
     Probe,
+    /// How the news of changes is spread.
+    Notify,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 5] =
-        [Kind::Removal, Kind::Admission, Kind::Disconnect, Kind::Overrides, Kind::Probe];
+    pub const ALL: [Kind; 6] = [
+        Kind::Removal,
+        Kind::Admission,
+        Kind::Disconnect,
+        Kind::Overrides,
+        Kind::Probe,
+        Kind::Notify,
+    ];
 
     /// Returns the name of the kind: the element of the path.
     pub fn name(self) -> &'static str {
@@ -77,6 +87,7 @@ impl Kind {
             Kind::Disconnect => "disconnect",
             Kind::Overrides => "overrides",
             Kind::Probe => "probe",
+            Kind::Notify => "notify",
         }
     }
 
@@ -85,6 +96,7 @@ impl Kind {
     pub fn must_expire(self, mode: Mode) -> bool {
         match (self, mode) {
             (Kind::Removal, mode) => mode == Mode::Off,
+            (Kind::Notify, _) => true,
             (Kind::Admission | Kind::Disconnect | Kind::Overrides | Kind::Probe, _) => false,
         }
     }
@@ -138,6 +150,8 @@ pub enum Terms {
     Overrides(Overrides),
     /// Of [`Kind::Probe`].
     Probe(Probing),
+    /// Of [`Kind::Notify`].
+    Notify(Notify),
 }
 
 impl Terms {
@@ -148,6 +162,7 @@ impl Terms {
             Kind::Disconnect => Terms::Disconnect(Disconnect::parse(fields)?),
             Kind::Overrides => Terms::Overrides(Overrides::parse(fields)?),
             Kind::Probe => Terms::Probe(Probing::parse(fields)?),
+            Kind::Notify => Terms::Notify(Notify::parse(fields)?),
         })
     }
 }
@@ -218,14 +233,16 @@ pub fn check_end(kind: Kind, policy: &Policy, is_ttl: bool) -> Result<(), Wrong>
     if is_ttl {
         return Ok(());
     }
-    let why = if policy.expires_at_ms.is_some() {
-        "a policy that ends by itself is a TTL znode: create it as one, or over HTTP with ttl_s"
-    } else if kind.must_expire(policy.mode) {
-        "such a policy has to end by itself: create it as a TTL znode, or over HTTP with ttl_s"
-    } else {
-        return Ok(());
-    };
-    Err(Wrong::new("expires_at_ms", why))
+    if policy.expires_at_ms.is_some() {
+        let why = "a policy that ends by itself is a TTL znode: create it as one, or over HTTP with ttl_s";
+        return Err(Wrong::new("expires_at_ms", why));
+    }
+    if kind.must_expire(policy.mode) {
+        let why =
+            "such a policy has to end by itself: create it as a TTL znode, or over HTTP say ttl_s";
+        return Err(Wrong::new("ttl_s", why));
+    }
+    Ok(())
 }
 
 /// Returns the path of a policy's znode.
@@ -314,8 +331,8 @@ mod tests {
     #[test]
     fn a_policy_that_ends_by_itself_or_has_to_is_a_ttl_znode() {
         let off = GOOD.replace("\"max_ratio\":0.25", "\"mode\":\"off\"");
-        assert_eq!(Policy::parse(Kind::Removal, off.as_bytes()).unwrap_err().field, "ttl_s");
         let path = "/roost/policies/removal/a";
+        assert_eq!(check_write(path, Some(off.as_bytes()), false).unwrap_err().field, "ttl_s");
         for brief in [off, GOOD.to_owned()] {
             let brief = brief.replace("\"set_at_ms\":1", "\"expires_at_ms\":9");
             assert!(check_write(path, Some(brief.as_bytes()), true).is_ok());

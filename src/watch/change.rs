@@ -14,13 +14,24 @@ pub struct Change {
     zxid: Zxid,
     events: Vec<Event>,
     encoded: Box<[OnceLock<Bytes>]>,
+    is_urgent: bool,
 }
 
 impl Change {
     /// Wraps the events of one transaction, in the order in which they were applied.
     pub fn new(zxid: Zxid, events: Vec<Event>) -> Change {
         let encoded = events.iter().map(|_| OnceLock::new()).collect();
-        Change { zxid, events, encoded }
+        Change { zxid, events, encoded, is_urgent: false }
+    }
+
+    /// Returns the same, marked as one that people wait for if it is.
+    pub(super) fn urgent(self, is_urgent: bool) -> Change {
+        Change { is_urgent, ..self }
+    }
+
+    /// Returns whether people wait for it.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
 
     /// Returns the transaction's zxid.

@@ -3,112 +3,15 @@ use std::sync::Arc;
 
 use super::subscriber::{self, Mailbox, State, Subscriber};
 use super::table::Table;
-use super::{Change, Filter, Message, Ring, Selection, SubscriberId, Wake};
+use super::{
+    Agenda, Bounds, Change, Counters, Filter, Message, Pace, Ring, Selection, Since, Start,
+    SubscriberId, Taken, Wake,
+};
 use crate::limits;
 use crate::types::{Error, Event, Zxid};
 
 /// Advice to a client that meets a full hub, ms.
 const RETRY_AFTER_MS: u64 = 1_000;
-
-/// What a hub and the watches beside it may hold. The default is the product's; tests use less.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// See [`limits::RING_TXNS_MAX`].
-    pub ring_txns_max: usize,
-    /// See [`limits::RING_BYTES_MAX`].
-    pub ring_bytes_max: usize,
-    /// See [`limits::MAILBOX_MESSAGES_MAX`].
-    pub mailbox_messages_max: usize,
-    /// See [`limits::MAILBOX_MESSAGES_TOTAL_MAX`].
-    pub mailbox_messages_total_max: usize,
-    /// See [`limits::FILTERS_PER_SUBSCRIPTION_MAX`].
-    pub filters_per_subscription_max: usize,
-    /// See [`limits::FILTERS_MAX`].
-    pub filters_max: usize,
-    /// See [`limits::SUBSCRIPTIONS_MAX`].
-    pub subscriptions_max: usize,
-    /// See [`limits::RESUME_EVENTS_PER_STEP`].
-    pub resume_events_per_step: usize,
-    /// See [`limits::WATCHES_MAX`].
-    pub watches_max: usize,
-    /// See [`limits::WATCHES_PER_LINE_MAX`].
-    pub watches_per_line_max: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds {
-            ring_txns_max: limits::RING_TXNS_MAX,
-            ring_bytes_max: limits::RING_BYTES_MAX,
-            mailbox_messages_max: limits::MAILBOX_MESSAGES_MAX,
-            mailbox_messages_total_max: limits::MAILBOX_MESSAGES_TOTAL_MAX,
-            filters_per_subscription_max: limits::FILTERS_PER_SUBSCRIPTION_MAX,
-            filters_max: limits::FILTERS_MAX,
-            subscriptions_max: limits::SUBSCRIPTIONS_MAX,
-            resume_events_per_step: limits::RESUME_EVENTS_PER_STEP,
-            watches_max: limits::WATCHES_MAX,
-            watches_per_line_max: limits::WATCHES_PER_LINE_MAX,
-        }
-    }
-}
-
-/// Where a client wants its stream to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// With a snapshot of the present state.
-    Now,
-    /// After what it has seen: an `upto` of this or of another node.
-    After(Zxid),
-}
-
-/// How a stream begins, or begins again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// It continues where the client stopped: `take` gives what it missed, then what comes.
-    Resumed,
-    /// It needs a snapshot: the subscriber is lost until [`Hub::restart`].
-    Reset,
-    /// The client has seen more than this node has applied. Nothing is told until the node is past that
-    /// point, and then exactly what follows it. A caller that does not want to wait for a zxid that may be
-    /// made up sends a snapshot and calls [`Hub::restart`].
-    Ahead,
-}
-
-/// What a subscriber is given.
-#[derive(Debug)]
-pub struct Taken {
-    /// What it had not been told, in the order of zxids.
-    pub messages: Vec<Message>,
-    /// It cannot be told what it missed: there are no messages until it has sent a snapshot and called
-    /// [`Hub::restart`].
-    pub lost: bool,
-    /// There is more to take at once; it is not woken for it.
-    pub more: bool,
-    /// With these messages it has been told everything up to here, so a client may resume from here even if
-    /// no change that concerns it has this zxid. Never goes back, except by a restart from an older snapshot.
-    pub upto: Zxid,
-}
-
-/// What the hub has done and holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Subscribers now.
-    pub subscriptions: usize,
-    /// Their filters.
-    pub filters: usize,
-    /// Messages in all mailboxes.
-    pub pending: usize,
-    /// Changes in the ring.
-    pub ring_changes: usize,
-    /// Their bytes, about.
-    pub ring_bytes: usize,
-    /// Transactions with events that were published, since the start.
-    pub published: u64,
-    /// Messages that were taken, since the start.
-    pub delivered: u64,
-    /// Times a subscriber got lost because it was too slow, since the start.
-    pub overflows: u64,
-}
 
 /// The subscribers of one node and what waits for them. See the module's introduction.
 pub struct Hub {
@@ -116,6 +19,7 @@ pub struct Hub {
     ring: Ring,
     table: Table,
     subscribers: BTreeMap<SubscriberId, Subscriber>,
+    agenda: Agenda<SubscriberId>,
     last_id: u64,
     counters: Counters,
 }
@@ -128,6 +32,7 @@ impl Hub {
             bounds,
             table: Table::default(),
             subscribers: BTreeMap::new(),
+            agenda: Agenda::default(),
             last_id: 0,
             counters: Counters::default(),
         }
@@ -147,19 +52,21 @@ impl Hub {
     pub fn counters(&self) -> Counters {
         Counters {
             subscriptions: self.subscribers.len(),
+            held: self.agenda.len(),
             ring_changes: self.ring.len(),
             ring_bytes: self.ring.bytes(),
             ..self.counters
         }
     }
 
-    /// Enters a subscriber. The caller goes on with [`Hub::take`], without waiting to be woken. Errors:
+    /// Enters a subscriber with its turn. The caller goes on with [`Hub::take`], without waiting to be woken. Errors:
     /// `Refused` for no filters or too many; `Busy` when the node has too many subscribers or filters. Cost:
     /// O(filters).
     pub fn subscribe(
         &mut self,
         mut filters: Vec<Filter>,
         since: Since,
+        turn: u64,
         wake: Wake,
     ) -> Result<(SubscriberId, Start), Error> {
         self.admit(filters.len())?;
@@ -176,7 +83,7 @@ impl Hub {
                 (after, self.place(after))
             }
         };
-        self.subscribers.insert(id, Subscriber::new(id, filters, told, state, wake));
+        self.subscribers.insert(id, Subscriber::new(id, filters, turn, told, state, wake));
         Ok((id, start))
     }
 
@@ -191,37 +98,101 @@ impl Hub {
         subscriber.told = at;
         subscriber.state = state;
         subscriber.signalled = !subscriber.is_drained();
+        self.agenda.release(id, &mut subscriber.hold);
         Some(start)
     }
 
     /// Removes a subscriber and what waits for it. Nothing happens when there is no such subscriber. Cost:
     /// O(audience) per filter.
     pub fn unsubscribe(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscribers.remove(&id) else { return };
+        let Some(mut subscriber) = self.subscribers.remove(&id) else { return };
+        self.agenda.release(id, &mut subscriber.hold);
         self.table.remove(id, &subscriber.filters);
         self.counters.filters -= subscriber.filters.len();
         self.counters.pending -= subscriber.pending();
     }
 
     /// Takes up an applied transaction, whose state has been published already, and wakes those whom it
-    /// concerns. To be called for every transaction with events, in the order of zxids; those without only
-    /// advance the bookmarks. A repeated zxid, which the answer to a repeated request carries, is ignored.
-    /// Cost: O(events · depth + audience).
-    pub fn publish(&mut self, zxid: Zxid, events: Vec<Event>) {
+    /// concerns, or holds them back for a while. To be called for every transaction with events, in the order
+    /// of zxids; those without only advance the bookmarks. A repeated zxid, which the answer to a repeated
+    /// request carries, is ignored. Returns how many it concerns. Cost: O(events · depth + audience).
+    pub fn publish(&mut self, zxid: Zxid, events: Vec<Event>, pace: &Pace<'_>) -> usize {
         if zxid <= self.ring.last() {
             debug_assert!(events.is_empty(), "{zxid} was published before: {events:?}");
-            return;
+            return 0;
         }
         if events.is_empty() {
             self.ring.advance(zxid);
-            return;
+            return 0;
         }
         let selected = self.table.select(&events);
-        self.ring.push(Arc::new(Change::new(zxid, events)));
+        let count = events.len();
+        self.ring.push(Arc::new(Change::new(zxid, events).urgent(pace.is_urgent)));
         self.counters.published += 1;
+        let told = selected.len();
         for (id, selection) in selected {
-            self.deliver(id, zxid, selection);
+            self.deliver(id, zxid, selection, count, pace);
         }
+        told
+    }
+
+    /// Holds a subscriber that has just resumed back until then, if there is nothing urgent among what it missed. Returns
+    /// whether it is held back: then the caller waits to be woken. Cost: O([`limits::NOTIFY_RESUMED_SEEN_MAX`]).
+    pub fn defer(&mut self, id: SubscriberId, until_ms: u64, now_ms: u64) -> bool {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return false };
+        let State::Behind = subscriber.state else { return false };
+        let Ok(missed) = self.ring.since(subscriber.told) else { return false };
+        let mut seen = missed.take(limits::NOTIFY_RESUMED_SEEN_MAX + 1).enumerate();
+        if seen.any(|(at, change)| at >= limits::NOTIFY_RESUMED_SEEN_MAX || change.is_urgent()) {
+            return false;
+        }
+        subscriber.signalled = !self.agenda.hold(id, &mut subscriber.hold, until_ms, now_ms);
+        !subscriber.signalled
+    }
+
+    /// Returns what a subscriber watches.
+    pub fn filters(&self, id: SubscriberId) -> &[Filter] {
+        self.subscribers.get(&id).map_or(&[], |subscriber| &subscriber.filters)
+    }
+
+    /// Returns how many changes wait for a subscriber that has missed none.
+    pub fn pending(&self, id: SubscriberId) -> usize {
+        self.subscribers.get(&id).map_or(0, Subscriber::pending)
+    }
+
+    /// Drops what waits for a subscriber: it is lost, and needs a snapshot in its place.
+    pub fn skip(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
+        self.counters.pending -= subscriber.pending();
+        subscriber.state = State::Lost;
+    }
+
+    /// Returns how many subscribers watch a path that is wanted. Cost: O(filters).
+    pub fn watching(&self, is_wanted: impl Fn(&str) -> bool) -> usize {
+        let wants = |subscriber: &&Subscriber| {
+            subscriber.filters.iter().any(|filter| is_wanted(filter.path.as_str()))
+        };
+        self.subscribers.values().filter(wants).count()
+    }
+
+    /// Wakes those who are held back until then or earlier.
+    pub fn release_until(&mut self, until_ms: u64, now_ms: u64) {
+        for id in self.agenda.due(until_ms) {
+            let Some(subscriber) = self.subscribers.get_mut(&id) else { continue };
+            self.agenda.told(id, &mut subscriber.hold, now_ms);
+            subscriber.wake();
+        }
+    }
+
+    /// Returns when [`Hub::release_until`] has somebody to wake; `None` while nobody is held back.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.agenda.next_ms()
+    }
+
+    /// Returns up to where a subscriber has been told everything, without giving it what waits. `None` when
+    /// there is no such subscriber.
+    pub fn upto(&self, id: SubscriberId) -> Option<Zxid> {
+        self.subscribers.get(&id).map(|subscriber| told(subscriber, &[], self.ring.last()))
     }
 
     /// Returns the subscribers whose filters concern one of these events. Cost: as [`Hub::publish`].
@@ -264,6 +235,7 @@ impl Hub {
         self.counters.overflows += u64::from(lost && !was_lost);
         self.counters.pending -= pending - subscriber.pending();
         subscriber.signalled = !subscriber.is_drained();
+        self.agenda.release(id, &mut subscriber.hold);
         let more = subscriber.signalled && !lost;
         Some(Taken { messages: messages.unwrap_or_default(), lost, more, upto: subscriber.told })
     }
@@ -274,9 +246,10 @@ impl Hub {
     pub fn reset_all(&mut self, zxid: Zxid) {
         self.ring.reset(zxid);
         self.counters.pending = 0;
-        for subscriber in self.subscribers.values_mut() {
+        for (id, subscriber) in &mut self.subscribers {
             let knows_it = subscriber.told >= zxid && subscriber.is_drained();
             if !knows_it {
+                self.agenda.release(*id, &mut subscriber.hold);
                 subscriber.state = State::Lost;
                 subscriber.wake();
             }
@@ -317,29 +290,47 @@ impl Hub {
         }
     }
 
-    /// Puts the newest change into a subscriber's mailbox. A full one overflows, and so does one whose oldest
-    /// message the ring has dropped: it could not be taken any more.
-    fn deliver(&mut self, id: SubscriberId, zxid: Zxid, selection: Selection) {
+    /// Puts the newest change, of so many events, into a subscriber's mailbox. A full one overflows, and so does
+    /// one whose oldest message the ring has dropped: it could not be taken any more. Before it gets full it is
+    /// held back no longer. One that resumes and is held back finds the change in the ring.
+    fn deliver(
+        &mut self,
+        id: SubscriberId,
+        zxid: Zxid,
+        which: Selection,
+        events: usize,
+        pace: &Pace<'_>,
+    ) {
         let limit = self.mailbox_limit();
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
-        let State::Live(mailbox) = &mut subscriber.state else { return };
         if zxid <= subscriber.told {
             return;
         }
-        let outlived = mailbox.front().is_some_and(|(oldest, _)| *oldest <= self.ring.floor());
-        if outlived || mailbox.len() >= limit {
-            self.counters.pending -= mailbox.len();
-            self.counters.overflows += 1;
-            mutant!(M25, (), subscriber.state = State::Lost);
-        } else {
-            let is_told_twice: bool = mutant!(M26, true, false);
-            if is_told_twice {
-                mailbox.push_back((zxid, selection.clone()));
+        let mut due_ms = pace.due_of(&subscriber.hold, subscriber.turn, &which, events);
+        if let State::Live(mailbox) = &mut subscriber.state {
+            let outlived = mailbox.front().is_some_and(|(oldest, _)| *oldest <= self.ring.floor());
+            if outlived || mailbox.len() >= limit {
+                self.counters.pending -= mailbox.len();
+                self.counters.overflows += 1;
+                mutant!(M25, (), subscriber.state = State::Lost);
+                due_ms = pace.now_ms;
+            } else {
+                let is_told_twice: bool = mutant!(M26, true, false);
+                if is_told_twice {
+                    mailbox.push_back((zxid, which.clone()));
+                }
+                mailbox.push_back((zxid, which));
+                self.counters.pending += 1;
+                if mailbox.len() * 2 > limit {
+                    due_ms = pace.now_ms;
+                }
             }
-            mailbox.push_back((zxid, selection));
-            self.counters.pending += 1;
         }
-        subscriber.wake();
+        let is_woken = subscriber.signalled;
+        if !is_woken && !self.agenda.hold(id, &mut subscriber.hold, due_ms, pace.now_ms) {
+            self.agenda.told(id, &mut subscriber.hold, pace.now_ms);
+            subscriber.wake();
+        }
     }
 
     /// Returns how many messages one mailbox may hold at present.
@@ -439,6 +430,10 @@ pub(super) mod tests {
         watches_per_line_max: 0,
     };
 
+    /// Nobody is held back.
+    const NOW: Pace<'_> =
+        Pace { now_ms: 0, window_ms: 0, cluster_ms: 0, waves: &[], is_urgent: false };
+
     /// A waker and the number of times it was called.
     fn waker() -> (Wake, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
@@ -450,11 +445,13 @@ pub(super) mod tests {
     }
 
     fn subscribe(hub: &mut Hub, path: &str, since: Since) -> (SubscriberId, Start) {
-        hub.subscribe(vec![filter(WatchKind::Subtree, path)], since, waker().0).unwrap()
+        hub.subscribe(vec![filter(WatchKind::Subtree, path)], since, 0, waker().0).unwrap()
     }
 
     fn publish(hub: &mut Hub, zxids: std::ops::RangeInclusive<u64>) {
-        zxids.for_each(|zxid| hub.publish(Zxid(zxid), vec![event(DataChanged, "/a")]));
+        for zxid in zxids {
+            hub.publish(Zxid(zxid), vec![event(DataChanged, "/a")], &NOW);
+        }
     }
 
     /// The zxids of what is taken, whether it is lost, whether there is more, and the bookmark.
@@ -482,7 +479,7 @@ pub(super) mod tests {
     fn a_resumed_subscriber_hears_exactly_what_it_missed_step_by_step() {
         let mut hub = Hub::new(Zxid(0), SMALL);
         publish(&mut hub, 1..=3);
-        hub.publish(Zxid(4), vec![event(DataChanged, "/other")]);
+        hub.publish(Zxid(4), vec![event(DataChanged, "/other")], &NOW);
         publish(&mut hub, 5..=6);
         let (id, start) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
         assert_eq!((start, take(&mut hub, id, 9)), (Start::Resumed, (vec![2, 3], false, true, 3)));
@@ -537,10 +534,10 @@ pub(super) mod tests {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (reader, _) = subscribe(&mut hub, "/b", Since::After(Zxid(0)));
         let (writer, _) = subscribe(&mut hub, "/b", Since::After(Zxid(0)));
-        hub.publish(Zxid(1), vec![event(Created, "/b")]);
+        hub.publish(Zxid(1), vec![event(Created, "/b")], &NOW);
         publish(&mut hub, 2..=9);
         assert_eq!(take(&mut hub, reader, 9), (vec![], true, false, 0), "found when it takes");
-        hub.publish(Zxid(10), vec![event(DataChanged, "/b")]);
+        hub.publish(Zxid(10), vec![event(DataChanged, "/b")], &NOW);
         assert_eq!(hub.counters().pending, 0, "found when it is written to");
         assert_eq!(take(&mut hub, writer, 9), (vec![], true, false, 0));
         assert_eq!(hub.counters().overflows, 2);
@@ -566,9 +563,9 @@ pub(super) mod tests {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (wake, calls) = waker();
         let filters = vec![filter(WatchKind::Data, "/a")];
-        let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), wake).unwrap();
+        let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), 0, wake).unwrap();
         let woken = || calls.load(Ordering::Relaxed);
-        hub.publish(Zxid(1), vec![event(Created, "/elsewhere")]);
+        hub.publish(Zxid(1), vec![event(Created, "/elsewhere")], &NOW);
         assert_eq!(woken(), 0);
         publish(&mut hub, 2..=3);
         assert_eq!(woken(), 1);
@@ -584,11 +581,52 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_was_told_a_moment_ago_is_woken_when_the_window_is_over_or_its_mailbox_half_full() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (wake, calls) = waker();
+        let filters = vec![filter(WatchKind::Data, "/a")];
+        let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), 0, wake).unwrap();
+        let woken = || calls.load(Ordering::Relaxed);
+        let change = || vec![event(DataChanged, "/a")];
+        let at = |now_ms| Pace { now_ms, window_ms: 100, ..NOW };
+        hub.publish(Zxid(1), change(), &at(10));
+        assert_eq!((woken(), take(&mut hub, id, 9).0), (1, vec![1]), "never told before");
+        hub.publish(Zxid(2), change(), &at(20));
+        assert_eq!((woken(), hub.next_due_ms(), hub.counters().held), (1, Some(110), 1));
+        assert_eq!(hub.upto(id), Some(Zxid(1)), "what waits is not told");
+        hub.release_until(109, 109);
+        assert_eq!(woken(), 1);
+        hub.release_until(110, 110);
+        assert_eq!((woken(), hub.counters().held, take(&mut hub, id, 9).0), (2, 0, vec![2]));
+        hub.publish(Zxid(3), change(), &at(120));
+        assert_eq!(woken(), 2);
+        hub.publish(Zxid(4), change(), &at(130));
+        assert_eq!((woken(), hub.counters().held), (3, 0), "two of at most three wait");
+        assert_eq!(take(&mut hub, id, 9).0, [3, 4]);
+    }
+
+    #[test]
+    fn who_resumes_may_be_held_back_unless_it_missed_something_urgent() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        publish(&mut hub, 1..=2);
+        let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
+        assert!(hub.defer(id, 50, 0) && hub.upto(id) == Some(Zxid(1)));
+        publish(&mut hub, 3..=3);
+        assert_eq!(hub.counters().held, 0, "what needs no wave does not wait for it");
+        assert_eq!(take(&mut hub, id, 9), (vec![2, 3], false, false, 3));
+        hub.publish(Zxid(4), vec![event(DataChanged, "/a")], &Pace { is_urgent: true, ..NOW });
+        let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
+        assert!(!hub.defer(id, 50, 0) && hub.counters().held == 0);
+        hub.skip(id);
+        assert_eq!(take(&mut hub, id, 9), (vec![], true, false, 1), "lost until it has a snapshot");
+    }
+
+    #[test]
     fn a_transaction_without_events_wakes_nobody_but_moves_the_bookmark() {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
-        hub.publish(Zxid(7), vec![]);
-        hub.publish(Zxid(3), vec![]);
+        hub.publish(Zxid(7), vec![], &NOW);
+        hub.publish(Zxid(3), vec![], &NOW);
         assert_eq!((take(&mut hub, id, 9), hub.ring().len()), ((vec![], false, false, 7), 0));
     }
 
@@ -610,7 +648,7 @@ pub(super) mod tests {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let try_filters = |hub: &mut Hub, count: usize| {
             let filters = (0..count).map(|i| filter(WatchKind::Data, &format!("/{i}"))).collect();
-            hub.subscribe(filters, Since::Now, waker().0).map(|(id, _)| id)
+            hub.subscribe(filters, Since::Now, 0, waker().0).map(|(id, _)| id)
         };
         assert!(matches!(try_filters(&mut hub, 0), Err(Error::Refused(_))));
         assert!(matches!(try_filters(&mut hub, 3), Err(Error::Refused(_))));

@@ -19,7 +19,8 @@
 //!    snapshot. There is no third possibility, hence never a gap. It gets lost when its mailbox overflows,
 //!    when the ring no longer reaches back to where it stands, and when the node installs a snapshot of the
 //!    state ([`Hub::reset_all`]).
-//! 3. It is woken at most once until it has taken everything, and at least once if there is anything to take.
+//! 3. It is woken at most once until it has taken everything, and at least once if there is anything to take: at
+//!    once, or after a while during which more comes together ([`Pace`]). Held back it keeps what waits for it.
 //!
 //! How a door serves one stream:
 //!
@@ -38,26 +39,36 @@
 //!
 //! Deliberately absent: replication (each node tells its own subscribers), access control (each event carries
 //! the list that decides; the door asks before it sends), encoding (a change has a slot per event, which the
-//! door fills once for all its subscribers), timers, and any merging of changes: pacing belongs to the door.
+//! door fills once for all its subscribers), timers (time is passed in), and any merging of changes.
 
+mod agenda;
+mod bounds;
 mod change;
 mod filter;
 mod hub;
+mod pacer;
 mod ring;
+mod stream;
 mod subscriber;
 mod table;
 mod watches;
+mod waves;
 
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod watches_test;
 
+pub use agenda::{Agenda, Hold, Pace};
+pub use bounds::{Bounds, Counters};
 pub use change::{Change, Message, Selection};
 pub use filter::{Filter, WatchKind};
-pub use hub::{Bounds, Counters, Hub, Since, Start, Taken};
+pub use hub::Hub;
+pub use pacer::{Pacer, Rate};
 pub use ring::{Ring, TooOld};
+pub use stream::{Since, Start, Taken};
 pub use subscriber::{SubscriberId, Wake};
 pub use watches::{
     Notice, NoticeKind, WATCH_MODES, WatchMode, WatcherId, Watches, WatchesFull, Whose,
 };
+pub use waves::{Waves, turn_of};

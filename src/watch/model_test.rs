@@ -1,5 +1,5 @@
 //! Random histories on two nodes, and clients that subscribe, resume on either node, are slow, get lost and
-//! restart. Whatever happens, a client has been told exactly what its filters match up to its bookmark, and a
+//! restart, and are held back. Whatever happens, a client has been told exactly what its filters match up to its bookmark, and a
 //! state built from what it was told is the state of that moment.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::hub::tests::event;
-use super::{Bounds, Filter, Hub, Since, Start, SubscriberId, WatchKind};
+use super::{Bounds, Filter, Hub, Pace, Since, Start, SubscriberId, WatchKind, Waves};
 use crate::types::{Data, Event, EventKind, ZnodePath, Zxid};
 
 const PATHS: [&str; 7] = ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/ab", "/e"];
@@ -37,8 +37,10 @@ enum Step {
     /// The cluster commits a transaction: for each path, create it, delete it or set its data, where that is
     /// possible.
     Commit(Vec<(EventKind, usize)>),
-    /// A node applies so many committed transactions.
-    Apply(usize, usize),
+    /// A node applies so many committed transactions, each with this window.
+    Apply(usize, usize, u64),
+    /// So many ms pass, and both nodes wake those whose time has come.
+    Wait(u64),
     /// A node installs a snapshot of so many transactions later.
     Install(usize, usize),
     /// A client, wherever it was, subscribes on a node anew.
@@ -64,7 +66,9 @@ fn step() -> impl Strategy<Value = Step> {
     let filters = prop::collection::vec(filter, 1..4);
     prop_oneof![
         8 => prop::collection::vec((kind, path), 0..4).prop_map(Step::Commit),
-        8 => (node.clone(), 1..4usize).prop_map(|(n, count)| Step::Apply(n, count)),
+        8 => (node.clone(), 1..4usize, prop::sample::select(vec![0, 0, 5, 50]))
+            .prop_map(|(n, count, window_ms)| Step::Apply(n, count, window_ms)),
+        4 => (0..20u64).prop_map(Step::Wait),
         1 => (node.clone(), 1..4usize).prop_map(|(n, count)| Step::Install(n, count)),
         2 => (client.clone(), node.clone(), filters).prop_map(|(c, n, f)| Step::Subscribe(c, n, f)),
         3 => (client.clone(), node).prop_map(|(c, n)| Step::Resume(c, n)),
@@ -137,6 +141,7 @@ struct World {
     /// The events of each transaction and the state after it. Zxids are twice the position, so that there are
     /// gaps.
     history: Vec<(Vec<Event>, State)>,
+    now_ms: u64,
     nodes: Vec<Node>,
     clients: [Option<Client>; 3],
 }
@@ -160,7 +165,10 @@ impl World {
     fn run(&mut self, step: &Step) {
         match step {
             Step::Commit(ops) => self.commit(ops),
-            Step::Apply(node, count) => (0..*count).for_each(|_| self.apply_next(*node)),
+            Step::Apply(node, count, window_ms) => {
+                (0..*count).for_each(|_| self.apply_next(*node, *window_ms));
+            }
+            Step::Wait(ms) => self.wait(*ms),
             Step::Install(node, count) => {
                 let node = &mut self.nodes[*node];
                 let applied = (node.applied + count).min(self.history.len());
@@ -202,11 +210,28 @@ impl World {
         self.history.push((events, self.state.clone()));
     }
 
-    fn apply_next(&mut self, node: usize) {
+    fn wait(&mut self, ms: u64) {
+        self.now_ms += ms;
+        for node in &mut self.nodes {
+            node.hub.release_until(self.now_ms, self.now_ms);
+            assert!(node.hub.next_due_ms().is_none_or(|due_ms| due_ms > self.now_ms));
+        }
+    }
+
+    fn apply_next(&mut self, node: usize, window_ms: u64) {
+        let waves = Waves { count: 3, interval_ms: 10 };
+        let waves = (0..4).map(|event| (event % 2 == 0).then_some(waves)).collect::<Vec<_>>();
+        let pace = Pace {
+            now_ms: self.now_ms,
+            window_ms,
+            cluster_ms: self.now_ms,
+            waves: if window_ms == 5 { &waves } else { &[] },
+            is_urgent: false,
+        };
         let node = &mut self.nodes[node];
         if let Some((events, _)) = self.history.get(node.applied) {
             node.applied += 1;
-            node.hub.publish(zxid(node.applied), events.clone());
+            node.hub.publish(zxid(node.applied), events.clone(), &pace);
         }
     }
 
@@ -227,7 +252,7 @@ impl World {
         });
         let hub = &mut self.nodes[node].hub;
         let since = known.as_ref().map_or(Since::Now, |(upto, _)| Since::After(*upto));
-        let (id, start) = hub.subscribe(filters.clone(), since, wake).unwrap();
+        let (id, start) = hub.subscribe(filters.clone(), since, client as u64, wake).unwrap();
         woken.store(start != Start::Ahead, Ordering::Relaxed);
         let (upto, views) = known.unwrap_or((hub.last_zxid(), vec![State::new(); filters.len()]));
         let is_lost = start == Start::Reset;
@@ -300,13 +325,17 @@ impl World {
         self.take(index, 1);
     }
 
-    /// A client that has not been woken misses nothing and is not lost.
+    /// A client that has neither been woken nor is held back misses nothing and is not lost.
     fn check_wakers(&mut self) {
-        for client in self.clients.iter().flatten() {
-            if !client.woken.load(Ordering::Relaxed) {
-                let last = self.nodes[client.node].hub.last_zxid();
-                assert_eq!(self.expected(&client.filters, client.upto, last), []);
-            }
+        let misses = |world: &World, client: &&Client| {
+            let last = world.nodes[client.node].hub.last_zxid();
+            !client.woken.load(Ordering::Relaxed)
+                && !world.expected(&client.filters, client.upto, last).is_empty()
+        };
+        for (at, node) in self.nodes.iter().enumerate() {
+            let own = self.clients.iter().flatten().filter(|client| client.node == at);
+            let held = own.filter(|client| misses(self, client)).count();
+            assert_eq!(held, node.hub.counters().held, "as many as miss something are held back");
         }
     }
 
@@ -314,9 +343,12 @@ impl World {
     fn settle(&mut self) {
         for node in 0..self.nodes.len() {
             while self.nodes[node].applied < self.history.len() {
-                self.apply_next(node);
+                self.apply_next(node, 50);
             }
         }
+        self.wait(50);
+        self.check_wakers();
+        assert!(self.nodes.iter().all(|node| node.hub.counters().held == 0));
         for index in 0..self.clients.len() {
             for _ in 0..20 {
                 self.take(index, 2);

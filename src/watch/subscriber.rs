@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::{Filter, Selection};
+use super::{Filter, Hold, Selection};
 use crate::types::Zxid;
 
 /// Names a subscription of one hub, for the life of the process. Later ones have greater ids.
@@ -34,6 +34,8 @@ pub(super) struct Subscriber {
     pub(super) id: SubscriberId,
     /// What it watches, without doubles.
     pub(super) filters: Vec<Filter>,
+    /// What decides when it is its turn, where listeners are told in turns.
+    pub(super) turn: u64,
     /// It has taken everything that it watches up to here. In front of [`Ring::last`](super::Ring::last) only
     /// when the client has seen more on another node than this one has applied.
     pub(super) told: Zxid,
@@ -41,6 +43,8 @@ pub(super) struct Subscriber {
     pub(super) state: State,
     /// Whether it has been woken, or has been told to begin with `take`, and has not taken everything since.
     pub(super) signalled: bool,
+    /// Whether it is held back instead of being woken.
+    pub(super) hold: Hold,
     wake: Wake,
 }
 
@@ -49,11 +53,14 @@ impl Subscriber {
     pub(super) fn new(
         id: SubscriberId,
         filters: Vec<Filter>,
+        turn: u64,
         told: Zxid,
         state: State,
         wake: Wake,
     ) -> Subscriber {
-        let mut subscriber = Subscriber { id, filters, told, state, signalled: false, wake };
+        let hold = Hold::default();
+        let mut subscriber =
+            Subscriber { id, filters, turn, told, state, signalled: false, hold, wake };
         subscriber.signalled = !subscriber.is_drained();
         subscriber
     }

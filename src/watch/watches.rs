@@ -350,6 +350,13 @@ impl Watches {
         self.watchers.values().filter(|keys| !keys.is_empty()).count()
     }
 
+    /// Returns the number of connections that watch a path that is wanted. Cost: O(paths + the audiences of those).
+    pub fn watching_any(&self, is_wanted: impl Fn(&str) -> bool) -> usize {
+        let slots = self.by_path.iter().filter(|(path, _)| is_wanted(path.as_str()));
+        let words = slots.flat_map(|(_, slot)| &self.slots[*slot as usize].audience);
+        words.map(|word| unpack(*word).0).collect::<HashSet<u32>>().len()
+    }
+
     /// Returns the number of watches of one connection.
     pub fn of(&self, id: WatcherId) -> usize {
         self.watchers.get(&id).map_or(0, HashSet::len)

@@ -218,14 +218,16 @@ impl Conversation {
     fn step(&mut self, now_us: u64) -> Result<bool, &'static str> {
         let wants_notices = self.output.len() < ZK_OUTPUT_BYTES_MAX;
         let Conversation { line, pending, inbox, .. } = self;
-        let (root, plan) = line.look(inbox, wants_notices, |root, inbox, mut watches| {
-            let asker = Asker { session: line.session(), authority: line.authority() };
-            let plan = match wants_notices {
-                true => plan(pending, inbox, root, asker, &mut watches),
-                false => Plan::default(),
-            };
-            (root.clone(), plan)
-        });
+        let ((root, plan), has_all) =
+            line.look(inbox, wants_notices, |root, inbox, mut watches| {
+                let asker = Asker { session: line.session(), authority: line.authority() };
+                let plan = match wants_notices {
+                    true => plan(pending, inbox, root, asker, &mut watches),
+                    false => Plan::default(),
+                };
+                let shows = mutant!(M41, false, plan.has_moved);
+                ((root.clone(), plan), shows)
+            });
         let mut took = TookBy::default();
         for _ in 0..plan.ready {
             let Some(one) = self.pending.pop_front() else { break };
@@ -246,7 +248,8 @@ impl Conversation {
             }
         }
         self.door.meters().took(&self.tally, took);
-        if wants_notices {
+        // While notices are held back nothing may say how far the state is.
+        if has_all {
             self.tell(root.zxid());
             self.tally.sent(plan.missed.len());
             for (event, path) in plan.missed {

@@ -85,7 +85,7 @@ async fn submit(line: &mut Line, mut op: Box<Op>) -> Result<Answer, &'static str
     let mut inbox = Inbox::default();
     loop {
         line.rung().await;
-        line.look(&mut inbox, true, |_, _, _| ());
+        line.look(&mut inbox, true, |_, _, _| ((), true));
         if let Some(answer) = inbox.answers.pop_front() {
             return answer.ok_or("the outcome of its handshake is unknown");
         }

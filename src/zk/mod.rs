@@ -18,9 +18,11 @@
 //! 2. Writes are submitted without waiting for each other. A read waits for the writes before it, and a write behind such
 //!    a read waits for the read, which must not see it.
 //! 3. A connection looks at the root, its notices and its answers under one lock, the lock under which apply publishes
-//!    all three. So it holds every notice up to that root and none beyond.
-//! 4. Before a reply of transaction Z it sends the notices up to Z; before the answer to a read, all it has. So an event
-//!    precedes every reply that could show the state after it.
+//!    all three. So it holds every notice up to that root and none beyond; or none, while they are held back and it has
+//!    nothing to say but that it lives.
+//! 4. Before a reply of transaction Z it sends the notices up to Z; before the answer to a read, all there are. So an event
+//!    precedes every reply that could show the state after it. While notices are held back the zxid up to which everything
+//!    has been told, which is what the reply to a ping says, stays where it is.
 //! 5. A read sets its watch under the same look that gives it its root. So an event neither precedes the reply that
 //!    registered it nor gets lost.
 //!

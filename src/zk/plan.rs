@@ -16,7 +16,7 @@ pub(super) struct Plan {
     pub(super) ready: usize,
     /// What watches that are set again have missed.
     pub(super) missed: Vec<(EventType, String)>,
-    /// Whether another look may find more to do.
+    /// Whether another look may find more to do: so whenever there is something to say that could show the state.
     pub(super) has_moved: bool,
 }
 

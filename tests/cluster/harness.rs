@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     /// Replaces the network as a node sees it.
     pub(crate) wrap: Option<Wrap>,
     pub(crate) prober: Option<Arc<dyn Prober>>,
+    /// How far apart one listener is told things, whatever the load.
+    pub(crate) window_ms: Option<u64>,
 }
 
 impl Default for Setup {
@@ -57,6 +59,7 @@ impl Default for Setup {
             seed: 1,
             wrap: None,
             prober: None,
+            window_ms: None,
         }
     }
 }
@@ -188,6 +191,7 @@ impl Cluster {
             watch_bounds: setup.watch_bounds,
             prober: setup.prober.clone(),
             audit: None,
+            window_ms: setup.window_ms,
         };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = runtime.spawn(Node::start(options)).await.unwrap().expect("the node starts");

@@ -12,6 +12,7 @@ mod harness;
 mod leader_restore;
 mod load;
 mod membership;
+mod notify;
 mod ops;
 mod overrides;
 mod protection;

@@ -203,7 +203,7 @@ async fn follow(
             continue;
         }
         last = node.id();
-        let mut subscription = node.subscribe(filters.clone(), copy.upto).unwrap();
+        let mut subscription = node.subscribe(filters.clone(), copy.upto, 0).unwrap();
         for _ in 0..random.random_range(5..300) {
             if is_slow && copy.upto.is_some() {
                 fall_behind(&node, &copy, &goal).await;
@@ -329,7 +329,7 @@ async fn whoever_has_the_answer_to_a_write_reads_it_and_has_been_told_of_it() {
     for round in 0..60 {
         let node = cluster.node(round % 3 + 1);
         let filters = vec![Filter { path: path("/told"), kind: WatchKind::Data }];
-        let mut subscription = node.subscribe(filters, None).unwrap();
+        let mut subscription = node.subscribe(filters, None, 0).unwrap();
         let first = subscription.next(Duration::ZERO).await;
         assert!(matches!(first, Some(Delivery::Snapshot { reset: None, .. })));
         let (zxid, _) = done(&node, request(set("/told", b"", None))).await;

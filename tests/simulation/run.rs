@@ -98,7 +98,7 @@ impl Subscriber {
 
 async fn subscribe(node: Node, since: Option<Zxid>, told: Arc<Mutex<Vec<Told>>>, pace_ms: u64) {
     let everything = Filter { path: roost::types::ZnodePath::root(), kind: WatchKind::Subtree };
-    let Ok(mut subscription) = node.subscribe(vec![everything], since) else { return };
+    let Ok(mut subscription) = node.subscribe(vec![everything], since, 0) else { return };
     while let Some(delivery) = subscription.next(Duration::from_millis(100)).await {
         let news = match delivery {
             Delivery::Snapshot { tree, .. } => Told::Snapshot(tree.zxid().0),

@@ -342,6 +342,7 @@ async fn start(of: StartOf) -> Result<Node, String> {
         watch_bounds: Bounds::default(),
         prober: None,
         audit: None,
+        window_ms: None,
     };
     Node::start(options).await
 }

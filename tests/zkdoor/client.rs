@@ -53,7 +53,12 @@ pub(crate) async fn open_door(
 
 /// Starts a cluster with a door at each node, in the order of their ids.
 pub(crate) async fn cluster(count: NodeId) -> (Arc<Cluster>, Vec<SocketAddr>) {
-    let cluster = Cluster::start(count, Setup::default()).await;
+    cluster_with(count, Setup::default()).await
+}
+
+/// As [`cluster`], with another setup.
+pub(crate) async fn cluster_with(count: NodeId, setup: Setup) -> (Arc<Cluster>, Vec<SocketAddr>) {
+    let cluster = Cluster::start(count, setup).await;
     let mut doors = Vec::new();
     for id in 1..=count {
         doors.push(open(&cluster, id, options()).await);

@@ -13,6 +13,7 @@ mod disconnect;
 mod limits;
 mod ops;
 mod order;
+mod pacing;
 mod sessions;
 mod watches;
 mod words;

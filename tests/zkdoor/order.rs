@@ -1,9 +1,15 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use roost::jute::{EventType, Request, Response};
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Message, children, cluster, create, data, get, set, stat};
+use crate::harness::Cluster;
+
+/// Nodes, and the addresses of their doors.
+type Doors = (Arc<Cluster>, Vec<SocketAddr>);
 
 /// Requests that one client has under way.
 const PIPELINED: usize = 200;
@@ -49,7 +55,10 @@ async fn the_zxids_of_replies_do_not_go_back_when_writes_follow_a_sync_without_w
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_comes_before_the_reply_of_its_own_write_and_before_any_reply_that_shows_it() {
-    let (_cluster, doors) = cluster(3).await;
+    check_own_events(cluster(3).await).await;
+}
+
+pub(crate) async fn check_own_events((_cluster, doors): Doors) {
     let mut client = Client::new(doors[1]).await;
     client.ask(create("/e", 0)).await.unwrap();
     for n in 0..50 {
@@ -82,8 +91,11 @@ async fn an_event_comes_before_the_reply_of_its_own_write_and_before_any_reply_t
 /// is earlier would precede the reply, one that is later would mean that a change was missed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_and_the_watch_that_it_sets_are_of_one_moment() {
+    check_reads_and_watches(cluster(3).await).await;
+}
+
+pub(crate) async fn check_reads_and_watches((_cluster, doors): Doors) {
     const WRITES: usize = 600;
-    let (_cluster, doors) = cluster(3).await;
     let mut first = Client::new(doors[0]).await;
     first.ask(create("/m", 0)).await.unwrap();
     let mut writers = JoinSet::new();
@@ -132,7 +144,10 @@ async fn a_read_and_the_watch_that_it_sets_are_of_one_moment() {
 /// Replies and events as one client sees them never go back in zxid.
 #[tokio::test(flavor = "multi_thread")]
 async fn zxids_of_replies_and_events_never_go_back() {
-    let (_cluster, doors) = cluster(3).await;
+    check_zxids(cluster(3).await).await;
+}
+
+pub(crate) async fn check_zxids((_cluster, doors): Doors) {
     let mut other = Client::new(doors[2]).await;
     other.ask(create("/z", 0)).await.unwrap();
     let mut client = Client::new(doors[0]).await;

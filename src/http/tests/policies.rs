@@ -217,3 +217,51 @@ async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
     assert_eq!(bed.get("/v1/policies").await.json()["policies"], json!([]));
     assert_eq!(bed.get("/v1/services/web").await.json()["providers"][0]["weight"], 7);
 }
+
+/// So long that no wave but the first runs while a test does.
+fn notify() -> Value {
+    json!({"reason": "flapping", "pattern": "/services/**", "wave_interval_ms": 60_000, "ttl_s": 600})
+}
+
+#[tokio::test]
+async fn a_switch_that_has_to_end_is_refused_without_an_end_at_every_way_in() {
+    let bed = Bed::new().await;
+    let mut endless = notify();
+    endless["ttl_s"] = Value::Null;
+    let got = put(&bed, "notify", "calm", endless.clone()).await;
+    assert_eq!(got.error(), (400, "bad_arguments".to_owned()));
+    assert!(got.json()["message"].as_str().unwrap().starts_with("ttl_s"), "{}", got.json());
+    endless.as_object_mut().unwrap().remove("ttl_s");
+    endless["set_by"] = json!("a client");
+    let (at, data) = ("/v1/znodes/roost/policies/notify/calm", endless.to_string());
+    bed.post("/v1/znodes/roost/policies/notify?parents=true", "").await;
+    assert_eq!(bed.post(at, data.clone()).await.status, 400);
+    assert_eq!(bed.post(&format!("{at}?mode=ttl&ttl_ms=600000"), data.clone()).await.status, 201);
+    assert_eq!(bed.send(&format!("PUT {at}"), &[], data).await.status, 200);
+    assert!(bed.node.local().policies().get(Kind::Notify, "calm").is_some());
+    let test = json!({"kind": "notify", "policy": notify()}).to_string();
+    let spread = bed.post("/v1/policies/test", test).await.json()["spread"].clone();
+    let expected = json!({"waves": 10, "round_ms": 600_000, "connections": 0, "subscriptions": 0});
+    assert_eq!(spread, expected);
+}
+
+#[tokio::test]
+async fn a_poll_waits_for_its_wave_unless_something_urgent_happened_and_a_read_never_does() {
+    let bed = Bed::new().await;
+    bed.post("/v1/znodes/services/web/providers?parents=true", "").await;
+    bed.post("/v1/znodes/roost/effects?parents=true", "").await;
+    assert_eq!(put(&bed, "notify", "calm", notify()).await.status, 200);
+    let since = bed.node.local().zxid().0;
+    bed.post("/v1/znodes/services/web/providers/a", "").await;
+    let poll = format!("/v1/poll?watch=children:/services/web/providers&since={since}");
+    // This address has another wave than the first.
+    let polled = bed.get(&poll).await.json();
+    assert_eq!((&polled["changes"], &polled["zxid"]), (&json!([]), &json!(since)));
+    let listed = bed.get("/v1/children/services/web/providers").await.json();
+    assert_eq!(listed["children"].as_array().map(Vec::len), Some(1), "{listed}");
+    let ops = json!([{"op": "create", "path": "/services/web/providers/b"},
+        {"op": "create", "path": "/roost/effects/b"}]);
+    bed.post("/v1/multi", json!({ "ops": ops }).to_string()).await;
+    let polled = bed.get(&poll).await.json();
+    assert_eq!(polled["changes"].as_array().map(Vec::len), Some(2), "{polled}");
+}
