@@ -209,6 +209,15 @@ pub const PROBES_AT_ONCE_MAX: usize = 16;
 /// Services that one request for another program's service discovery may name. Beyond: 400.
 pub const DISCOVERY_SERVICES_MAX: usize = 1_000;
 
+/// Services that one question for their versions may name. Beyond: 400.
+pub const SERVICES_PER_REQUEST_MAX: usize = 1_024;
+/// Services that one stream of services may follow. Beyond: 400.
+pub const STREAM_SERVICES_MAX: usize = 200;
+/// Recent changes that are looked through to say what a service has lost since a zxid. Beyond: the answer is the whole list.
+pub const DELTA_CHANGES_MAX: usize = 8_192;
+/// Entries of services that one request which has to look into them examines. Beyond: the page ends.
+pub const ENTRIES_EXAMINED_MAX: usize = 20_000;
+
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
 /// What sled may keep of the log in memory, bytes; not a hard bound.
@@ -244,6 +253,10 @@ const _: () =
     assert!(BATCH_BYTES_MAX < STORE_VALUE_BYTES_MAX, "an ordinary batch is one chunk of the log");
 const _: () =
     assert!(WAL_COMMIT_BYTES_MAX <= WAL_QUEUE_BYTES_MAX, "a full commit must fit into the queue");
+const _: () = assert!(
+    STREAM_SERVICES_MAX * 5 <= FILTERS_PER_SUBSCRIPTION_MAX,
+    "the lists that a name may have, in each layout, must fit into one subscription"
+);
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,
     "streams must leave connections for requests"

@@ -9,8 +9,8 @@ use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
-    cluster, deregister, discovery, multi, operation, overrides, policies, register, services,
-    sessions, watch, znodes,
+    cluster, deregister, discovery, multi, namespaces, operation, overrides, policies, register,
+    service_metadata, service_stream, services, sessions, versions, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -39,6 +39,11 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(sessions::renew_session, sessions::close_session, sessions::get_session))
         .bounded(routes!(services::list_services))
         .bounded(routes!(services::get_service))
+        .bounded(routes!(services::list_conflicts))
+        .bounded(routes!(service_metadata::put_metadata, service_metadata::get_metadata))
+        .bounded(routes!(namespaces::register_provider_in))
+        .bounded(routes!(namespaces::deregister_provider_in))
+        .bounded(routes!(namespaces::register_consumer_in))
         .bounded(routes!(discovery::prometheus_targets))
         .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
@@ -51,7 +56,10 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))
         .bounded(routes!(policies::test_policy))
         .free(routes!(watch::subscribe_service))
-        .free(routes!(watch::watch))
+        .free(routes!(watch::watch, service_stream::watch_services))
+        .free(routes!(versions::watch_version))
+        .bounded(routes!(versions::get_version))
+        .bounded(routes!(versions::versions))
         .free(routes!(watch::poll))
         .free(routes!(cluster::get_cluster))
         .free(routes!(cluster::init_cluster))

@@ -47,6 +47,7 @@ mod liveness;
 mod outbox;
 mod peers;
 mod read;
+mod recent;
 mod serve;
 mod stage;
 mod start;

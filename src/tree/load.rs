@@ -123,6 +123,7 @@ impl Loader {
         }
         tree.find_quotas();
         tree.find_policies();
+        tree.services = tree.found_services();
         Ok(tree)
     }
 

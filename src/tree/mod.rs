@@ -30,8 +30,8 @@
 //! may not have permissions that do not exist.
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
-//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `deregister`
-//! what is taken out and kept from coming back, `change` the edits, `read` the
+//! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `services` their
+//! lists in whatever layout, `deregister` what is taken out and kept from coming back, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
 
@@ -48,6 +48,7 @@ mod path_set;
 mod policies;
 mod quota;
 mod read;
+mod services;
 mod sessions;
 mod snapshot;
 mod znode;
@@ -68,6 +69,7 @@ use crate::types::{
 pub use crate::identity::permits;
 pub use load::Loader;
 pub use quota::{Quota, QuotaLimits};
+pub use services::{ListState, Services};
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;
 pub use znode::{Lifetime, Znode};
@@ -94,6 +96,8 @@ pub struct Tree {
     quotas: Quotas,
     /// Derived from the znodes below `/roost/policies`.
     policies: Policies,
+    /// Derived from the znodes at the places of services.
+    services: Services,
     /// Childless container and TTL znodes by the time from which they may be deleted.
     due: OrdSet<(u64, ZnodePath)>,
     zxid: Zxid,
@@ -157,6 +161,7 @@ impl Tree {
             acls: OrdMap::new(),
             quotas: Quotas::new(),
             policies: Policies::default(),
+            services: Services::default(),
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,

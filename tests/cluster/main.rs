@@ -14,6 +14,7 @@ mod membership;
 mod ops;
 mod overrides;
 mod reads;
+mod services;
 mod sessions;
 mod snapshots;
 mod watches;

@@ -2,6 +2,9 @@
 
 mod access;
 mod document;
+mod identity;
+mod increments;
+mod layouts;
 mod node;
 mod policies;
 mod services;
