@@ -204,6 +204,8 @@ pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Instances that left a service without a word and that a subscriber of the SDK remembers in case all do. Beyond: the
 /// later ones are forgotten.
 pub const DEPARTED_INSTANCES_MAX: usize = 10_000;
+/// Registrations that a provider of the SDK remembers as its own. Beyond: the earliest are forgotten.
+pub const INCARNATIONS_MAX: usize = 256;
 /// Instances of one service that the SDK probes at the same time. Beyond: they wait for each other.
 pub const PROBES_AT_ONCE_MAX: usize = 16;
 /// Services that one request for another program's service discovery may name. Beyond: 400.
