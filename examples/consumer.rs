@@ -12,6 +12,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use roost::sdk::{
     CallError, Discovery, PoolOptions, Registry, ServicePool, Subscription, SubscriptionOptions,
 };
@@ -49,10 +50,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..calls {
         pace.tick().await;
         let called = pool.call(3, |picked| {
-            let request = http.get(format!("http://{}/", picked.addr()));
+            // An address may belong to another by now, who can tell by this.
+            let request = http
+                .get(format!("http://{}/", picked.addr()))
+                .header("Roost-Incarnation", picked.instance.incarnation);
             async move {
                 let response = timeout(Duration::from_secs(2), request.send()).await;
                 match response.map_err(|_| "no answer within 2 s".to_owned())? {
+                    // Nothing was begun there, so it is safe to ask somebody else.
+                    Ok(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => {
+                        Err("meant for another".to_owned())
+                    }
                     Ok(response) => response.text().await.map_err(|err| err.to_string()),
                     Err(err) => Err(err.to_string()),
                 }

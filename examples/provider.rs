@@ -4,14 +4,15 @@
 //! cargo run --example provider -- web 127.0.0.1:9001
 //! ```
 //!
-//! The registry is at `ROOST_ENDPOINTS`, or where `roost dev` has it. Ends on SIGINT or SIGTERM, and with exit code 1 when
+//! A call that says for which incarnation it is meant (`Roost-Incarnation`) is refused with 421 when that is another process
+//! that had this address. The registry is at `ROOST_ENDPOINTS`, or where `roost dev` has it. Ends on SIGINT or SIGTERM, and with exit code 1 when
 //! it cannot register within 10 s: a provider that nobody can find is of no use.
 
 use std::error::Error;
 use std::time::Duration;
 
 use roost::client::model::Registration;
-use roost::sdk::{Registrar, RegistrarOptions, Registry, Service, ShutdownOptions};
+use roost::sdk::{Incarnations, Registrar, RegistrarOptions, Registry, Service, ShutdownOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,11 +27,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .unwrap_or_else(|_| "127.0.0.1:8081,127.0.0.1:8082".to_owned());
     let seeds: Vec<String> = seeds.split(',').map(str::to_owned).collect();
 
-    // First it serves, then it says so.
+    // First it listens, then it says so.
     let listener = TcpListener::bind(addr).await?;
     let local = listener.local_addr()?;
-    let serving = tokio::spawn(serve(listener, local.to_string()));
-
     let registration = Registration {
         host: local.ip().to_string(),
         port: local.port(),
@@ -44,6 +43,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             exit_if_cannot_register: Some(Duration::from_secs(10)),
         },
     );
+    let serving = tokio::spawn(serve(
+        listener,
+        Own {
+            name: local.to_string(),
+            service: name.clone(),
+            incarnations: registrar.incarnations(),
+        },
+    ));
     let mut states = registrar.states();
     let alarms = tokio::spawn(async move {
         while states.changed().await.is_ok() {
@@ -66,16 +73,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn serve(listener: TcpListener, name: String) {
+/// Who this provider is.
+#[derive(Clone)]
+struct Own {
+    name: String,
+    service: String,
+    incarnations: Incarnations,
+}
+
+async fn serve(listener: TcpListener, own: Own) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream, name.clone()));
+            tokio::spawn(answer(stream, own.clone()));
         }
     }
 }
 
-/// Answers one request with the name of this provider.
-async fn answer(mut stream: TcpStream, name: String) -> std::io::Result<()> {
+/// Answers one request with the name of this provider, unless it is meant for another that had this address.
+async fn answer(mut stream: TcpStream, own: Own) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
     while !request.ends_with(b"\r\n\r\n") && request.len() < 8192 {
@@ -85,7 +100,15 @@ async fn answer(mut stream: TcpStream, name: String) -> std::io::Result<()> {
         }
         request.extend_from_slice(&buffer[..count]);
     }
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n";
+    let request = String::from_utf8_lossy(&request).to_ascii_lowercase();
+    let meant = request.lines().find_map(|line| line.strip_prefix("roost-incarnation:"));
+    let meant = meant.and_then(|value| value.trim().parse().ok());
+    let is_foreign = meant.is_some_and(|meant| own.incarnations.refuses(&own.service, meant));
+    let (status, name) = match is_foreign {
+        true => ("421 Misdirected Request", "meant for another"),
+        false => ("200 OK", own.name.as_str()),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nConnection: close\r\n");
     let answer = format!("{head}Content-Length: {}\r\n\r\n{name}\n", name.len() + 1);
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await

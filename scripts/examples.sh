@@ -31,6 +31,10 @@ has() {
 "$target/debug/examples/provider" web "127.0.0.1:$((base + 22))" >"$work/p2" & second=$!
 pids+=("$first" "$second")
 has web 2 "127.0.0.1:$((base + 2))"
+# What is meant for another process that had the address is refused, not done.
+status=$(curl -s -o /dev/null -w '%{http_code}' -H 'Roost-Incarnation: 1' "http://127.0.0.1:$((base + 21))/")
+[ "$status" = 421 ]
+echo "examples: a call for another incarnation was refused"
 ROOST_CACHE="$work/cache" "$target/debug/examples/consumer" web 60 >"$work/c" & consumer=$!
 pids+=("$consumer")
 until grep -q "$((base + 21))" "$work/c" && grep -q "$((base + 22))" "$work/c"; do sleep 0.1; done

@@ -1,7 +1,7 @@
 //! roost: a service registry that is always right. See ARCHITECTURE.md for the map.
 //!
-//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `policy`, `traffic`, `tree`, `watch`,
-//! `session`, `zkcli`, `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node and
+//! Without features only the pure layers compile: `types`, `batch`, `codec`, `identity`, `policy`, `registry`, `traffic`, `tree`,
+//! `watch`, `session`, `zkcli`, `jute`. The feature `client` adds the HTTP client and the SDK; `server` (the default) adds the node and
 //! the command line.
 
 #[macro_use]
@@ -23,7 +23,6 @@ pub mod limits;
 pub mod policy;
 #[cfg(feature = "client")]
 pub mod probe;
-#[cfg(feature = "client")]
 pub mod registry;
 #[cfg(feature = "client")]
 pub mod sdk;

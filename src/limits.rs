@@ -267,10 +267,21 @@ pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Instances that left a service without a word and that a subscriber of the SDK remembers in case all do. Beyond: the
 /// later ones are forgotten.
 pub const DEPARTED_INSTANCES_MAX: usize = 10_000;
+/// Registrations that a provider of the SDK remembers as its own. Beyond: the earliest are forgotten.
+pub const INCARNATIONS_MAX: usize = 256;
 /// Instances of one service that the SDK probes at the same time. Beyond: they wait for each other.
 pub const PROBES_AT_ONCE_MAX: usize = 16;
 /// Services that one request for another program's service discovery may name. Beyond: 400.
 pub const DISCOVERY_SERVICES_MAX: usize = 1_000;
+
+/// Services that one question for their versions may name. Beyond: 400.
+pub const SERVICES_PER_REQUEST_MAX: usize = 1_024;
+/// Services that one stream of services may follow. Beyond: 400.
+pub const STREAM_SERVICES_MAX: usize = 200;
+/// Recent changes that are looked through to say what a service has lost since a zxid. Beyond: the answer is the whole list.
+pub const DELTA_CHANGES_MAX: usize = 8_192;
+/// Entries of services that one request which has to look into them examines. Beyond: the page ends.
+pub const ENTRIES_EXAMINED_MAX: usize = 20_000;
 
 /// A value in sled, bytes: larger ones would become blob files, which sled never syncs.
 pub const STORE_VALUE_BYTES_MAX: usize = 48 << 10;
@@ -310,6 +321,10 @@ const _: () =
 const _: () = assert!(
     HTTP_BODIES_BYTES_MAX > 2 * OUTBOX_BYTES_MAX,
     "clients that send slowly must leave room for those whose writes wait"
+);
+const _: () = assert!(
+    STREAM_SERVICES_MAX * 5 <= FILTERS_PER_SUBSCRIPTION_MAX,
+    "the lists that a name may have, in each layout, must fit into one subscription"
 );
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,

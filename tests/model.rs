@@ -141,6 +141,14 @@ fn first_steps() -> Vec<Step> {
         create("/zookeeper/quota/a", "zookeeper_limits", CreateMode::Persistent),
         create("/zookeeper/quota/a", "zookeeper_stats", CreateMode::Persistent),
         create("/zookeeper/quota/a", "a", CreateMode::Persistent),
+        create("/", "services", CreateMode::Persistent),
+        create("/services", "a", CreateMode::Persistent),
+        create("/services/a", "providers", CreateMode::Persistent),
+        create("/", "dubbo", CreateMode::Persistent),
+        create("/dubbo", "a", CreateMode::Persistent),
+        create("/dubbo/a", "providers", CreateMode::Container),
+        create("/", "ns", CreateMode::Persistent),
+        create("/ns", "a", CreateMode::Persistent),
     ];
     let step = |op| Step {
         passed_ms: 1,
@@ -165,6 +173,7 @@ fn names() -> impl Strategy<Value = String> {
     let quota = ["zookeeper_limits", "zookeeper_stats"];
     prop_oneof![
         20 => proptest::sample::select(fixed[..2].to_vec()),
+        2 => proptest::sample::select(vec!["services", "providers", "consumers"]),
         4 => proptest::sample::select(fixed.to_vec()),
         3 => proptest::sample::select(quota.to_vec()),
         1 => Just("a/b"),
@@ -184,7 +193,7 @@ fn paths() -> impl Strategy<Value = ZnodePath> {
     vec(name, 0..4).prop_map(|names| ZnodePath::parse(&format!("/{}", names.join("/"))).unwrap())
 }
 
-/// Paths of which some are about quotas.
+/// Paths of which some are about quotas, and some are at the places of services.
 fn any_paths() -> impl Strategy<Value = ZnodePath> {
     let quota = [
         "/zookeeper/quota",
@@ -195,8 +204,25 @@ fn any_paths() -> impl Strategy<Value = ZnodePath> {
         "/zookeeper/quota/a/a/zookeeper_limits",
         "/zookeeper/quota/a/a/zookeeper_stats",
     ];
-    let quota = proptest::sample::select(quota.to_vec());
-    prop_oneof![4 => paths(), 1 => quota.prop_map(|path| ZnodePath::parse(path).unwrap())]
+    let services = [
+        "/services",
+        "/services/a",
+        "/services/a/a",
+        "/services/a/b",
+        "/services/a/providers",
+        "/services/a/providers/a",
+        "/services/a/consumers",
+        "/dubbo/a",
+        "/dubbo/a/providers",
+        "/dubbo/a/providers/b",
+        "/ns/a",
+        "/ns/a/services",
+        "/ns/a/services/a",
+    ];
+    let parse = |path| ZnodePath::parse(path).unwrap();
+    let quota = proptest::sample::select(quota.to_vec()).prop_map(parse);
+    let services = proptest::sample::select(services.to_vec()).prop_map(parse);
+    prop_oneof![8 => paths(), 2 => quota, 3 => services]
 }
 
 fn owners() -> impl Strategy<Value = Option<Owner>> {
@@ -351,6 +377,7 @@ fn reload(tree: &Tree) -> Result<Tree, String> {
 
 fn check_invariants(tree: &Tree) -> Result<(), TestCaseError> {
     prop_assert_eq!(tree.digest(), tree.recomputed_digest());
+    prop_assert_eq!(tree.services(), &tree.found_services());
     let all: BTreeSet<&str> =
         tree.descendants("/").map(|(path, _)| path.as_str()).chain(["/"]).collect();
     prop_assert_eq!(all.len(), tree.znode_count());

@@ -38,9 +38,9 @@ const AT_HOME: [(&str, &[&str]); 15] = [
 ];
 
 /// The layers that are values and functions, and what they must not know of.
-const PURE: [&str; 11] = [
-    "types", "identity", "policy", "traffic", "tree", "watch", "session", "batch", "codec",
-    "zkcli", "jute",
+const PURE: [&str; 12] = [
+    "types", "identity", "policy", "registry", "traffic", "tree", "watch", "session", "batch",
+    "codec", "zkcli", "jute",
 ];
 const IMPURE: [&str; 9] = [
     "tokio",

@@ -1,8 +1,8 @@
 use reqwest::Method;
 
-use super::call::{Call, encode_path};
+use super::call::{Call, Repeat, encode_path};
 use super::error::Error;
-use super::model::{Done, Drain, Drained, Registered, Registration, Service, Services};
+use super::model::{Done, Drain, Drained, Registered, Registration, Service, Services, Versions};
 use super::request::Client;
 use super::znodes::ReadOptions;
 
@@ -36,6 +36,13 @@ impl Client {
     /// Returns a service as current as asked. Error: `no_node`.
     pub async fn service_with(&self, name: &str, options: ReadOptions) -> Result<Service, Error> {
         self.send(&options.apply(Call::read(format!("/v1/services/{}", element(name))))).await
+    }
+
+    /// Returns revision and sign of the lists that these services have in one layout (`roost`, `dubbo`, …): whether it makes
+    /// sense to fetch them again. Errors: `no_auth`; `not_found` or `method_not_allowed` from a server that does not know how.
+    pub async fn versions(&self, services: &[String], layout: &str) -> Result<Versions, Error> {
+        let call = Call::new(Method::POST, "/v1/versions".to_owned(), Repeat::Read);
+        self.send(&call.json(&serde_json::json!({ "services": services, "layout": layout }))).await
     }
 
     /// Registers a provider, bound to the session that the client was made

@@ -29,6 +29,14 @@ pub(crate) fn json_at<T: Serialize>(status: StatusCode, zxid: Zxid, value: &T) -
     response
 }
 
+/// Returns a response without a body that speaks of the state at this zxid.
+pub(crate) fn empty_at(status: StatusCode, zxid: Zxid) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(ZXID, HeaderValue::from(zxid.0));
+    response
+}
+
 /// Returns a response with this body and content type.
 pub(crate) fn with_type(status: StatusCode, kind: HeaderValue, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());

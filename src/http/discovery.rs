@@ -14,11 +14,11 @@ use super::answer;
 use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read::{self, Freshness};
+use super::service_view::{ServiceView, Wanted};
 use crate::limits::DISCOVERY_SERVICES_MAX;
 use crate::node::View;
-use crate::registry::{Layout, Provider, providers_path};
-use crate::tree::permits;
-use crate::types::{Perms, ZnodePath};
+use crate::registry::{Instance, service_path};
+use crate::types::Code;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -99,37 +99,33 @@ pub(crate) async fn nginx_upstream(
     Ok(read::aged(&view, response))
 }
 
-/// Returns the providers of a service that the caller may read and that somebody could call, by id. A service that does
-/// not exist has none: other programs take an error for a failure of the registry.
-fn providers<'a>(
-    view: &'a View,
+/// Returns the instances of a service that the caller may read and that somebody could call, in whatever layout, by id;
+/// those who have lost their address to another are not among them. A service that does not exist has none: other programs
+/// take an error for a failure of the registry.
+fn providers(
+    view: &View,
     service: &str,
     caller: &Caller,
-) -> Result<Vec<(&'a str, Provider)>, Failed> {
-    let path = providers_path(service)?;
-    if view.tree.get(path.as_str()).is_none() {
-        return Ok(Vec::new());
-    }
-    let parent = read::readable(view, path.as_str(), caller)?;
-    let provider = |path: &'a ZnodePath| {
-        let znode = view.tree.get(path.as_str())?;
-        if !permits(znode.acl(), &caller.authority, Perms::READ) {
-            return None;
-        }
-        let provider = Provider::from_data(znode.data().map(|data| &data[..])).ok()?;
-        Some((path.name(), provider))
+) -> Result<Vec<(String, Instance)>, Failed> {
+    service_path(service)?;
+    let wanted = Wanted { service: service.to_owned(), ..Wanted::default() };
+    let instances = match ServiceView::of(&view.tree, &caller.authority, wanted) {
+        Ok(service) => service.instances(),
+        Err(failed) if failed.is(Code::NoNode) => return Ok(Vec::new()),
+        Err(failed) => return Err(failed),
     };
-    Ok(parent.children().filter_map(provider).collect())
+    let found = instances.all.into_iter();
+    Ok(found.map(|(main, _)| (main.path.name().to_owned(), main.instance)).collect())
 }
 
-fn addr(provider: &Provider) -> String {
+fn addr(provider: &Instance) -> String {
     match provider.host.contains(':') && !provider.host.starts_with('[') {
         true => format!("[{}]:{}", provider.host, provider.port),
         false => format!("{}:{}", provider.host, provider.port),
     }
 }
 
-fn group(service: &str, id: &str, provider: &Provider) -> TargetGroupBody {
+fn group(service: &str, id: &str, provider: &Instance) -> TargetGroupBody {
     let label = |name: &str, value: &str| (format!("__meta_roost_{name}"), value.to_owned());
     let mut labels = BTreeMap::from([
         label("service", service),
@@ -147,7 +143,7 @@ fn group(service: &str, id: &str, provider: &Provider) -> TargetGroupBody {
 
 /// Returns an `upstream` block of those that take traffic. What providers say of themselves ends up in another program's
 /// configuration, so a host that is not a name or an address is left out.
-fn upstream(name: &str, providers: &[(&str, Provider)]) -> String {
+fn upstream(name: &str, providers: &[(String, Instance)]) -> String {
     let mut text = format!("upstream {name} {{\n");
     let mut servers = 0;
     for (_, provider) in providers {
@@ -171,23 +167,25 @@ fn is_name(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Layout, Provider, group, upstream};
+    use super::{Instance, group, upstream};
+    use crate::registry::{instance, list_at};
 
-    fn provider(host: &str, weight: u32, status: &str) -> Provider {
+    fn provider(host: &str, weight: u32, status: &str) -> Instance {
         let json = serde_json::json!({
             "host": host, "port": 80, "weight": weight, "status": status, "metadata": {"zone-id": "a\"b"}
         });
-        Provider::from_data(Some(json.to_string().as_bytes())).unwrap()
+        let list = list_at("/services/web/providers").unwrap();
+        instance(&list, "a", Some(json.to_string().as_bytes())).unwrap()
     }
 
     #[test]
     fn an_upstream_has_those_that_take_traffic_and_nothing_that_nginx_would_read_as_more() {
         let all = [
-            ("a", provider("10.0.0.1", 7, "up")),
-            ("b", provider("::1", 100, "up")),
-            ("c", provider("10.0.0.2", 0, "up")),
-            ("d", provider("10.0.0.3", 9, "draining")),
-            ("e", provider("x; } server evil", 9, "up")),
+            ("a".to_owned(), provider("10.0.0.1", 7, "up")),
+            ("b".to_owned(), provider("::1", 100, "up")),
+            ("c".to_owned(), provider("10.0.0.2", 0, "up")),
+            ("d".to_owned(), provider("10.0.0.3", 9, "draining")),
+            ("e".to_owned(), provider("x; } server evil", 9, "up")),
         ];
         let expected = "upstream web {\n    server 10.0.0.1:80 weight=7;\n    server [::1]:80 weight=100;\n}\n";
         assert_eq!(upstream("web", &all), expected);

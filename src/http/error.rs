@@ -131,6 +131,11 @@ impl Failed {
         self
     }
 
+    /// Returns whether it is the refusal with this code of the tree.
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.0.body.zk_code == Some(code.number())
+    }
+
     /// Returns the status and the body, for tests.
     #[cfg(test)]
     pub(crate) fn parts(&self) -> (u16, &ErrorBody) {

@@ -131,6 +131,18 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// The entity tag that the client has already, as it stands.
+#[derive(Debug)]
+pub(crate) struct IfNoneMatch(pub(crate) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<IfNoneMatch, Failed> {
+        Ok(IfNoneMatch(header(&parts.headers, &header::IF_NONE_MATCH)?.map(str::to_owned)))
+    }
+}
+
 /// Whether the client wants bare bytes instead of JSON.
 #[derive(Debug)]
 pub(crate) struct WantsBytes(pub(crate) bool);

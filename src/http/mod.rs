@@ -7,8 +7,10 @@
 //! How a request travels: `serve` accepts the connection and stamps its requests with the peer's address;
 //! `routes` finds the handler; `front` counts it, bounds how many are under way and puts `Roost-Node` and
 //! `Roost-Zxid` on the answer; `extract` checks path, query, headers and session, `body` the body; a handler (`znodes`,
-//! `multi`, `sessions`, `services`, `register`, `deregister`, `overrides`, `watch`, `policies`, `protection`, `cluster`, `operation`) does the rest. Whatever
+//! `multi`, `sessions`, `services`, `service_metadata`, `register`, `namespaces`, `deregister`, `overrides`, `watch`, `policies`, `protection`, `cluster`, `operation`) does the rest. Whatever
 //! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
+//! `service_view` is the one place where the entries of services are read, in whatever layout, `service_body` their JSON,
+//! `service_delta` what has changed of them, `service_stream` many of them over one stream, `versions` whether to ask at all.
 //! `stream` and `snapshot` write the body of a watch stream.
 //!
 //! What it keeps to:
@@ -41,6 +43,7 @@ mod extract;
 mod front;
 mod metrics;
 mod multi;
+mod namespaces;
 mod openapi;
 mod operation;
 mod overrides;
@@ -49,14 +52,21 @@ mod policy_test;
 mod protection;
 mod read;
 mod register;
+mod registration;
 mod routes;
 mod serve;
+mod service_body;
+mod service_delta;
+mod service_metadata;
+mod service_stream;
+mod service_view;
 mod services;
 mod sessions;
 mod snapshot;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod watch;
 mod write;
 mod znodes;

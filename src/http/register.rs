@@ -12,14 +12,13 @@ use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
 use super::extract::{Caller, Params, Segments, verify};
+use super::registration::{Entry, blocked};
 use super::write;
 use super::znodes::NoParams;
-use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX};
-use crate::registry::{
-    Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, providers_path,
-};
+use crate::limits::MULTI_OPS_MAX;
+use crate::registry::{Consumer, Layout, consumers_path, namespaced, providers_path};
 use crate::tree::Tree;
-use crate::types::{Code, CreateMode, Data, Error, Failure, Op, Reply, SessionId, ZnodePath, Zxid};
+use crate::types::{Code, Failure, Op, Reply, SessionId, ZnodePath, Zxid};
 
 /// An instance of a service that registers.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -27,20 +26,26 @@ use crate::types::{Code, CreateMode, Data, Error, Failure, Op, Reply, SessionId,
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegistrationBody {
     /// Which service; may be left out where the URL names it, and then only repeats it.
-    service: Option<String>,
+    pub(crate) service: Option<String>,
+    /// Of which namespace; the default one when left out. May be left out where the URL names it.
+    pub(crate) namespace: Option<String>,
     /// Unique within the service; `host:port` when left out.
-    id: Option<String>,
-    host: String,
-    port: u16,
+    pub(crate) id: Option<String>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// Share of the traffic relative to the others; 100 when left out.
-    weight: Option<u32>,
+    pub(crate) weight: Option<u32>,
     #[serde(default)]
-    metadata: BTreeMap<String, String>,
+    pub(crate) metadata: BTreeMap<String, String>,
     /// `up` when left out.
-    status: Option<String>,
+    pub(crate) status: Option<String>,
+    /// The group within the service.
+    pub(crate) group: Option<String>,
+    /// Revision under which what such providers have in common is kept.
+    pub(crate) metadata_revision: Option<String>,
     /// The token of the session that has registered it so far, as when a program starts anew: as long as the registration
     /// is still that session's, it is replaced.
-    takes_over: Option<String>,
+    pub(crate) takes_over: Option<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,6 +71,8 @@ pub(crate) struct RegisteredBody<'a> {
     id: &'a str,
     /// The znode of the registration.
     path: &'a str,
+    /// Another number is another registration, whatever the id: the zxid of its creation.
+    incarnation: u64,
     zxid: u64,
 }
 
@@ -85,107 +92,16 @@ pub(crate) struct OneRegisteredBody<'a> {
     path: &'a str,
     /// Whether it is new; false when the session had registered it before.
     created: bool,
+    /// Another number is another registration, whatever the id: the zxid of its creation.
+    incarnation: u64,
 }
 
-/// An ephemeral znode to be there with this data, whether it is new or the session's already.
-struct Entry {
-    service: String,
-    id: String,
-    parent: ZnodePath,
-    path: ZnodePath,
-    data: Data,
-    /// The session that may lose it to this one.
-    takes_over: Option<SessionId>,
-}
-
-impl Entry {
-    fn new(service: String, id: String, parent: ZnodePath, data: &[u8]) -> Result<Entry, Failed> {
-        let path = parent.child(&id)?;
-        if data.len() > DATA_BYTES_MAX {
-            let limit = DATA_BYTES_MAX as u64;
-            return Err(Error::TooLarge { what: "the registration, in bytes,", limit }.into());
-        }
-        Ok(Entry { service, id, parent, path, data: Data::new(data), takes_over: None })
-    }
-
-    /// `named` is the service that the URL names, if it does.
-    fn provider(named: Option<String>, body: RegistrationBody) -> Result<Entry, Failed> {
-        let RegistrationBody { service, id, host, port, weight, metadata, status, .. } = body;
-        let service = match (named, service) {
-            (Some(named), Some(service)) if named != service => {
-                let why = format!("service is {service:?}, but the URL names {named:?}");
-                return Err(Failed::bad_arguments(why));
-            }
-            (Some(service), _) | (None, Some(service)) => service,
-            (None, None) => return Err(Failed::bad_arguments("service is missing")),
-        };
-        let weight = weight.unwrap_or(WEIGHT_DEFAULT);
-        let status = status.unwrap_or_else(|| STATUS_DEFAULT.to_owned());
-        let provider = Provider { host, port, weight, metadata, status };
-        provider.check().map_err(Failed::bad_arguments)?;
-        let id = id.unwrap_or_else(|| provider.default_id());
-        let parent = providers_path(&service)?;
-        Entry::new(service, id, parent, &provider.to_data())
-    }
-
-    /// Returns the ops that bring the entry about when the tree is this.
-    fn ops(&self, tree: &Tree, session: SessionId) -> Vec<Op> {
-        let data = Some(self.data.clone());
-        let create = |data| Op::Create {
-            parent: self.parent.clone(),
-            name: self.id.clone(),
-            data,
-            acl: Vec::new(),
-            mode: CreateMode::Ephemeral,
-        };
-        let present = tree.get(self.path.as_str());
-        match present.and_then(|znode| Some((znode.ephemeral_owner()?, znode.stat().czxid))) {
-            // Whether it still is when this is applied is for the tree to say.
-            Some((owner, _)) if owner == session => {
-                vec![Op::SetOwn { path: self.path.clone(), data }]
-            }
-            // An ephemeral never changes its owner, so what was created at that zxid is still its. If it has gone, or come
-            // anew, it is left alone.
-            Some((owner, czxid)) if self.takes_over == Some(owner) => {
-                let candidates = vec![(self.path.clone(), czxid)];
-                vec![Op::Deregister { candidates }, create(data)]
-            }
-            // If somebody else has it this is refused, which is as true as an answer can be.
-            _ => vec![create(data)],
-        }
-    }
-
-    /// Returns the refusal if another session has the entry.
-    fn held(&self, tree: &Tree, session: SessionId) -> Option<Failed> {
-        let owner = tree.get(self.path.as_str())?.ephemeral_owner();
-        if owner == Some(session) || owner.is_some() && owner == self.takes_over {
-            return None;
-        }
-        let holder = owner.map_or("no session".to_owned(), |owner| format!("session {owner}"));
-        let why = format!("{} exists already and belongs to {holder}", self.path);
-        Some(Failed::because(Code::NodeExists, why))
-    }
-}
-
-/// Returns the refusal of what a list or a tombstone forbids.
-fn blocked(tree: &Tree, caller: &Caller, entries: &[Entry]) -> Failed {
-    let tombstone = |(index, entry): (usize, &Entry)| {
-        let Entry { path, data, .. } = entry;
-        let found = tree.tombstone_of(path, Some(data), true, &caller.authority)?;
-        let why = format!("{path} was deregistered and is kept from coming back by {found}");
-        let failed = Failed::because(Code::NoAuth, why);
-        Some(if entries.len() > 1 { failed.in_item(index) } else { failed })
-    };
-    let found = entries.iter().enumerate().find_map(tombstone);
-    found.unwrap_or_else(|| Failed::code(Code::NoAuth))
-}
-
-/// Brings all entries about, or none. Returns for each whether it is new, and the zxid.
+/// Brings all entries about, or none. Returns for each whether it is new and its incarnation, and the zxid.
 async fn register_all(
     door: &Door,
     caller: &Caller,
     entries: &[Entry],
-) -> Result<(Vec<bool>, Zxid), Failed> {
+) -> Result<(Vec<(bool, u64)>, Zxid), Failed> {
     let session = caller.need_session()?;
     let plan = |tree: &Tree| {
         let mut ops = write::missing(tree, entries.iter().map(|entry| &entry.parent));
@@ -218,8 +134,8 @@ async fn register_all(
     // The parents come first and may have been more or fewer in the attempt that this answers.
     let first = replies.len().checked_sub(entries.len()).ok_or_else(|| write::other_kind(zxid))?;
     let new = replies[first..].iter().map(|reply| match reply {
-        Reply::Created { .. } => Ok(true),
-        Reply::DataSet { .. } => Ok(false),
+        Reply::Created { stat, .. } => Ok((true, stat.czxid.0)),
+        Reply::DataSet { stat } => Ok((false, stat.czxid.0)),
         _ => Err(write::other_kind(zxid)),
     });
     Ok((new.collect::<Result<_, _>>()?, zxid))
@@ -229,8 +145,9 @@ async fn register_one(door: &Door, caller: &Caller, entry: Entry) -> Result<Resp
     let entries = [entry];
     let (new, zxid) = register_all(door, caller, &entries).await?;
     let [Entry { service, id, path, .. }] = &entries;
-    let status = if new == [true] { StatusCode::CREATED } else { StatusCode::OK };
-    let body = RegisteredBody { name: service, id, path: path.as_str(), zxid: zxid.0 };
+    let (created, incarnation) = new.first().copied().ok_or_else(|| write::other_kind(zxid))?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let body = RegisteredBody { name: service, id, path: path.as_str(), incarnation, zxid: zxid.0 };
     Ok(answer::json_at(status, zxid, &body))
 }
 
@@ -246,11 +163,22 @@ pub(crate) async fn register_provider(
     Segments(name): Segments<String>,
     Params(NoParams {}): Params<NoParams>,
     caller: Caller,
-    Json(mut body): Json<RegistrationBody>,
+    Json(body): Json<RegistrationBody>,
 ) -> Result<Response, Failed> {
-    let takes_over = predecessor(&door, body.takes_over.take()).await?;
-    let entry = Entry { takes_over, ..Entry::provider(Some(name), body)? };
-    register_one(&door, &caller, entry).await
+    provider(&door, &caller, None, name, body).await
+}
+
+/// Registers a provider in a namespace: that which the URL names, or else the body.
+pub(crate) async fn provider(
+    door: &Door,
+    caller: &Caller,
+    namespace: Option<&str>,
+    name: String,
+    mut body: RegistrationBody,
+) -> Result<Response, Failed> {
+    let takes_over = predecessor(door, body.takes_over.take()).await?;
+    let entry = Entry { takes_over, ..Entry::provider(namespace, Some(name), body)? };
+    register_one(door, caller, entry).await
 }
 
 /// Returns the session of the token by which a registration is taken over; `None` if it has ended, since nothing is left
@@ -277,9 +205,21 @@ pub(crate) async fn register_consumer(
     caller: Caller,
     Json(body): Json<ConsumerRegistrationBody>,
 ) -> Result<Response, Failed> {
+    consumer(&door, &caller, "", name, id, body).await
+}
+
+/// Records a consumer in a namespace; the empty one is the default one.
+pub(crate) async fn consumer(
+    door: &Door,
+    caller: &Caller,
+    namespace: &str,
+    name: String,
+    id: String,
+    body: ConsumerRegistrationBody,
+) -> Result<Response, Failed> {
     let consumer = Consumer { metadata: body.metadata };
-    let parent = consumers_path(&name)?;
-    register_one(&door, &caller, Entry::new(name, id, parent, &consumer.to_data())?).await
+    let parent = namespaced(namespace, &consumers_path(&name)?)?;
+    register_one(door, caller, Entry::new(name, id, parent, &consumer.to_data())?).await
 }
 
 /// Registers many providers, all or none.
@@ -298,7 +238,7 @@ pub(crate) async fn register(
     for (index, mut one) in body.providers.into_iter().enumerate() {
         let takes_over = predecessor(&door, one.takes_over.take()).await;
         let takes_over = takes_over.map_err(|failed| failed.in_item(index))?;
-        let entry = Entry::provider(None, one).map_err(|failed| failed.in_item(index))?;
+        let entry = Entry::provider(None, None, one).map_err(|failed| failed.in_item(index))?;
         let entry = Entry { takes_over, ..entry };
         if !paths.insert(entry.path.clone()) {
             let why = format!("{} is registered twice in this request", entry.path);
@@ -310,12 +250,14 @@ pub(crate) async fn register(
         return Err(Failed::bad_arguments("there are no providers in the request"));
     }
     let (new, zxid) = register_all(&door, &caller, &entries).await?;
-    let providers = entries.iter().zip(new).map(|(entry, created)| OneRegisteredBody {
-        service: &entry.service,
-        id: &entry.id,
-        path: entry.path.as_str(),
-        created,
-    });
+    let providers =
+        entries.iter().zip(new).map(|(entry, (created, incarnation))| OneRegisteredBody {
+            service: &entry.service,
+            id: &entry.id,
+            path: entry.path.as_str(),
+            created,
+            incarnation,
+        });
     let body = AllRegisteredBody { providers: providers.collect(), zxid: zxid.0 };
     Ok(answer::json_at(StatusCode::OK, zxid, &body))
 }
@@ -340,7 +282,20 @@ pub(crate) async fn deregister_provider(
     Params(params): Params<DeregisterParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
-    deregister_one(&door, caller, providers_path(&name)?.child(&id)?, &params).await
+    deregister_provider_in(&door, caller, "", &name, &id, &params).await
+}
+
+/// Deregisters a provider from a namespace; the empty one is the default one.
+pub(crate) async fn deregister_provider_in(
+    door: &Door,
+    caller: Caller,
+    namespace: &str,
+    name: &str,
+    id: &str,
+    params: &DeregisterParams,
+) -> Result<Response, Failed> {
+    let path = namespaced(namespace, &providers_path(name)?)?.child(id)?;
+    deregister_one(door, caller, path, params).await
 }
 
 /// Takes out the record of a consumer.

@@ -9,8 +9,9 @@ use super::Door;
 use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
-    audit, cluster, deregister, discovery, drain, multi, operation, overrides, policies,
-    policy_test, protection, register, services, sessions, watch, znodes,
+    audit, cluster, deregister, discovery, drain, multi, namespaces, operation, overrides,
+    policies, policy_test, protection, register, service_metadata, service_stream, services,
+    sessions, versions, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -39,6 +40,11 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(sessions::renew_session, sessions::close_session, sessions::get_session))
         .bounded(routes!(services::list_services))
         .bounded(routes!(services::get_service))
+        .bounded(routes!(services::list_conflicts))
+        .bounded(routes!(service_metadata::put_metadata, service_metadata::get_metadata))
+        .bounded(routes!(namespaces::register_provider_in))
+        .bounded(routes!(namespaces::deregister_provider_in))
+        .bounded(routes!(namespaces::register_consumer_in))
         .bounded(routes!(discovery::prometheus_targets))
         .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
@@ -56,7 +62,10 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(policy_test::test_policy))
         .bounded(routes!(audit::get_audit))
         .free(routes!(watch::subscribe_service))
-        .free(routes!(watch::watch))
+        .free(routes!(watch::watch, service_stream::watch_services))
+        .free(routes!(versions::watch_version))
+        .bounded(routes!(versions::get_version))
+        .bounded(routes!(versions::versions))
         .free(routes!(watch::poll))
         .free(routes!(cluster::get_cluster))
         .bounded(routes!(cluster::init_cluster))

@@ -1,31 +1,58 @@
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer;
 use super::error::Failed;
-use super::extract::{Caller, Params, Segments};
-use super::read;
-use super::sessions::ListParams;
-use super::znodes::ReadParams;
-use crate::node::View;
-use crate::registry::{
-    Consumer, Layout, Provider, consumers_path, providers_path, service_path, services_path,
-};
-use crate::tree::{Znode, permits};
-use crate::types::{Perms, ZnodePath};
+use super::extract::{Caller, IfNoneMatch, Params, Segments};
+use super::read::{self, Freshness};
+use super::service_body::{ConflictBody, ServiceBody, service_body, sign_text};
+use super::service_delta::DeltaBody;
+use super::service_view::{self, ServiceView, Wanted};
+use crate::limits::ENTRIES_EXAMINED_MAX;
+use crate::registry::list_at;
+use crate::types::Zxid;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServicesParams {
+    /// The default one when left out.
+    #[serde(default)]
+    namespace: String,
+    /// Only services whose names begin so.
+    #[serde(default)]
+    prefix: String,
+    /// Only services with instances of this group.
+    group: Option<String>,
+    /// Only services with instances of this layout (`roost`, `dubbo`, `curator`, `motan`, `kratos`, `serverset`) or framework
+    /// (`spring`, `dubbo_application`).
+    layout: Option<String>,
+    /// Only services with instances that have this label, `key=value`.
+    label: Option<String>,
+    /// Most items in the answer; 10000 when left out, which is also the most that it may be.
+    limit: Option<usize>,
+    /// Begin after this one: the `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// How fresh the state must be; `linearizable` when left out.
+    #[param(inline)]
+    consistency: Option<Freshness>,
+    /// Oldest state that may answer.
+    min_zxid: Option<u64>,
+}
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Services)]
 pub(crate) struct ServicesBody<'a> {
     /// Sorted by name.
     services: Vec<ServiceSummaryBody<'a>>,
-    /// The `after` of the next page, when there is one.
+    /// The `after` of the next page, when there may be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<&'a str>,
     zxid: u64,
@@ -35,179 +62,204 @@ pub(crate) struct ServicesBody<'a> {
 #[schema(as = ServiceSummary)]
 pub(crate) struct ServiceSummaryBody<'a> {
     name: &'a str,
-    /// How many providers it has; 0 when the caller may not list them.
+    /// How many registrations of instances it has; those that the caller may not list are not counted.
     providers: usize,
-    /// How many consumers it has; 0 when the caller may not list them.
+    /// How many consumers it has; those that the caller may not list are not counted.
     consumers: usize,
+    /// The layouts that they are in.
+    layouts: BTreeSet<&'static str>,
 }
 
-/// Lists the services.
-#[utoipa::path(get, path = "/v1/services", tag = "services", params(ListParams),
+/// Lists the services, whatever layout they are in.
+#[utoipa::path(get, path = "/v1/services", tag = "services", params(ServicesParams),
     responses((status = 200, description = "One page of the services", body = ServicesBody)))]
 pub(crate) async fn list_services(
     State(door): State<Door>,
-    Params(params): Params<ListParams>,
+    Params(params): Params<ServicesParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
     let limit = read::page_limit(params.limit)?;
-    let root = services_path();
-    let after = params.after.map(|name| root.child(&name)).transpose()?;
+    let wanted = Wanted {
+        namespace: params.namespace,
+        service: String::new(),
+        layout: params.layout,
+        group: params.group,
+        label: params.label.as_deref().map(service_view::label).transpose()?,
+    };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
-    let zxid = view.tree.zxid();
-    // Before the first registration there is nothing, which is a list too.
-    let (services, more) = match view.tree.get(root.as_str()) {
-        None => (Vec::new(), false),
-        Some(_) => {
-            let znode = read::readable(&view, root.as_str(), &caller)?;
-            let make = |path| (summary(&view, path, &caller), 0);
-            match &after {
-                None => read::page(znode.children(), limit, make),
-                Some(after) => read::page(znode.children_after(after.as_str()), limit, make),
+    let (tree, zxid) = (&view.tree, view.tree.zxid());
+    let is_chosen = wanted.layout.is_some() || wanted.group.is_some() || wanted.label.is_some();
+    let named = tree.services().named(&wanted.namespace, &params.prefix, &params.after);
+    let mut all = named.filter(|(_, lists)| service_view::is_service(tree, lists)).peekable();
+    let (mut services, mut examined, mut last) = (Vec::new(), 0, None);
+    while services.len() < limit && examined < ENTRIES_EXAMINED_MAX {
+        let Some((name, lists)) = all.next() else { break };
+        last = Some(name);
+        let (providers, consumers, layouts) = service_view::counts(tree, &caller.authority, lists);
+        if is_chosen {
+            examined += 1 + providers;
+            let one = Wanted { service: name.to_owned(), ..wanted.clone() };
+            let found = ServiceView::of(tree, &caller.authority, one);
+            if !found.is_ok_and(|service| !service.instances().all.is_empty()) {
+                continue;
             }
         }
-    };
-    let next = services.last().filter(|_| more).map(|last| last.name);
+        services.push(ServiceSummaryBody { name, providers, consumers, layouts });
+    }
+    let next = last.filter(|_| all.peek().is_some());
     let body = ServicesBody { services, next, zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
 }
 
-fn summary<'a>(view: &View, service: &'a ZnodePath, caller: &Caller) -> ServiceSummaryBody<'a> {
-    let count = |below: &str| {
-        let path = format!("{service}/{below}");
-        let list = view.tree.readable(&path, &caller.authority);
-        list.map_or(0, |znode| znode.num_children())
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServiceParams {
+    /// The default one when left out.
+    #[serde(default)]
+    namespace: String,
+    /// Only instances of this group.
+    group: Option<String>,
+    /// Only instances of this layout or framework.
+    layout: Option<String>,
+    /// Only instances that have this label, `key=value`.
+    label: Option<String>,
+    /// Only what has changed after this zxid.
+    since: Option<u64>,
+    /// How fresh the state must be; `linearizable` when left out.
+    #[param(inline)]
+    consistency: Option<Freshness>,
+    /// Oldest state that may answer.
+    min_zxid: Option<u64>,
+}
+
+/// A service, or what has changed of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServiceAnswer)]
+#[serde(untagged)]
+pub(crate) enum ServiceAnswerBody<'a> {
+    Service(ServiceBody<'a>),
+    Delta(DeltaBody<'a>),
+}
+
+/// Shows a service with its providers and consumers, whatever layouts they are in.
+#[utoipa::path(get, path = "/v1/services/{name}", tag = "services",
+    params(("name" = String, Path, description = "The service's name"), ServiceParams,
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of an answer that one has")),
+    responses((status = 200, description = "The service, or with `since` what has changed of its instances",
+            body = ServiceAnswerBody),
+        (status = 304, description = "It is as it was when it had that ETag")))]
+pub(crate) async fn get_service(
+    State(door): State<Door>,
+    Segments(name): Segments<String>,
+    Params(params): Params<ServiceParams>,
+    IfNoneMatch(known): IfNoneMatch,
+    caller: Caller,
+) -> Result<Response, Failed> {
+    let wanted = Wanted {
+        namespace: params.namespace,
+        service: name,
+        layout: params.layout,
+        group: params.group,
+        label: params.label.as_deref().map(service_view::label).transpose()?,
     };
-    ServiceSummaryBody {
-        name: service.name(),
-        providers: count("providers"),
-        consumers: count("consumers"),
-    }
+    let view = read::view(&door, params.consistency, params.min_zxid).await?;
+    let service = ServiceView::of(&view.tree, &caller.authority, wanted)?;
+    let zxid = view.tree.zxid();
+    // Consumers and rules are no part of what is asked for with `since`.
+    let tag = tag(service.state(params.since.is_some()));
+    let since = params.since.map(Zxid);
+    let deleted = since.filter(|since| *since <= zxid && known.as_deref() != Some(&tag));
+    let is_wanted = |path: &str| list_at(path).is_some_and(|list| service.wanted().has(&list));
+    let deleted = deleted.and_then(|since| door.node().deleted_since(since, is_wanted));
+    let body = match since {
+        _ if known.as_deref() == Some(&tag) => None,
+        None => Some(ServiceAnswerBody::Service(service_body(&service, zxid.0))),
+        Some(_) => {
+            let delta = DeltaBody::new(&service, since, deleted.as_deref(), zxid);
+            (!delta.is_empty()).then_some(ServiceAnswerBody::Delta(delta))
+        }
+    };
+    let mut response = match &body {
+        Some(body) => answer::json_at(StatusCode::OK, zxid, body),
+        None => answer::empty_at(StatusCode::NOT_MODIFIED, zxid),
+    };
+    let tag = HeaderValue::from_str(&tag).expect("digits and quotes are a header value");
+    response.headers_mut().insert(header::ETAG, tag);
+    Ok(read::aged(&view, response))
+}
+
+/// Returns the entity tag of lists in this state.
+pub(crate) fn tag((revision, sign): (Zxid, u64)) -> String {
+    format!("\"{revision}-{}\"", sign_text(sign))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConflictsParams {
+    /// Only of this service.
+    service: Option<String>,
+    /// The default one when left out.
+    #[serde(default)]
+    namespace: String,
+    /// Begin after this service: the `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// How fresh the state must be; `linearizable` when left out.
+    #[param(inline)]
+    consistency: Option<Freshness>,
+    /// Oldest state that may answer.
+    min_zxid: Option<u64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Service)]
-pub(crate) struct ServiceBody<'a> {
-    name: &'a str,
-    /// Sorted by id.
-    providers: Vec<ProviderBody<'a>>,
-    /// Sorted by id.
-    consumers: Vec<ConsumerBody<'a>>,
-    /// Znodes among the providers or consumers that are not the JSON expected.
-    unparsable: Vec<UnparsableBody<'a>>,
+#[schema(as = Conflicts)]
+pub(crate) struct ConflictsBody<'a> {
+    /// By service.
+    conflicts: Vec<ConflictOfBody<'a>>,
+    /// The `after` of the next page, when there may be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a str>,
     zxid: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Provider)]
-pub(crate) struct ProviderBody<'a> {
-    id: &'a str,
-    host: String,
-    port: u16,
-    weight: u32,
-    metadata: BTreeMap<String, String>,
-    status: String,
-    /// Null when its znode is not ephemeral.
-    session: Option<String>,
-    czxid: u64,
-    version: i32,
+#[schema(as = ConflictOf)]
+pub(crate) struct ConflictOfBody<'a> {
+    service: &'a str,
+    #[serde(flatten)]
+    conflict: ConflictBody<'a>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Consumer)]
-pub(crate) struct ConsumerBody<'a> {
-    id: &'a str,
-    metadata: BTreeMap<String, String>,
-    /// Null when its znode is not ephemeral.
-    session: Option<String>,
-    czxid: u64,
-    version: i32,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Unparsable)]
-pub(crate) struct UnparsableBody<'a> {
-    id: &'a str,
-    reason: String,
-}
-
-/// Shows a service with its providers and consumers.
-#[utoipa::path(get, path = "/v1/services/{name}", tag = "services",
-    params(("name" = String, Path, description = "The service's name"), ReadParams),
-    responses((status = 200, description = "The service", body = ServiceBody)))]
-pub(crate) async fn get_service(
+/// Lists addresses that several sessions have registered: who has lost them, and to whom.
+#[utoipa::path(get, path = "/v1/conflicts", tag = "services", params(ConflictsParams),
+    responses((status = 200, description = "One page of them", body = ConflictsBody)))]
+pub(crate) async fn list_conflicts(
     State(door): State<Door>,
-    Segments(name): Segments<String>,
-    Params(params): Params<ReadParams>,
+    Params(params): Params<ConflictsParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
-    let (service, providers, consumers) =
-        (service_path(&name)?, providers_path(&name)?, consumers_path(&name)?);
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
-    read::readable(&view, service.as_str(), &caller)?;
-    let zxid = view.tree.zxid();
-    let mut body = ServiceBody {
-        name: &name,
-        providers: Vec::new(),
-        consumers: Vec::new(),
-        unparsable: Vec::new(),
-        zxid: zxid.0,
-    };
-    for (id, parsed, znode) in entries::<Provider>(&view, &providers, &caller)? {
-        match parsed {
-            Err(reason) => body.unparsable.push(UnparsableBody { id, reason }),
-            Ok(Provider { host, port, weight, metadata, status }) => {
-                let (session, czxid, version) = origin(znode);
-                body.providers.push(ProviderBody {
-                    id,
-                    host,
-                    port,
-                    weight,
-                    metadata,
-                    status,
-                    session,
-                    czxid,
-                    version,
-                });
-            }
+    let (tree, zxid) = (&view.tree, view.tree.zxid());
+    let only = params.service.as_deref();
+    let all = tree.services().named(&params.namespace, only.unwrap_or_default(), &params.after);
+    let mut wanted = all.filter(|(name, _)| only.is_none_or(|only| only == *name)).peekable();
+    let (mut conflicts, mut examined, mut last) = (Vec::new(), 0, None);
+    while examined < ENTRIES_EXAMINED_MAX {
+        let Some((name, lists)) = wanted.next() else { break };
+        last = Some(name);
+        examined += 1 + service_view::counts(tree, &caller.authority, lists).0;
+        let namespace = params.namespace.clone();
+        let one = Wanted { namespace, service: name.to_owned(), ..Wanted::default() };
+        // Whoever may not read a service does not learn who quarrels there.
+        let Ok(service) = ServiceView::of(tree, &caller.authority, one) else { continue };
+        for (loser, winner) in service.instances().conflicts {
+            let conflict = ConflictBody::new(loser, winner);
+            conflicts.push(ConflictOfBody { service: name, conflict });
         }
     }
-    for (id, parsed, znode) in entries::<Consumer>(&view, &consumers, &caller)? {
-        match parsed {
-            Err(reason) => body.unparsable.push(UnparsableBody { id, reason }),
-            Ok(Consumer { metadata }) => {
-                let (session, czxid, version) = origin(znode);
-                body.consumers.push(ConsumerBody { id, metadata, session, czxid, version });
-            }
-        }
-    }
+    let next = last.filter(|_| wanted.peek().is_some());
+    let body = ConflictsBody { conflicts, next, zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
-}
-
-/// Returns the children of a znode that need not exist: the name, what the data says, the znode.
-#[allow(clippy::type_complexity, reason = "three values that are taken apart at once")]
-fn entries<'a, T: Layout>(
-    view: &'a View,
-    parent: &ZnodePath,
-    caller: &Caller,
-) -> Result<Vec<(&'a str, Result<T, String>, &'a Znode)>, Failed> {
-    if view.tree.get(parent.as_str()).is_none() {
-        return Ok(Vec::new());
-    }
-    let parent = read::readable(view, parent.as_str(), caller)?;
-    let entry = |path: &'a ZnodePath| {
-        let znode = view.tree.get(path.as_str())?;
-        let parsed = if permits(znode.acl(), &caller.authority, Perms::READ) {
-            T::from_data(znode.data().map(|data| &data[..]))
-        } else {
-            Err("its access control list does not permit to read it".to_owned())
-        };
-        Some((path.name(), parsed, znode.as_ref()))
-    };
-    Ok(parent.children().filter_map(entry).collect())
-}
-
-/// Returns whose a registration is, when it was made, and how often it changed since.
-fn origin(znode: &Znode) -> (Option<String>, u64, i32) {
-    let stat = znode.stat();
-    (znode.ephemeral_owner().map(|owner| owner.to_string()), stat.czxid.0, stat.version)
 }

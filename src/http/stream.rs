@@ -123,7 +123,7 @@ fn write_encoded(encoded: &[u8], with_data: bool, out: &mut Vec<u8>) {
 }
 
 /// Returns the name of a reason in JSON.
-fn reason_name(reason: ResetReason) -> &'static str {
+pub(crate) fn reason_name(reason: ResetReason) -> &'static str {
     match reason {
         ResetReason::TooOld => "too_old",
         ResetReason::NotReached => "not_reached",
@@ -211,7 +211,7 @@ impl Events {
                 let Viewer { filters, authority } = self.viewer.clone();
                 self.snapshot = Some(Sending::new(SnapshotText::new(tree, filters, authority)));
             }
-            Delivery::Messages { messages, upto } => {
+            Delivery::Messages { messages, upto, .. } => {
                 self.waiting = messages.into();
                 self.upto = upto;
                 if self.waiting.is_empty() {

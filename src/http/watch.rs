@@ -160,13 +160,17 @@ fn stream(
     since: Option<u64>,
 ) -> Result<Response, Failed> {
     let (subscription, viewer) = subscribe(door, caller, filters, since)?;
-    let body = Events::body(subscription, viewer, door.stop().clone());
+    Ok(event_stream(Events::body(subscription, viewer, door.stop().clone())))
+}
+
+/// Returns a response whose body is a stream of events.
+pub(crate) fn event_stream(body: Body) -> Response {
     let mut response = answer::with_type(StatusCode::OK, EVENT_STREAM, body);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies that buffer answers would hold the events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 /// Watches znodes: a stream of events.
@@ -290,7 +294,7 @@ pub(crate) async fn poll(
             Delivery::Snapshot { tree, reset } => {
                 return Ok(polled_snapshot(tree, reset.is_some(), viewer));
             }
-            Delivery::Messages { messages, upto } => {
+            Delivery::Messages { messages, upto, .. } => {
                 let (changes, upto) = polled_changes(messages, upto, &viewer);
                 if !changes.is_empty() || deadline <= Instant::now() {
                     return Ok(polled(upto, &changes));

@@ -56,10 +56,8 @@ fn admit_one(
             (format!("{parent}/{name}{number}"), data, is_folder, mode.ttl_ms().is_some())
         }
         Op::SetData { path, data, .. } | Op::SetOwn { path, data } => {
-            // One that is not there yet is created by another op of the same multi, of which this is asked as well.
-            let is_ttl = root
-                .get(path.as_str())
-                .is_none_or(|znode| matches!(znode.lifetime(), Lifetime::Ttl { .. }));
+            let lifetime = root.get(path.as_str()).map(|znode| znode.lifetime());
+            let is_ttl = matches!(lifetime, Some(Lifetime::Ttl { .. }));
             (path.as_str().to_owned(), data, false, is_ttl)
         }
         _ => return Ok(()),

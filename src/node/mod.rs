@@ -54,6 +54,7 @@ mod peers;
 mod probing;
 mod protection;
 mod read;
+mod recent;
 mod serve;
 mod spread;
 mod stage;

@@ -43,6 +43,8 @@ pub enum Delivery {
         messages: Vec<Message>,
         /// Everything up to here has been told with them.
         upto: Zxid,
+        /// The state of exactly that zxid, when there is nothing more to take.
+        tree: Option<Arc<Tree>>,
     },
     /// Nothing came within the wait.
     Idle {
@@ -166,7 +168,13 @@ impl Subscription {
         self.reset = Some(ResetReason::Skipped);
         self.drained = !taken.more;
         Some(match taken.messages.is_empty() {
-            false => Some(Delivery::Messages { messages: taken.messages, upto: taken.upto }),
+            false => {
+                // Under the hub's lock the root is what has been published; a subscriber that has seen more on another
+                // node, or has more to take, is told of another state than that.
+                let tree = Some(self.stage.root());
+                let tree = tree.filter(|tree| self.drained && tree.zxid() == taken.upto);
+                Some(Delivery::Messages { messages: taken.messages, upto: taken.upto, tree })
+            }
             true => None,
         })
     }

@@ -29,6 +29,20 @@ pub fn consumers_path(service: &str) -> Result<ZnodePath, PathError> {
     service_path(service)?.child("consumers")
 }
 
+/// Returns the znode whose children say what the providers of a service have in common, by revision.
+pub fn metadata_path(service: &str) -> Result<ZnodePath, PathError> {
+    service_path(service)?.child("metadata")
+}
+
+/// Returns a path of the default namespace as it is in another; the empty name is the default one. A name that cannot be
+/// one element of a path is an error.
+pub fn namespaced(namespace: &str, path: &ZnodePath) -> Result<ZnodePath, PathError> {
+    match namespace {
+        "" => Ok(path.clone()),
+        name => ZnodePath::parse(&format!("{}{path}", ZnodePath::parse("/ns")?.child(name)?)),
+    }
+}
+
 /// One instance of a service, as the data of its znode says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
@@ -45,6 +59,12 @@ pub struct Provider {
     /// Whether it wants traffic: `up` when not given; other words mean what the service's people agree on.
     #[serde(default = "default_status")]
     pub status: String,
+    /// The group within the service that it belongs to, if it has groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Revision under which what all such providers have in common is kept, once: a child of [`metadata_path`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_revision: Option<String>,
 }
 
 fn default_weight() -> u32 {
@@ -137,7 +157,15 @@ mod tests {
         let metadata = BTreeMap::new();
         assert_eq!(
             provider,
-            Provider { host: "h".into(), port: 80, weight: 100, metadata, status: "up".into() }
+            Provider {
+                host: "h".into(),
+                port: 80,
+                weight: 100,
+                metadata,
+                status: "up".into(),
+                group: None,
+                metadata_revision: None
+            }
         );
         assert_eq!(provider.default_id(), "h:80");
         assert_eq!(Provider::from_data(Some(&provider.to_data())), Ok(provider));

@@ -1,24 +1,33 @@
 //! What a service is, as a reading of the tree: it stores nothing.
 //!
-//! A service named `web` is the znode `/services/web`. Its providers are the children of
-//! `/services/web/providers`, each an ephemeral znode whose name is the provider's id and whose data is
-//! JSON; its consumers are the children of `/services/web/consumers`. That is the whole model: whoever
-//! writes such znodes, through any door, is part of the service, and whoever's session ends is not any more.
-//! There is no index of services beside the tree, so nothing can disagree with it.
+//! A service named `web` is the znode `/services/web`. Its providers are the children of `/services/web/providers`, each an
+//! ephemeral znode whose name is the provider's id and whose data is JSON; its consumers are the children of
+//! `/services/web/consumers`. Whoever writes such znodes, through any door, is part of the service, and whoever's session
+//! ends is not any more.
+//!
+//! That is roost's own layout (`layout`). Frameworks that were written for ZooKeeper have theirs, and are part of the same
+//! services: `place` says by the path alone which znode is a list of which service, `parse` what an entry of a list says.
+//! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same.
 //!
 //! What follows from it:
 //!
-//! - Reading is lenient, for others write these znodes too: fields that are not known are passed over, those
-//!   that may be missing have defaults, and what cannot be understood is reported beside the list with the
-//!   reason instead of spoiling it.
+//! - Reading is lenient, for others write these znodes too: fields that are not known are passed over, those that may be
+//!   missing have defaults, and what cannot be understood is reported beside the list with the reason instead of spoiling
+//!   it.
 //! - Writing is strict: a provider that registers here has a name, a host and a port that mean something.
+//! - Pure: the tree asks for places and signs while it applies a transaction, to keep its index of lists in step.
 //!
-//! What it lacks on purpose: health checks, other layouts, access control, and any knowledge of HTTP or
-//! sessions.
+//! What it lacks on purpose: health checks, access control, and any knowledge of HTTP or sessions.
 
 mod layout;
+mod parse;
+mod place;
+mod sign;
 
 pub use layout::{
-    Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, providers_path,
-    service_path, services_path,
+    Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, metadata_path,
+    namespaced, providers_path, service_path, services_path,
 };
+pub use parse::{Endpoint, Instance, Rule, consumer, instance, rule};
+pub use place::{Category, LayoutKind, List, ROOTS, entry_at, instance_lists, list_at};
+pub use sign::sign;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::instance::Instance;
-use crate::client::model::{ChangeKind, WatchEvent, WatchState};
+use crate::client::model::{ChangeKind, ServiceVersion, WatchEvent, WatchState};
 use crate::client::{Client, Error, Watch, WatchFilter, WatchKind};
 use crate::registry::{Layout, Provider, providers_path};
+
+/// The layout whose lists are followed.
+const LAYOUT: &str = "roost";
 
 /// Who of a service came or changed, and who went.
 type Difference = (Vec<Instance>, Vec<String>);
@@ -91,6 +94,18 @@ impl Feed {
         });
         flat.collect()
     }
+}
+
+/// Returns the signs of the lists of those of these services that have one.
+pub(super) async fn signs(
+    client: &Client,
+    services: &[String],
+) -> Result<BTreeMap<String, u64>, Error> {
+    let told = client.versions(services, LAYOUT).await?;
+    let sign = |(service, version): (String, ServiceVersion)| {
+        u64::from_str_radix(&version.sign, 16).ok().map(|sign| (service, sign))
+    };
+    Ok(told.versions.into_iter().filter_map(sign).collect())
 }
 
 /// Returns all lists of these services at one zxid, asked for apart from the stream.

@@ -75,7 +75,7 @@ impl Follower {
                 told = feed.next(), if is_open => match told {
                     Ok(told) => self.take(told),
                     Err(error) => {
-                        self.shared.link(self.index, Some(error));
+                        self.shared.lose(self.index, error);
                         reopen_at = Some(Instant::now() + self.backoff.failed(rand::random()));
                     }
                 },
@@ -99,30 +99,45 @@ impl Follower {
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
         let changed = match told {
             Told::Lists { zxid, lists } => {
-                self.shared.change(self.index, lists, |list, members| {
+                self.shared.hear(self.index, lists, |list, members| {
                     let is_changed = list.replace(zxid, members, now_ms);
                     list.end_guard(now_ms, hold_ms) || is_changed
                 })
             }
             Told::Changes { zxid, services } => {
-                self.shared.change(self.index, services, |list, (upserts, removes)| {
+                self.shared.hear(self.index, services, |list, (upserts, removes)| {
                     let is_changed = list.change(zxid, upserts, &removes, now_ms);
                     list.end_guard(now_ms, hold_ms) || is_changed
                 })
             }
-            Told::UpTo => Vec::new(),
+            Told::UpTo => {
+                let nothing: [(String, ()); 0] = [];
+                self.shared.hear(self.index, nothing, |_, ()| false)
+            }
         };
         self.backoff.succeeded();
-        self.shared.link(self.index, None);
         self.will_store(changed);
     }
 
-    /// Compares the lists with the registry's, and takes what is newer there.
+    /// Compares the lists with the registry's by their signs, fetches those that differ, and takes what is newer there.
     async fn compare(&mut self, services: &[String]) {
         self.compare_at = Instant::now() + compare_after(&self.shared);
         let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
-        if let Ok((zxid, lists)) = feed::lists(&client, services).await {
+        let differing: Vec<String> = match feed::signs(&client, services).await {
+            Ok(signs) => {
+                let differs = |service: &&String| {
+                    let list = self.shared.list(self.index, service);
+                    list.map_or(0, |list| list.sign()) != signs.get(*service).copied().unwrap_or(0)
+                };
+                services.iter().filter(differs).cloned().collect()
+            }
+            // Perhaps it is a server that has no signs: then there are only the lists.
+            Err(_) => services.to_vec(),
+        };
+        if !differing.is_empty()
+            && let Ok((zxid, lists)) = feed::lists(&client, &differing).await
+        {
             let changed = self.shared.change(self.index, lists, |list, members| {
                 sign(&members) != list.sign() && list.adopt(zxid, members, now_ms)
             });

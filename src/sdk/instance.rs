@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+
+use crate::registry;
 
 /// One provider as consumers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,14 +49,8 @@ impl Instance {
 /// Returns a number that is the same for the same instances in the same versions, in whatever order: the sum of a hash
 /// of each.
 pub fn sign<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> u64 {
-    instances.into_iter().fold(0, |sum, instance| {
-        let mut hash = Xxh3::new();
-        hash.update(instance.id.as_bytes());
-        hash.update(&[0]);
-        hash.update(&instance.incarnation.to_le_bytes());
-        hash.update(&instance.version.to_le_bytes());
-        sum.wrapping_add(hash.digest())
-    })
+    let one = |it: &Instance| registry::sign(&it.id, it.incarnation, it.version);
+    instances.into_iter().fold(0, |sum: u64, instance| sum.wrapping_add(one(instance)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{Backoff, renew_after};
+use super::incarnations::Incarnations;
 use super::registrar::{Left, RegistrationState, Service, ShutdownOptions};
 use super::registry::Registry;
 use crate::client::model::{Drain, Drained, Registration};
@@ -49,6 +50,7 @@ pub(super) struct Keeper {
     registered: usize,
     /// The place in the order of the last registration.
     zxid: u64,
+    incarnations: Incarnations,
     backoff: Backoff,
 }
 
@@ -59,6 +61,7 @@ impl Keeper {
         ttl: Duration,
         states: watch::Sender<Vec<(Arc<str>, RegistrationState)>>,
         index: usize,
+        incarnations: Incarnations,
     ) -> Keeper {
         Keeper {
             registry,
@@ -69,6 +72,7 @@ impl Keeper {
             held: None,
             registered: 0,
             zxid: 0,
+            incarnations,
             // A provider should be back soon after the registry is: within a fifth of its ttl.
             backoff: Backoff::up_to(ttl / 5),
         }
@@ -150,6 +154,7 @@ impl Keeper {
         let done = client.register(&service.name, &service.registration).await?;
         held.renewed_at = sent_at;
         self.zxid = done.zxid;
+        self.incarnations.note(&service.name, done.incarnation);
         self.registered += 1;
         if self.registered < self.services.len() {
             return Ok(Duration::ZERO);

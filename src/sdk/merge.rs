@@ -23,15 +23,22 @@ pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
             return list.shown().cloned().collect();
         }
     }
-    let mut by_address: BTreeMap<(&str, u16), &Arc<Instance>> = BTreeMap::new();
+    let mut by_address: BTreeMap<(&str, u16), (usize, &Arc<Instance>)> = BTreeMap::new();
     // A registry that can be heard knows better than what another one said before it fell silent.
     let heard = lists.iter().filter(|list| !list.is_guarded() && list.origin() == Origin::Registry);
     let unheard =
         lists.iter().filter(|list| list.is_guarded() || list.origin() != Origin::Registry);
-    for member in heard.chain(unheard).flat_map(|list| list.shown()) {
-        by_address.entry((&member.host, member.port)).or_insert(member);
+    for (at, list) in heard.chain(unheard).enumerate() {
+        for member in list.shown() {
+            let known = by_address.entry((&member.host, member.port)).or_insert((at, member));
+            // Of two at one address in one registry the one that came last has it.
+            if known.0 == at && known.1.incarnation < member.incarnation {
+                known.1 = member;
+            }
+        }
     }
-    let mut all: Vec<Arc<Instance>> = by_address.into_values().cloned().collect();
+    let mut all: Vec<Arc<Instance>> =
+        by_address.into_values().map(|(_, member)| member.clone()).collect();
     all.sort_by(|a, b| (&a.id, &a.host, a.port).cmp(&(&b.id, &b.host, b.port)));
     all
 }
@@ -62,6 +69,20 @@ mod tests {
         let none = list(vec![Instance { weight: 0, ..instance("a", 1) }]);
         let first = merged(&[&none, &far], MergeRule::FirstWithTraffic);
         assert_eq!(weights(&first), [("a", 100), ("b", 100)]);
+    }
+
+    #[test]
+    fn of_two_at_one_address_the_one_that_came_last_is_called() {
+        let at = |id: &str, incarnation| Instance {
+            host: "drifted".to_owned(),
+            incarnation,
+            ..instance(id, 1)
+        };
+        for order in [["a", "b"], ["b", "a"]] {
+            let both = list(vec![at(order[0], 5), at(order[1], 7)]);
+            let union = merged(&[&both], MergeRule::Union);
+            assert_eq!(union.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), [order[1]]);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
+use super::incarnations::Incarnations;
 use super::keeper::{Keeper, Phase};
 use super::registry::Registry;
 use crate::client::Error;
@@ -105,6 +106,7 @@ pub struct Registrar {
     states: watch::Receiver<Vec<(Arc<str>, RegistrationState)>>,
     phase: watch::Sender<Phase>,
     keepers: Vec<JoinHandle<Left>>,
+    incarnations: Incarnations,
     exit: Option<AbortHandle>,
 }
 
@@ -128,17 +130,25 @@ impl Registrar {
         };
         let (states, seen) = watch::channel(registries.iter().map(begin).collect());
         let (phase, phases) = watch::channel(Phase::Running);
+        let incarnations = Incarnations::default();
         let keepers = registries.iter().enumerate().map(|(index, registry)| {
             let services = services.clone();
+            let (states, incarnations) = (states.clone(), incarnations.clone());
             let keeper =
-                Keeper::new(registry.clone(), services, options.ttl, states.clone(), index);
+                Keeper::new(registry.clone(), services, options.ttl, states, index, incarnations);
             tokio::spawn(keeper.keep(phases.clone()))
         });
         let keepers = keepers.collect();
         let exit = options.exit_if_cannot_register.map(|within| {
             tokio::spawn(exit_unless_registered(seen.clone(), within)).abort_handle()
         });
-        Registrar { states: seen, phase, keepers, exit }
+        Registrar { states: seen, phase, keepers, incarnations, exit }
+    }
+
+    /// Returns the incarnations that the providers have had, kept up to date: by which a server tells the calls that are
+    /// meant for it.
+    pub fn incarnations(&self) -> Incarnations {
+        self.incarnations.clone()
     }
 
     /// Returns how it stands at each registry, by name, now and whenever that changes: the stream of alarms. Only the

@@ -288,8 +288,33 @@ impl Shared {
         said: impl IntoIterator<Item = (String, T)>,
         mut change: impl FnMut(&mut ServiceList, T) -> bool,
     ) -> Vec<String> {
+        self.apply(index, false, said, &mut change)
+    }
+
+    /// As [`Shared::change`], with what the stream from the registry says: at once with the lists it is known to be up, or who
+    /// waits for a list would find it and be told that it may be stale.
+    pub(super) fn hear<T>(
+        &self,
+        index: usize,
+        said: impl IntoIterator<Item = (String, T)>,
+        mut change: impl FnMut(&mut ServiceList, T) -> bool,
+    ) -> Vec<String> {
+        self.apply(index, true, said, &mut change)
+    }
+
+    fn apply<T>(
+        &self,
+        index: usize,
+        is_up: bool,
+        said: impl IntoIterator<Item = (String, T)>,
+        change: &mut dyn FnMut(&mut ServiceList, T) -> bool,
+    ) -> Vec<String> {
         let mut changed = Vec::new();
         let mut lists = self.lists.lock();
+        let is_news = is_up && !lists.links[index].is_up;
+        if is_up {
+            lists.links[index] = Link { is_up, error: None };
+        }
         for (service, said) in said {
             let Some((all, _)) = lists.services.get_mut(&service) else { continue };
             if change(&mut all[index], said) {
@@ -297,8 +322,12 @@ impl Shared {
                 changed.push(service);
             }
         }
+        if is_news {
+            let services: Vec<String> = lists.services.keys().cloned().collect();
+            services.iter().for_each(|service| lists.refresh(service, self.options.merge));
+        }
         drop(lists);
-        if !changed.is_empty() {
+        if is_news || !changed.is_empty() {
             self.told();
         }
         changed
@@ -309,17 +338,16 @@ impl Shared {
         self.lists.lock().services.get(service).map(|(all, _)| all[index].clone())
     }
 
-    /// Notes how it stands with the stream from one registry: up, or down and why.
-    pub(super) fn link(&self, index: usize, error: Option<Error>) {
+    /// Notes that the stream from one registry is down, and why.
+    pub(super) fn lose(&self, index: usize, error: Error) {
         let mut lists = self.lists.lock();
-        let before = lists.links[index].clone();
-        let is_up = error.is_none();
-        lists.links[index] = Link { is_up, error };
-        if before.is_up != is_up {
+        let down = Link { is_up: false, error: Some(error) };
+        let before = std::mem::replace(&mut lists.links[index], down);
+        if before.is_up {
             let services: Vec<String> = lists.services.keys().cloned().collect();
             services.iter().for_each(|service| lists.refresh(service, self.options.merge));
         }
-        let is_news = before.is_up != is_up || before.error.is_none() != is_up;
+        let is_news = before.is_up || before.error.is_none();
         drop(lists);
         if is_news {
             self.told();

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::keeper::Keeper;
 use super::{
-    AccrualOptions, Discovery, LookupError, PoolOptions, Registrar, RegistrarOptions,
+    AccrualOptions, Discovery, Incarnations, LookupError, PoolOptions, Registrar, RegistrarOptions,
     RegistrationState, Registry, Service, ServicePool, Subscription, SubscriptionOptions,
 };
 use crate::client::model::Registration;
@@ -90,8 +90,14 @@ async fn a_lost_session_is_replaced_and_the_providers_registered_again_under_the
     let first = (Arc::from("test"), RegistrationState::Registering(None));
     let (states, seen) = watch::channel(vec![first]);
     let services = vec![service("web"), service("api")];
-    let mut keeper =
-        Keeper::new(registry(&fake.endpoint), services, Duration::from_secs(5), states, 0);
+    let mut keeper = Keeper::new(
+        registry(&fake.endpoint),
+        services,
+        Duration::from_secs(5),
+        states,
+        0,
+        Incarnations::default(),
+    );
     let mut told = Vec::new();
     for _ in 0..8 {
         keeper.step().await;

@@ -1,5 +1,6 @@
 //! The edits of the znodes: the only code that touches the links between a znode, its parent, its session,
-//! the index of what is due, the usage of quotas, the policies, the number of providers, and the rolling digest.
+//! the index of what is due, the usage of quotas, the policies, the number of providers, the lists of services, and the
+//! rolling digest.
 
 use std::sync::Arc;
 
@@ -24,10 +25,12 @@ impl Tree {
         }
         let bytes = znode.data().map_or(0, |data| data.len());
         self.count_provider(path, &znode, 1);
+        let stamp = znode.stamp();
         self.put(path.clone(), znode);
         self.count_usage(path, (0, 0), (1, bytes));
         self.follow_limits(path);
         self.follow_policy(path);
+        self.follow_services(path, None, Some(stamp));
     }
 
     /// Enters a znode into the table and the sums, without linking it to its parent or session.
@@ -73,6 +76,7 @@ impl Tree {
         self.count_usage(path, (1, znode.data().map_or(0, |data| data.len())), (0, 0));
         self.follow_limits(path);
         self.follow_policy(path);
+        self.follow_services(path, Some(znode.stamp()), None);
         Some(self.event(EventKind::Deleted, path, &znode))
     }
 
@@ -107,9 +111,12 @@ impl Tree {
         }
         let added = digest::of_content(path, data.as_ref());
         let mut before = None;
+        let mut stamps = None;
         self.update(path.as_str(), |znode| {
+            let stamp = znode.stamp();
             before = std::mem::replace(&mut znode.data, data);
             change(znode);
+            stamps = Some((stamp, znode.stamp()));
         });
         self.rolling = self
             .rolling
@@ -124,6 +131,7 @@ impl Tree {
         self.count_usage(path, (1, len_before), (1, len));
         self.follow_limits(path);
         self.follow_policy(path);
+        self.follow_services(path, stamps.map(|it| it.0), stamps.map(|it| it.1));
     }
 
     /// Changes a session that exists.

@@ -124,6 +124,7 @@ impl Loader {
         tree.find_quotas();
         tree.find_policies();
         tree.find_providers();
+        tree.services = tree.found_services();
         Ok(tree)
     }
 

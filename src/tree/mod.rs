@@ -31,8 +31,8 @@
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
 //! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `protect`
-//! how many providers a service may lose at once, `deregister`
-//! what is taken out and kept from coming back, `change` the edits, `read` the
+//! how many providers a service may lose at once, `services` their
+//! lists in whatever layout, `deregister` what is taken out and kept from coming back, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
 
@@ -50,6 +50,7 @@ mod policies;
 mod protect;
 mod quota;
 mod read;
+mod services;
 mod sessions;
 mod snapshot;
 mod znode;
@@ -71,6 +72,7 @@ pub use crate::identity::permits;
 pub use load::Loader;
 pub use protect::{Fate, Standing};
 pub use quota::{Quota, QuotaLimits};
+pub use services::{ListState, Services};
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;
 pub use znode::{Lifetime, Znode};
@@ -99,6 +101,8 @@ pub struct Tree {
     policies: Policies,
     /// How many providers are the children of a path; of those paths that have any. Derived from the ephemerals.
     providers: HashMap<ZnodePath, u64>,
+    /// Derived from the znodes at the places of services.
+    services: Services,
     /// Childless container and TTL znodes by the time from which they may be deleted.
     due: OrdSet<(u64, ZnodePath)>,
     zxid: Zxid,
@@ -165,6 +169,7 @@ impl Tree {
             quotas: Quotas::new(),
             policies: Policies::default(),
             providers: HashMap::new(),
+            services: Services::default(),
             due: OrdSet::new(),
             zxid: Zxid(0),
             sessions_opened: 0,

@@ -14,6 +14,8 @@ pub struct Change {
     zxid: Zxid,
     events: Vec<Event>,
     encoded: Box<[OnceLock<Bytes>]>,
+    /// Made for the first of those who are told in other words.
+    told: OnceLock<Box<[OnceLock<Bytes>]>>,
     is_urgent: bool,
 }
 
@@ -21,7 +23,7 @@ impl Change {
     /// Wraps the events of one transaction, in the order in which they were applied.
     pub fn new(zxid: Zxid, events: Vec<Event>) -> Change {
         let encoded = events.iter().map(|_| OnceLock::new()).collect();
-        Change { zxid, events, encoded, is_urgent: false }
+        Change { zxid, events, encoded, told: OnceLock::new(), is_urgent: false }
     }
 
     /// Returns the same, marked as one that people wait for if it is.
@@ -51,12 +53,19 @@ impl Change {
         self.encoded[index].get_or_init(|| encode(self.zxid, &self.events[index])).clone()
     }
 
+    /// Returns a second encoding of one event, for subscribers who are told in other words: as
+    /// [`encoded`](Change::encoded), shared in the same way.
+    pub fn told(&self, index: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        let all = self.told.get_or_init(|| self.events.iter().map(|_| OnceLock::new()).collect());
+        all[index].get_or_init(|| encode(&self.events[index])).clone()
+    }
+
     /// Returns about how many bytes this occupies once it is encoded, never much less: path and data count
-    /// for the event and again for the encoding, in which data may be base64. Cost: O(events).
+    /// for the event and again for each of two encodings, in which data may be base64. Cost: O(events).
     pub fn bytes(&self) -> usize {
         let event_bytes = |event: &Event| {
             let data_bytes = event.data.as_ref().map_or(0, |data| data.len());
-            EVENT_BYTES + 2 * event.path.as_str().len() + data_bytes + data_bytes.div_ceil(3) * 4
+            EVENT_BYTES + 4 * event.path.as_str().len() + data_bytes + data_bytes.div_ceil(3) * 8
         };
         self.events.iter().map(event_bytes).sum()
     }
@@ -120,6 +129,10 @@ mod tests {
         assert_eq!((&first[..], calls.get()), (&b"7 /b"[..], 1));
         assert_eq!(first.as_ptr(), again.as_ptr(), "the same bytes, not a copy");
         assert_eq!(&change.encoded(0, encode)[..], b"7 /a");
+        let told = |event: &Event| Bytes::from(format!("so {}", event.path));
+        assert_eq!(&change.told(1, told)[..], b"so /b");
+        assert_eq!(change.told(1, told).as_ptr(), change.told(1, told).as_ptr());
+        assert_eq!(&change.encoded(1, encode)[..], b"7 /b", "each has its own");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod ops;
 mod overrides;
 mod protection;
 mod reads;
+mod services;
 mod sessions;
 mod snapshots;
 mod watches;

@@ -97,7 +97,7 @@ impl Copy {
                 let shown = self.filters.iter().map(|filter| expected(&tree, filter));
                 self.shown = shown.collect();
             }
-            Delivery::Messages { messages, upto } => {
+            Delivery::Messages { messages, upto, .. } => {
                 for message in &messages {
                     self.take_message(message);
                 }
@@ -335,7 +335,7 @@ async fn whoever_has_the_answer_to_a_write_reads_it_and_has_been_told_of_it() {
         let (zxid, _) = done(&node, request(set("/told", b"", None))).await;
         assert!(node.local().zxid() >= zxid, "the answer came before the state");
         let told = subscription.next(Duration::ZERO).await;
-        let Some(Delivery::Messages { messages, upto }) = told else {
+        let Some(Delivery::Messages { messages, upto, .. }) = told else {
             panic!("round {round}: the answer came before the news");
         };
         // A follower may have begun before the write of the last round.

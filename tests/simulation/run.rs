@@ -102,7 +102,7 @@ async fn subscribe(node: Node, since: Option<Zxid>, told: Arc<Mutex<Vec<Told>>>,
     while let Some(delivery) = subscription.next(Duration::from_millis(100)).await {
         let news = match delivery {
             Delivery::Snapshot { tree, .. } => Told::Snapshot(tree.zxid().0),
-            Delivery::Messages { messages, upto } => Told::Messages(messages, upto.0),
+            Delivery::Messages { messages, upto, .. } => Told::Messages(messages, upto.0),
             Delivery::Idle { upto } => Told::Messages(Vec::new(), upto.0),
         };
         told.lock().push(news);

@@ -223,6 +223,26 @@ class Dubbo(EnsembleTest):
         other.retry(self.register, other, 20881)
         self.await_providers(consumers, [20880, 20881], "the provider that came meanwhile")
 
+    @unittest.skipIf(AGAINST == "zookeeper", "ZooKeeper has no view of services")
+    def test_a_stock_registration_is_a_service_without_any_configuration(self):
+        interface = INTERFACE + self.root.replace("/", ".")
+        name = znode_name(provider_url(20880))
+        provider = self.connect(chroot="")
+        path = f"/dubbo/{interface}/providers/{name}"
+        provider.create(path, b"10.0.0.1", ephemeral=True, makepath=True)
+        for address in HTTP_ADDRESSES:
+            connection = http.client.HTTPConnection(address, timeout=30)
+            connection.request("GET", f"/v1/services/{interface}")
+            answer = connection.getresponse()
+            service = json.loads(answer.read())
+            connection.close()
+            self.assertEqual(answer.status, 200, service)
+            [found] = service["providers"]
+            self.assertEqual((found["host"], found["port"]), ("10.0.0.1", 20880))
+            self.assertEqual((found["layout"], found["path"]), ("dubbo", path))
+            self.assertEqual(found["metadata"]["application"], "demo-provider")
+        provider.stop()
+
     @unittest.skipIf(AGAINST == "zookeeper", "ZooKeeper has no HTTP door")
     def test_a_provider_registered_over_http_is_seen_by_zookeeper_clients(self):
         follower = KazooConsumer(self.connect(servers=[3], chroot=""), self.path)

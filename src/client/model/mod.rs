@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use cluster::{Cluster, DigestAnswer, Member, MemberStatus};
 pub use registry::{
     ClosedSession, Consumer, Drain, Drained, OpenedSession, Provider, Registered, Registration,
-    RenewedSession, Service, ServiceSummary, Services, SessionDetail, SessionSummary, Sessions,
-    Unparsable,
+    RenewedSession, Service, ServiceSummary, ServiceVersion, Services, SessionDetail,
+    SessionSummary, Sessions, Unparsable, Versions,
 };
 pub use traffic::{Deregistered, Deregistration};
 pub use watch::{

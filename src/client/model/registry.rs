@@ -135,8 +135,29 @@ pub struct Registered {
     pub id: String,
     /// Its znode.
     pub path: String,
+    /// Another number is another registration, whatever the id and the address. 0 from a node that does not say.
+    #[serde(default)]
+    pub incarnation: u64,
     /// The write's place in the order.
     pub zxid: u64,
+}
+
+/// Answer of [`versions`](crate::client::Client::versions).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// By name; a service that does not exist is not among them.
+    pub versions: BTreeMap<String, ServiceVersion>,
+    /// The state this was read from.
+    pub zxid: u64,
+}
+
+/// How it stands with the lists of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceVersion {
+    /// Zxid of the newest change.
+    pub revision: u64,
+    /// 16 hex digits: equal lists have equal signs.
+    pub sign: String,
 }
 
 /// How to leave in good order.

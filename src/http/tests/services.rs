@@ -31,7 +31,8 @@ async fn a_provider_registers_again_under_its_own_session_only() {
         (&json!("c1"), &json!("odd"))
     );
     let list = bed.get("/v1/services").await.json();
-    assert_eq!(list["services"], json!([{"name": "web", "providers": 2, "consumers": 1}]));
+    let web = json!({"name": "web", "providers": 2, "consumers": 1, "layouts": ["roost"]});
+    assert_eq!(list["services"], json!([web]));
 
     let delete = "DELETE /v1/services/web/providers/10.0.0.1:80";
     assert_eq!(bed.send(delete, &other, "").await.error(), (403, "no_auth".to_owned()));

@@ -66,7 +66,7 @@ async fn what_a_url_cannot_mean_is_refused_as_json() {
         ("GET /v1/znodes/a/../b", (400, "bad_arguments")),
         ("GET /v1/children/?limit=0", (400, "bad_arguments")),
         ("GET /v1/sessions/7", (400, "bad_arguments")),
-        ("GET /v1/services/a%2Fb", (400, "bad_arguments")),
+        ("GET /v1/services/a%2Fb", (404, "no_node")),
         ("GET /v1/services/%FF", (400, "bad_arguments")),
         ("POST /v1/sessions", (400, "bad_arguments")),
     ] {

@@ -1,0 +1,111 @@
+//! What has changed of a service's instances since a zxid. Each registration stands for itself here, as its znode has it: who
+//! keeps a copy adds what came, removes what went, and has the list whose sign is given.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::service_body::{ProviderBody, UnparsableBody, sign_text};
+use super::service_view::{ServiceView, Wanted};
+use crate::registry::{Category, list_at};
+use crate::types::{ZnodePath, Zxid};
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServiceDelta)]
+pub(crate) struct DeltaBody<'a> {
+    service: &'a str,
+    /// The default one is empty.
+    namespace: &'a str,
+    /// What was asked for; null for a whole list.
+    from: Option<u64>,
+    /// The `since` of the next question.
+    to: u64,
+    /// Whether these are all instances, in place of those that one has.
+    full: bool,
+    /// Registrations that came or changed, by list and id.
+    upsert: Vec<ProviderBody<'a>>,
+    /// Znodes that came or changed and describe no instance.
+    unparsable: Vec<UnparsableBody<'a>>,
+    /// Paths of the registrations that went, described or not.
+    remove: Vec<&'a str>,
+    /// Zxid of the newest change of the lists of instances.
+    revision: u64,
+    /// Of the list that one has now: the wrapping sum, over all of `upsert` and `unparsable` that it holds, of
+    /// XXH3-64(id, 0, incarnation, modified), the numbers as 8 bytes, the least significant first. 16 hex digits.
+    sign: String,
+}
+
+/// Znodes that were deleted, with the transaction.
+pub(crate) type Deleted = [(Zxid, ZnodePath)];
+
+impl<'a> DeltaBody<'a> {
+    /// Returns what is different at `to` from what it was at `since`; all there is without `since`, and when it is not known
+    /// what was deleted since. Cost: O(entries).
+    pub(crate) fn new(
+        service: &'a ServiceView<'a>,
+        since: Option<Zxid>,
+        deleted: Option<&'a Deleted>,
+        to: Zxid,
+    ) -> DeltaBody<'a> {
+        let known = since.filter(|since| *since <= to).zip(deleted);
+        let wanted = service.wanted();
+        let (revision, sign) = service.state(true);
+        let mut delta = DeltaBody {
+            full: known.is_none(),
+            revision: revision.0,
+            sign: sign_text(sign),
+            ..DeltaBody::nothing(wanted, since, to)
+        };
+        for entry in service.entries(Category::is_instances) {
+            let stat = entry.stat();
+            if known.is_some_and(|(since, _)| stat.mzxid <= since) {
+                continue;
+            }
+            match entry.instance() {
+                Ok(instance) => delta.upsert.push(ProviderBody::new(entry.path, &stat, instance)),
+                Err(reason) => {
+                    let layout = entry.list.layout.name();
+                    delta.unparsable.push(UnparsableBody::new(entry.path, &stat, layout, reason));
+                }
+            }
+        }
+        if let Some((since, deleted)) = known {
+            let gone = deleted.iter().filter(|(zxid, path)| {
+                let list = path.parent_str().and_then(list_at);
+                (since < *zxid && *zxid <= to)
+                    && list
+                        .is_some_and(|list| wanted.has(&list) && list.layout.is_entry(path.name()))
+                    && !service.exists(path)
+            });
+            delta.remove = gone.map(|(_, path)| path.as_str()).collect();
+            delta.remove.sort_unstable();
+            delta.remove.dedup();
+        }
+        delta
+    }
+
+    /// Returns the whole list of a service that does not exist.
+    pub(crate) fn nothing(wanted: &'a Wanted, since: Option<Zxid>, to: Zxid) -> DeltaBody<'a> {
+        DeltaBody {
+            service: &wanted.service,
+            namespace: &wanted.namespace,
+            from: since.map(|since| since.0),
+            to: to.0,
+            full: true,
+            upsert: Vec::new(),
+            unparsable: Vec::new(),
+            remove: Vec::new(),
+            revision: 0,
+            sign: sign_text(0),
+        }
+    }
+
+    /// Returns whether it is the whole list.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Returns whether nothing has changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.full && self.upsert.is_empty() && self.unparsable.is_empty() && self.remove.is_empty()
+    }
+}

@@ -1,0 +1,356 @@
+//! One stream for many services: each as it is, and from then on what changes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::Door;
+use super::error::Failed;
+use super::extract::{Caller, Json, LastEventId, Params};
+use super::service_body::{ProviderBody, UnparsableBody, sign_text};
+use super::service_delta::{Deleted, DeltaBody};
+use super::service_view::{NOT_PERMITTED, ServiceView, Wanted};
+use super::snapshot::{json, piece, put};
+use super::stream::reason_name;
+use super::watch::event_stream;
+use super::znodes::NoParams;
+use crate::limits::{STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
+use crate::node::{Delivery, Node, ResetReason, Subscription};
+use crate::registry::{self, entry_at, instance_lists, list_at};
+use crate::tree::{Tree, permits};
+use crate::types::{AclId, Code, Event, EventKind, Perms, ZnodePath, Zxid};
+use crate::watch::{Change, Filter, Message, WatchKind};
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = WatchServices)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchServicesBody {
+    services: Vec<WatchedServiceBody>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = WatchedService)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchedServiceBody {
+    name: String,
+    /// The default one when left out.
+    #[serde(default)]
+    namespace: String,
+    /// Begin with what changed after this zxid instead of with the whole list.
+    since: Option<u64>,
+}
+
+/// Watches the instances of many services over one stream.
+#[utoipa::path(post, path = "/v1/watch", tag = "services", request_body = WatchServicesBody,
+    params(("Last-Event-ID" = Option<u64>, Header, description = "As every `since`, and before it")),
+    responses((status = 200, description = "Events `snapshot`, `delta`, `reset`, `error` and `progress`",
+        body = String, content_type = "text/event-stream")))]
+pub(crate) async fn watch_services(
+    State(door): State<Door>,
+    Params(NoParams {}): Params<NoParams>,
+    caller: Caller,
+    LastEventId(seen): LastEventId,
+    Json(asked): Json<WatchServicesBody>,
+) -> Result<Response, Failed> {
+    let count = asked.services.len();
+    if count == 0 || count > STREAM_SERVICES_MAX {
+        let why = format!("{count} services: there must be 1 to {STREAM_SERVICES_MAX}");
+        return Err(Failed::bad_arguments(why));
+    }
+    let tree = door.node().local();
+    let mut services = Vec::with_capacity(count);
+    let mut filters = Vec::new();
+    for WatchedServiceBody { name, namespace, since } in asked.services {
+        let wanted = Wanted { namespace, service: name, ..Wanted::default() };
+        let mut paths = instance_lists(&wanted.namespace, &wanted.service)?;
+        // Beside those that may come there are some whose place the name alone does not tell.
+        let present = tree.services().lists(&wanted.namespace, &wanted.service).iter();
+        paths.extend(present.filter(|path| is_of_instances(path)).cloned());
+        let kind = WatchKind::ChildrenData;
+        filters.extend(paths.into_iter().map(|path| Filter { path, kind }));
+        match ServiceView::of(&tree, &caller.authority, wanted.clone()) {
+            Err(failed) if !failed.is(Code::NoNode) => return Err(failed),
+            _ => services.push((wanted, seen.or(since).map(Zxid))),
+        }
+    }
+    let subscription = door.node().subscribe(filters, None)?;
+    let stream = Stream {
+        node: door.node().clone(),
+        subscription,
+        stop: door.stop().clone(),
+        authority: Arc::from(caller.authority),
+        services,
+        unsent: None,
+        out: Vec::new(),
+    };
+    let pieces = futures::stream::unfold(stream, |mut stream| async {
+        let piece = stream.next().await?;
+        Some((Ok::<_, Infallible>(piece), stream))
+    });
+    Ok(event_stream(Body::from_stream(pieces)))
+}
+
+fn is_of_instances(path: &ZnodePath) -> bool {
+    list_at(path.as_str()).is_some_and(|list| list.category.is_instances())
+}
+
+/// The body of a stream. It asks for more only as fast as its client reads.
+struct Stream {
+    node: Node,
+    subscription: Subscription,
+    stop: CancellationToken,
+    authority: Arc<[AclId]>,
+    /// What is watched, and, until it has been told of the first time, where the client stands.
+    services: Vec<(Wanted, Option<Zxid>)>,
+    unsent: Option<Unsent>,
+    out: Vec<u8>,
+}
+
+/// Services that are told of from one state, one after the other, before anything else.
+struct Unsent {
+    tree: Arc<Tree>,
+    services: VecDeque<usize>,
+    /// What was deleted since the least of the zxids at which the client stands; `None` when that is not known.
+    deleted: Option<Arc<Deleted>>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    service: &'a str,
+    namespace: &'a str,
+    code: &'static str,
+}
+
+impl Stream {
+    /// Returns the next piece, `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.out.is_empty() {
+            if let Some(unsent) = self.unsent.take() {
+                self.send(unsent);
+                continue;
+            }
+            let wait = Duration::from_millis(STREAM_SILENCE_MS_MAX);
+            let delivery = tokio::select! {
+                delivery = self.subscription.next(wait) => delivery?,
+                () = self.stop.cancelled() => return None,
+            };
+            match delivery {
+                Delivery::Snapshot { tree, reset } => self.begin(tree, reset),
+                Delivery::Messages { messages, upto, tree } => self.tell(&messages, upto, tree),
+                Delivery::Idle { upto } => self.progress(upto),
+            }
+        }
+        Some(piece(&mut self.out))
+    }
+
+    fn progress(&mut self, upto: Zxid) {
+        let text = format_args!("id: {upto}\nevent: progress\ndata: {{\"zxid\":{upto}}}\n\n");
+        put(&mut self.out, text);
+    }
+
+    /// Begins, or begins again, from a state.
+    fn begin(&mut self, tree: Arc<Tree>, reset: Option<ResetReason>) {
+        let zxid = tree.zxid();
+        if reset.is_some() {
+            self.services.iter_mut().for_each(|(_, since)| *since = None);
+        }
+        let oldest = self.services.iter().filter_map(|(_, since)| *since).min();
+        let deleted = oldest.filter(|since| *since <= zxid).and_then(|since| {
+            let is_instances =
+                |path: &str| list_at(path).is_some_and(|list| list.category.is_instances());
+            self.node.deleted_since(since, is_instances).map(Arc::from)
+        });
+        let too_late = match oldest {
+            Some(since) if since > zxid => Some(ResetReason::NotReached),
+            Some(_) if deleted.is_none() => Some(ResetReason::TooOld),
+            _ => None,
+        };
+        if let Some(reason) = reset.or(too_late).map(reason_name) {
+            let text =
+                format_args!("event: reset\ndata: {{\"zxid\":{zxid},\"reason\":\"{reason}\"}}\n\n");
+            put(&mut self.out, text);
+        }
+        let services = (0..self.services.len()).collect();
+        self.unsent = Some(Unsent { tree, services, deleted });
+    }
+
+    /// Writes what there is to say of the next service.
+    fn send(&mut self, mut unsent: Unsent) {
+        let Some(index) = unsent.services.pop_front() else { return };
+        let is_last = unsent.services.is_empty();
+        let Some((wanted, since)) = self.services.get_mut(index) else { return };
+        let since = since.take();
+        let zxid = unsent.tree.zxid();
+        let begun = self.out.len();
+        if is_last {
+            // Whoever loses the stream before this must not resume behind what it never had.
+            put(&mut self.out, format_args!("id: {zxid}\n"));
+        }
+        match ServiceView::of(&unsent.tree, &self.authority, wanted.clone()) {
+            Ok(service) => {
+                let delta = DeltaBody::new(&service, since, unsent.deleted.as_deref(), zxid);
+                if delta.is_empty() {
+                    self.out.truncate(begun);
+                } else {
+                    let event = if delta.is_full() { "snapshot" } else { "delta" };
+                    put(&mut self.out, format_args!("event: {event}\ndata: "));
+                    json(&mut self.out, &delta);
+                    self.out.extend_from_slice(b"\n\n");
+                }
+            }
+            Err(failed) if failed.is(Code::NoNode) => {
+                put(&mut self.out, format_args!("event: snapshot\ndata: "));
+                json(&mut self.out, &DeltaBody::nothing(wanted, since, zxid));
+                self.out.extend_from_slice(b"\n\n");
+            }
+            Err(_) => {
+                put(&mut self.out, format_args!("event: error\ndata: "));
+                let (service, namespace) = (wanted.service.as_str(), wanted.namespace.as_str());
+                let code = Code::NoAuth.name();
+                json(&mut self.out, &ErrorBody { service, namespace, code });
+                self.out.extend_from_slice(b"\n\n");
+            }
+        }
+        match is_last {
+            true if self.out.len() == begun => self.progress(zxid),
+            true => {}
+            false => self.unsent = Some(unsent),
+        }
+    }
+
+    /// Writes what transactions changed: of each service one delta with the last word on each registration. The sign is
+    /// given where the client has all of the state that it speaks of.
+    fn tell(&mut self, messages: &[Message], upto: Zxid, tree: Option<Arc<Tree>>) {
+        let mut changed: BTreeMap<usize, BTreeMap<&ZnodePath, (&Change, usize)>> = BTreeMap::new();
+        for message in messages {
+            for (at, event) in message.events() {
+                let Some((list, _)) = entry_at(&event.path) else { continue };
+                if !permits(&event.parent_acl, &self.authority, Perms::READ) {
+                    continue;
+                }
+                let concerned = self.services.iter().enumerate();
+                for (index, _) in concerned.filter(|(_, (wanted, _))| wanted.has(&list)) {
+                    let last = changed.entry(index).or_default();
+                    last.insert(&event.path, (&message.change, at));
+                }
+            }
+        }
+        let mut left = changed.len();
+        if left == 0 {
+            // Nothing that this client may see or asked for: it still learns how far it has come.
+            self.progress(upto);
+        }
+        for (index, entries) in changed {
+            let Some((wanted, _)) = self.services.get(index) else { continue };
+            left -= 1;
+            if left == 0 {
+                put(&mut self.out, format_args!("id: {upto}\n"));
+            }
+            let out = &mut self.out;
+            put(out, format_args!("event: delta\ndata: {{\"service\":"));
+            json(out, &wanted.service);
+            put(out, format_args!(",\"namespace\":"));
+            json(out, &wanted.namespace);
+            put(out, format_args!(",\"to\":{upto}"));
+            let texts: BTreeSet<(Part, Bytes)> = entries
+                .into_values()
+                .map(|(change, at)| text_of(change, at, &self.authority))
+                .collect();
+            for part in [Part::Upsert, Part::Unparsable, Part::Remove] {
+                put(out, format_args!(",\"{}\":[", part.name()));
+                let of_part = texts.iter().filter(|(of, _)| *of == part);
+                for (n, (_, text)) in of_part.enumerate() {
+                    if n > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(text);
+                }
+                out.push(b']');
+            }
+            let state = tree.as_ref().and_then(|tree| {
+                match ServiceView::of(tree, &self.authority, wanted.clone()) {
+                    Ok(service) => Some(service.state(true)),
+                    Err(failed) if failed.is(Code::NoNode) => Some((Zxid(0), 0)),
+                    // A list that was closed meanwhile: there is nothing to compare with.
+                    Err(_) => None,
+                }
+            });
+            if let Some((revision, sign)) = state {
+                let sign = sign_text(sign);
+                put(out, format_args!(",\"revision\":{revision},\"sign\":\"{sign}\""));
+            }
+            out.extend_from_slice(b"}\n\n");
+        }
+    }
+}
+
+/// Where in a delta an entry stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Upsert,
+    Unparsable,
+    Remove,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Part::Upsert => "upsert",
+            Part::Unparsable => "unparsable",
+            Part::Remove => "remove",
+        }
+    }
+}
+
+/// Returns what a change says of one entry as JSON: made once for all readers, but for those who may not read it.
+fn text_of(change: &Change, at: usize, authority: &[AclId]) -> (Part, Bytes) {
+    let event = &change.events()[at];
+    if event.kind != EventKind::Deleted && !permits(&event.acl, authority, Perms::READ) {
+        return (Part::Unparsable, unparsable(event, NOT_PERMITTED.to_owned()));
+    }
+    let text = change.told(at, encode);
+    let part = match text.first() {
+        Some(b'u') => Part::Upsert,
+        Some(b'x') => Part::Unparsable,
+        _ => Part::Remove,
+    };
+    (part, text.slice(1..))
+}
+
+/// Encodes an event of an entry of a service: a letter for the part of the delta, and the JSON.
+fn encode(event: &Event) -> Bytes {
+    let mut out = Vec::new();
+    if event.kind == EventKind::Deleted {
+        out.push(b'r');
+        json(&mut out, event.path.as_str());
+        return Bytes::from(out);
+    }
+    let data = event.data.as_ref().map(|data| &data[..]);
+    let read = entry_at(&event.path).ok_or_else(|| "it is no entry of a list".to_owned());
+    match read.and_then(|(list, _)| registry::instance(&list, event.path.name(), data)) {
+        Ok(instance) => {
+            out.push(b'u');
+            json(&mut out, &ProviderBody::new(&event.path, &event.stat, instance));
+        }
+        Err(reason) => {
+            out.push(b'x');
+            out.extend_from_slice(&unparsable(event, reason));
+        }
+    }
+    Bytes::from(out)
+}
+
+fn unparsable(event: &Event, reason: String) -> Bytes {
+    let mut out = Vec::new();
+    let layout = entry_at(&event.path).map_or("", |(list, _)| list.layout.name());
+    json(&mut out, &UnparsableBody::new(&event.path, &event.stat, layout, reason));
+    Bytes::from(out)
+}

@@ -1,0 +1,299 @@
+//! What a service is made of at one point of history: the one place of this door that reads the entries of lists, in
+//! whatever layout they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::error::Failed;
+use crate::registry::{self, Category, Instance, LayoutKind, List, Rule, list_at};
+use crate::traffic::Effect;
+use crate::tree::{Tree, Znode, permits};
+use crate::types::{AclId, Code, Perms, SessionId, Stat, ZnodePath, Zxid, normal_host};
+
+/// Why an entry is listed by its name only.
+pub(crate) const NOT_PERMITTED: &str = "its access control list does not permit to read it";
+
+/// Which service, and which part of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Empty for the default one.
+    pub(crate) namespace: String,
+    pub(crate) service: String,
+    /// Only lists of this layout, or instances of this framework.
+    pub(crate) layout: Option<String>,
+    /// Only instances of this group.
+    pub(crate) group: Option<String>,
+    /// Only instances with this label.
+    pub(crate) label: Option<(String, String)>,
+}
+
+/// A znode that is an entry of a service, or claims to be.
+pub(crate) struct Entry<'a> {
+    pub(crate) path: &'a ZnodePath,
+    pub(crate) list: List<'a>,
+    znode: &'a Znode,
+    may_read: bool,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn stat(&self) -> Stat {
+        self.znode.stat()
+    }
+
+    /// Returns its data if the caller may see them.
+    fn data(&self) -> Result<Option<&'a [u8]>, String> {
+        match self.may_read {
+            true => Ok(self.znode.data().map(|data| &data[..])),
+            false => Err(NOT_PERMITTED.to_owned()),
+        }
+    }
+
+    /// Returns what it says if it is of a list of consumers.
+    pub(crate) fn consumer(&self) -> Result<BTreeMap<String, String>, String> {
+        registry::consumer(&self.list, self.path.name(), self.data()?)
+    }
+
+    /// Returns what it says if it is of a list of instances.
+    pub(crate) fn instance(&self) -> Result<Instance, String> {
+        registry::instance(&self.list, self.path.name(), self.data()?)
+    }
+}
+
+/// An instance and the znode that says so.
+pub(crate) struct Registered<'a> {
+    pub(crate) path: &'a ZnodePath,
+    pub(crate) kind: LayoutKind,
+    pub(crate) stat: Stat,
+    pub(crate) instance: Instance,
+}
+
+impl Registered<'_> {
+    fn owner(&self) -> Option<SessionId> {
+        Some(self.stat.ephemeral_owner).filter(|owner| !owner.is_none())
+    }
+}
+
+/// The instances of a service.
+#[derive(Default)]
+pub(crate) struct Instances<'a> {
+    /// Each with what else says the same in other layouts, ordered by id.
+    pub(crate) all: Vec<(Registered<'a>, Vec<Registered<'a>>)>,
+    /// Those whose address another session has taken since: with the winner's path.
+    pub(crate) conflicts: Vec<(Registered<'a>, &'a ZnodePath)>,
+    /// Entries that describe no instance, and why.
+    pub(crate) unparsable: Vec<(Entry<'a>, String)>,
+}
+
+/// A service at one point of history, as somebody with this authority may see it.
+pub(crate) struct ServiceView<'a> {
+    tree: &'a Tree,
+    authority: &'a [AclId],
+    wanted: Wanted,
+    lists: Vec<(&'a ZnodePath, List<'a>)>,
+}
+
+impl<'a> ServiceView<'a> {
+    /// Returns the service. Errors: `no_node` when it has no list, `no_auth` when one may not be read: a list without those
+    /// whom the caller may not see would look like an outage.
+    pub(crate) fn of(
+        tree: &'a Tree,
+        authority: &'a [AclId],
+        wanted: Wanted,
+    ) -> Result<ServiceView<'a>, Failed> {
+        let paths = tree.services().lists(&wanted.namespace, &wanted.service);
+        let mut lists = Vec::with_capacity(paths.len());
+        for path in paths {
+            let Some(list) = list_at(path.as_str()).filter(|list| wanted.takes(list.layout)) else {
+                continue;
+            };
+            let readable = tree.readable(path.as_str(), authority);
+            readable.map_err(|code| Failed::code(code).at(tree.zxid()))?;
+            lists.push((path, list));
+        }
+        if lists.is_empty() {
+            return Err(Failed::code(Code::NoNode).at(tree.zxid()));
+        }
+        Ok(ServiceView { tree, authority, wanted, lists })
+    }
+
+    /// Returns what an instance says itself where overrides have changed its data, by JSON pointer.
+    pub(crate) fn declared(&self, path: &ZnodePath) -> BTreeMap<String, Value> {
+        let note = Effect::note_of(path).ok();
+        let note = note.and_then(|note| self.tree.get(note.as_str())?.data());
+        match note.and_then(|data| Effect::read(data)) {
+            Some(Effect::Patched { before, .. }) => before,
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Returns whether there is such a znode at this point of history.
+    pub(crate) fn exists(&self, path: &ZnodePath) -> bool {
+        self.tree.get(path.as_str()).is_some()
+    }
+
+    /// Returns what was asked for.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Returns the zxid of the newest change and the sign of its lists of instances, or of all its lists. Cost: O(lists).
+    pub(crate) fn state(&self, of_instances: bool) -> (Zxid, u64) {
+        let counted =
+            self.lists.iter().filter(|(_, list)| !of_instances || list.category.is_instances());
+        let states = counted.filter_map(|(path, _)| self.tree.services().list(path.as_str()));
+        states.fold((Zxid(0), 0), |(revision, sign), state| {
+            (revision.max(state.revision), state.sign.wrapping_add(sign))
+        })
+    }
+
+    /// Yields the entries of its lists of a category, by list and by name.
+    pub(crate) fn entries(
+        &self,
+        is_wanted: fn(Category) -> bool,
+    ) -> impl Iterator<Item = Entry<'a>> {
+        let lists = self.lists.iter().filter(move |(_, list)| is_wanted(list.category));
+        lists.flat_map(|(path, list)| {
+            let children = self.tree.get(path.as_str()).into_iter().flat_map(|it| it.children());
+            children.filter(|path| list.layout.is_entry(path.name())).filter_map(|path| {
+                let znode = self.tree.get(path.as_str())?;
+                let may_read = permits(znode.acl(), self.authority, Perms::READ);
+                Some(Entry { path, list: list.clone(), znode, may_read })
+            })
+        })
+    }
+
+    /// Returns its instances: Dubbo's rules applied to those of Dubbo, those that several layouts tell of once, and of an
+    /// address that several sessions claim only the newest. Cost: O(entries).
+    pub(crate) fn instances(&self) -> Instances<'a> {
+        let rules = self.entries(|category| category == Category::Configurator);
+        let rules: Vec<Rule> =
+            rules.filter_map(|entry| registry::rule(entry.path.name()).ok()).collect();
+        let mut found = Instances::default();
+        let mut by_address: BTreeMap<(String, u16), Vec<Registered<'a>>> = BTreeMap::new();
+        for entry in self.entries(Category::is_instances) {
+            match entry.instance() {
+                Err(reason) => found.unparsable.push((entry, reason)),
+                Ok(mut instance) => {
+                    let kind = entry.list.layout;
+                    if kind == LayoutKind::Dubbo {
+                        rules.iter().for_each(|rule| rule.apply(&mut instance));
+                    }
+                    if self.wanted.is_met(&instance) {
+                        let address = (normal_host(&instance.host), instance.port);
+                        let (path, stat) = (entry.path, entry.stat());
+                        let one = Registered { path, kind, stat, instance };
+                        by_address.entry(address).or_default().push(one);
+                    }
+                }
+            }
+        }
+        for registered in by_address.into_values() {
+            let first = found.all.len();
+            for one in found.without_rivals(registered) {
+                match found.all.get_mut(first) {
+                    Some((main, others)) if main.kind != one.kind => others.push(one),
+                    _ => found.all.push((one, Vec::new())),
+                }
+            }
+        }
+        found.all.sort_by(|(a, _), (b, _)| (a.path.name(), a.path).cmp(&(b.path.name(), b.path)));
+        found
+    }
+}
+
+impl<'a> Instances<'a> {
+    /// Returns those at one address that are not superseded, by layout; notes the others. Two sessions that claim one address
+    /// in one layout are rivals, unless they speak of another group or release: whoever came last has it.
+    fn without_rivals(&mut self, mut registered: Vec<Registered<'a>>) -> Vec<Registered<'a>> {
+        registered.sort_by_key(|one| (one.kind, std::cmp::Reverse(one.stat.czxid)));
+        let mut kept: Vec<Registered<'a>> = Vec::with_capacity(registered.len());
+        for one in registered {
+            let is_rival = |other: &&Registered<'a>| {
+                let same =
+                    |a: &Instance, b: &Instance| a.group == b.group && a.release == b.release;
+                one.kind == other.kind
+                    && same(&one.instance, &other.instance)
+                    && one.owner().zip(other.owner()).is_some_and(|(a, b)| a != b)
+            };
+            match kept.iter().find(is_rival).map(|winner| winner.path) {
+                Some(winner) => self.conflicts.push((one, winner)),
+                None => kept.push(one),
+            }
+        }
+        kept
+    }
+}
+
+impl Wanted {
+    /// Returns whether this is a list of instances of the service.
+    pub(crate) fn has(&self, list: &List<'_>) -> bool {
+        list.category.is_instances()
+            && list.namespace == self.namespace
+            && list.service == self.service
+            && self.takes(list.layout)
+    }
+
+    /// Returns whether lists of this layout may have what is wanted.
+    fn takes(&self, layout: LayoutKind) -> bool {
+        self.layout.as_ref().is_none_or(|name| {
+            name == layout.name() || (layout == LayoutKind::Curator && is_on_curator(name))
+        })
+    }
+
+    fn is_met(&self, instance: &Instance) -> bool {
+        // The lists of a layout have been chosen already; who builds on Curator is told by what the entry says.
+        let framework = |name: &String| !is_on_curator(name) || name == instance.layout;
+        self.layout.as_ref().is_none_or(framework)
+            && self.group.as_ref().is_none_or(|group| instance.group.as_ref() == Some(group))
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|(key, value)| instance.metadata.get(key) == Some(value))
+    }
+}
+
+/// Returns whether a name is that of a framework whose layout is Curator's.
+fn is_on_curator(name: &str) -> bool {
+    matches!(name, "spring" | "dubbo_application")
+}
+
+/// Parses `key=value`.
+pub(crate) fn label(text: &str) -> Result<(String, String), Failed> {
+    let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| Failed::bad_arguments(format!("label is {text:?}: expected key=value")))
+}
+
+/// Returns whether lists are those of a service, and not only a step on the way to a serverset. Cost: O(lists).
+pub(crate) fn is_service(tree: &Tree, lists: &[ZnodePath]) -> bool {
+    lists.iter().any(|path| {
+        list_at(path.as_str()).is_none_or(|list| list.layout != LayoutKind::Serverset)
+            || tree.services().list(path.as_str()).is_some_and(|state| state.entries > 0)
+    })
+}
+
+/// Counts the entries of a service that the caller may list: instances and consumers. Cost: O(lists).
+pub(crate) fn counts(
+    tree: &Tree,
+    authority: &[AclId],
+    lists: &[ZnodePath],
+) -> (usize, usize, BTreeSet<&'static str>) {
+    let (mut instances, mut consumers, mut layouts) = (0, 0, BTreeSet::new());
+    for path in lists {
+        let (Some(list), Some(state)) =
+            (list_at(path.as_str()), tree.services().list(path.as_str()))
+        else {
+            continue;
+        };
+        if tree.readable(path.as_str(), authority).is_err() || state.entries == 0 {
+            continue;
+        }
+        match list.category {
+            Category::Consumer => consumers += state.entries,
+            category if category.is_instances() => instances += state.entries,
+            _ => continue,
+        }
+        layouts.insert(list.layout.name());
+    }
+    (instances, consumers, layouts)
+}

@@ -1,0 +1,246 @@
+//! Services as the frameworks write them: one view of them all.
+
+use serde_json::{Value, json};
+
+use super::Bed;
+
+const INTERFACE: &str = "org.apache.dubbo.demo.DemoService";
+const PROVIDER: &str = "dubbo%3A%2F%2F192.168.2.147%3A20880%2Forg.apache.dubbo.demo.DemoService%3Fanyhost%3Dtrue%26\
+    application%3Ddemo-provider%26background%3Dfalse%26deprecated%3Dfalse%26dubbo%3D2.0.2%26dynamic%3Dtrue%26generic%3D\
+    false%26interface%3Dorg.apache.dubbo.demo.DemoService%26methods%3DsayHello%2CsayHelloAsync%26release%3D3.1.4%26side%3D\
+    provider%26timestamp%3D1673276136517";
+const SPRING: &str = r#"{"name":"shop","id":"5c8a","address":"192.168.2.9","port":8080,"sslPort":null,"payload":{"@class":
+    "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance","id":"shop","name":"shop","metadata":{
+    "instance_status":"OUT_OF_SERVICE","zone":"b"}},"registrationTimeUTC":1573000000000,"serviceType":"DYNAMIC","uriSpec":
+    null}"#;
+
+/// Creates an ephemeral znode and what is above it, as a framework does.
+async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
+    let escaped = path.replace('%', "%25");
+    let uri = format!("POST /v1/znodes{escaped}?mode=ephemeral&parents=true");
+    let got = bed.send(&uri, &[("roost-session", token)], data.to_owned()).await;
+    assert_eq!(got.status, 201, "{path}: {}", got.json());
+}
+
+async fn service(bed: &Bed, name: &str) -> Value {
+    let got = bed.get(&format!("/v1/services/{name}")).await;
+    assert_eq!(got.status, 200, "{name}: {}", got.json());
+    got.json()
+}
+
+#[tokio::test]
+async fn services_of_every_framework_are_shown_without_any_configuration() {
+    let bed = Bed::new().await;
+    let (session, token) = bed.session().await;
+    let motan = "motan://10.0.0.8:8002/s?group=g&version=1.0&weight=3";
+    let kratos = r#"{"id":"k1","name":"k","version":"v3","endpoints":["grpc://10.0.0.7:9000?isSecure=false"]}"#;
+    let member = r#"{"serviceEndpoint":{"host":"10.0.0.6","port":1},"additionalEndpoints":{},"status":"ALIVE","shard":0}"#;
+    for (path, data) in [
+        (format!("/dubbo/{INTERFACE}/providers/{PROVIDER}"), "192.168.2.147"),
+        ("/services/shop/5c8a".to_owned(), SPRING),
+        ("/motan/g/s/server/10.0.0.8:8002".to_owned(), motan),
+        ("/motan/g/s/unavailableServer/10.0.0.9:8002".to_owned(), "motan://10.0.0.9:8002/s"),
+        ("/motan/g/s/client/10.0.0.1".to_owned(), "motan://10.0.0.1:0/s"),
+        ("/microservices/k/k1".to_owned(), kratos),
+        ("/serverset/role/job/member_0000000001".to_owned(), member),
+        ("/services/shop/broken".to_owned(), "10.0.0.1:80"),
+    ] {
+        write(&bed, &token, &path, data).await;
+    }
+    let dubbo = service(&bed, INTERFACE).await;
+    let provider = &dubbo["providers"][0];
+    assert_eq!(
+        (&provider["host"], &provider["port"], &provider["layout"]),
+        (&json!("192.168.2.147"), &json!(20880), &json!("dubbo"))
+    );
+    assert_eq!(provider["metadata"]["methods"], "sayHello,sayHelloAsync");
+    assert_eq!(provider["session"], json!(session));
+
+    let shop = service(&bed, "shop").await;
+    let spring = &shop["providers"][0];
+    assert_eq!(
+        (&spring["layout"], &spring["status"]),
+        (&json!("spring"), &json!("out_of_service"))
+    );
+    let broken = &shop["unparsable"][0];
+    assert_eq!(
+        (&broken["id"], &broken["path"]),
+        (&json!("broken"), &json!("/services/shop/broken"))
+    );
+    assert!(broken["reason"].as_str().unwrap().contains("JSON"), "{broken}");
+
+    let motan = service(&bed, "s").await;
+    let shown: Vec<_> = motan["providers"].as_array().unwrap().iter().collect();
+    assert_eq!((&shown[0]["group"], &shown[0]["weight"]), (&json!("g"), &json!(3)));
+    assert_eq!(shown[1]["status"], "starting", "registered, and not serving yet");
+    assert_eq!(service(&bed, "k").await["providers"][0]["release"], "v3");
+    assert_eq!(service(&bed, "role%2Fjob").await["providers"][0]["port"], 1);
+
+    let list = |query: &str| format!("/v1/services{query}");
+    let names = async |query: &str| -> Vec<String> {
+        let got = bed.get(&list(query)).await.json();
+        let all = got["services"].as_array().unwrap_or_else(|| panic!("{got}")).clone();
+        all.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("").await, ["k", INTERFACE, "role/job", "s", "shop"]);
+    assert_eq!(names("?prefix=s").await, ["s", "shop"]);
+    assert_eq!(names("?prefix=s&after=s").await, ["shop"]);
+    assert_eq!(names("?limit=2&after=k").await, [INTERFACE, "role/job"]);
+    assert_eq!(names("?layout=spring").await, ["shop"]);
+    assert_eq!(names("?layout=dubbo_application").await, [""; 0]);
+    assert_eq!(names("?group=g").await, ["s"]);
+    assert_eq!(names("?label=zone%3Db").await, ["shop"]);
+    assert_eq!(bed.get("/v1/services?label=zone").await.error(), (400, "bad_arguments".to_owned()));
+    assert_eq!(names("?namespace=red").await, [""; 0]);
+
+    let targets = bed.get(&format!("/v1/sd/prometheus?service={INTERFACE},shop")).await.json();
+    assert_eq!(targets[0]["targets"][0], "192.168.2.147:20880");
+    assert_eq!(targets[1]["labels"]["__meta_roost_status"], "out_of_service");
+}
+
+#[tokio::test]
+async fn an_instance_that_is_registered_in_two_layouts_is_one_with_two_origins() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let by_name = "dubbo%3A%2F%2F10.0.0.5%3A20880%2Fpay%3Fweight%3D7%26side%3Dprovider";
+    write(&bed, &token, &format!("/dubbo/pay/providers/{by_name}"), "").await;
+    let payload = json!({"metadata": {"dubbo.metadata.revision": "r1"}});
+    let entry = json!({"address": "10.0.0.5", "port": 20880, "payload": payload}).to_string();
+    write(&bed, &token, "/services/pay/10.0.0.5:20880", &entry).await;
+    let pay = service(&bed, "pay").await;
+    assert_eq!(pay["providers"].as_array().unwrap().len(), 1, "{pay}");
+    let one = &pay["providers"][0];
+    assert_eq!((&one["layout"], &one["weight"]), (&json!("dubbo"), &json!(7)));
+    assert_eq!(one["origins"][0]["layout"], "dubbo_application");
+    assert_eq!(one["origins"][0]["path"], "/services/pay/10.0.0.5:20880");
+    assert_eq!(pay["conflicts"], json!([]));
+    let only = bed.get("/v1/services/pay?layout=curator").await.json();
+    assert_eq!(only["providers"][0]["metadata_revision"], "r1");
+    assert_eq!(bed.get("/v1/services/pay?layout=motan").await.status, 404);
+
+    // What people who run Dubbo write to take traffic from a host.
+    let rule =
+        "override%3A%2F%2F10.0.0.5%2Fpay%3Fcategory%3Dconfigurators%26dynamic%3Dfalse%26weight%3D0";
+    write(&bed, &token, &format!("/dubbo/pay/configurators/{rule}"), "").await;
+    assert_eq!(service(&bed, "pay").await["providers"][0]["weight"], 0);
+}
+
+#[tokio::test]
+async fn what_an_override_hides_is_shown_beside_it() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let data = r#"{"host":"10.0.0.5","port":80,"weight":70}"#;
+    write(&bed, &token, "/services/web/providers/a", data).await;
+    assert!(service(&bed, "web").await["providers"][0].get("declared").is_none());
+    let policy = json!({"reason": "it burns", "pattern": "/services/web/providers/*", "weight": 0});
+    let set = bed.send("PUT /v1/policies/overrides/o", &[], policy.to_string()).await;
+    assert_eq!(set.status, 200, "{}", set.json());
+    let shown = loop {
+        let shown = service(&bed, "web").await["providers"][0].clone();
+        if shown["weight"] == 0 {
+            break shown;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!(shown["declared"], json!({"/weight": 70}));
+}
+
+#[tokio::test]
+async fn a_namespace_is_a_registry_of_its_own() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    let body = |host: &str| json!({"host": host, "port": 80, "group": "blue"}).to_string();
+    let uri = "POST /v1/ns/red/services/web/providers";
+    let made = bed.send(uri, &auth, body("10.0.0.1")).await;
+    assert_eq!(
+        (made.status, &made.json()["path"]),
+        (201, &json!("/ns/red/services/web/providers/10.0.0.1:80"))
+    );
+    assert_eq!(made.json()["incarnation"], made.json()["zxid"]);
+    let again = bed.send(uri, &auth, body("10.0.0.1")).await;
+    assert_eq!((again.status, &again.json()["incarnation"]), (200, &made.json()["incarnation"]));
+    bed.send("POST /v1/services/web/providers", &auth, body("10.0.0.2")).await;
+    let mut many: Value = serde_json::from_str(&body("10.0.0.3")).unwrap();
+    many["service"] = json!("web");
+    many["namespace"] = json!("red");
+    let many = json!({"providers": [many]}).to_string();
+    assert_eq!(bed.send("POST /v1/register", &auth, many).await.status, 200);
+    assert_eq!(bed.send("PUT /v1/ns/red/services/web/consumers/c", &auth, "{}").await.status, 201);
+    write(&bed, &token, "/ns/red/dubbo/web/providers/tri%3A%2F%2F10.0.0.4%3A1%2Fweb", "").await;
+
+    let hosts = |got: Value| -> Vec<String> {
+        let all = got["providers"].as_array().unwrap_or_else(|| panic!("{got}")).clone();
+        all.iter().map(|it| it["host"].as_str().unwrap().to_owned()).collect()
+    };
+    let red = bed.get("/v1/services/web?namespace=red").await.json();
+    assert_eq!((&red["namespace"], &red["consumers"][0]["id"]), (&json!("red"), &json!("c")));
+    assert_eq!(hosts(red), ["10.0.0.1", "10.0.0.3", "10.0.0.4"]);
+    assert_eq!(hosts(service(&bed, "web").await), ["10.0.0.2"]);
+    let group = bed.get("/v1/services/web?namespace=red&group=blue").await.json();
+    assert_eq!(hosts(group), ["10.0.0.1", "10.0.0.3"]);
+    let wrong = json!({"host": "h", "port": 1, "namespace": "green"}).to_string();
+    assert_eq!(bed.send(uri, &auth, wrong).await.error(), (400, "bad_arguments".to_owned()));
+    let gone = "DELETE /v1/ns/red/services/web/providers/10.0.0.1:80";
+    assert_eq!(bed.send(gone, &auth, "").await.status, 200);
+    assert_eq!(bed.send(gone, &auth, "").await.status, 404);
+
+    // Who may not read a namespace learns nothing of it, not even how much there is.
+    let closed = r#"{"acl":[{"perms":"cdrwa","scheme":"digest","id":"u:h"}]}"#;
+    for path in ["services/web/providers", "services/web", "dubbo/web/providers"] {
+        bed.send(&format!("PUT /v1/acl/ns/red/{path}"), &[], closed).await;
+    }
+    let refused = bed.get("/v1/services/web?namespace=red").await;
+    assert_eq!(refused.error(), (403, "no_auth".to_owned()));
+    let listed = bed.get("/v1/services?namespace=red").await.json();
+    assert_eq!(listed["services"][0]["providers"], 0, "{listed}");
+}
+
+#[tokio::test]
+async fn metadata_are_kept_once_under_a_revision_that_never_changes() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    let uri = "/v1/services/web/metadata/r1";
+    let put = async |data: &str| bed.send(&format!("PUT {uri}"), &[], data.to_owned()).await;
+    assert_eq!(put("interfaces").await.status, 201);
+    let zxid = bed.node.local().get("/services/web/metadata/r1").unwrap().stat().mzxid;
+    assert_eq!(put("interfaces").await.status, 200);
+    assert_eq!(put("others").await.error(), (409, "node_exists".to_owned()));
+    let znode = bed.node.local().get("/services/web/metadata/r1").unwrap().stat();
+    assert_eq!((znode.mzxid, znode.version), (zxid, 0), "nothing was written");
+    for id in ["a", "b"] {
+        let body = json!({"id": id, "host": id, "port": 80, "metadata_revision": "r1"});
+        let uri = "POST /v1/services/web/providers";
+        assert_eq!(bed.send(uri, &auth, body.to_string()).await.status, 201);
+    }
+    let web = service(&bed, "web").await;
+    assert_eq!(web["providers"][1]["metadata_revision"], "r1");
+    assert_eq!(web["unparsable"], json!([]), "the directory is no instance");
+    let got = bed.get(uri).await.json();
+    assert_eq!((&got["data"], &got["encoding"]), (&json!("interfaces"), &json!("utf8")));
+    bed.post("/v1/znodes/dubbo/metadata/app/r9?parents=true", "{}").await;
+    let dubbo = bed.get("/v1/services/app/metadata/r9").await.json();
+    assert_eq!(dubbo["path"], "/dubbo/metadata/app/r9");
+    assert_eq!(bed.get("/v1/services/web/metadata/none").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_view_that_has_not_changed_is_not_sent_again() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    write(&bed, &token, "/services/web/providers/a", r#"{"host":"h","port":1}"#).await;
+    let first = bed.get("/v1/services/web").await;
+    let tag = first.header("etag").unwrap().to_owned();
+    let again = async || bed.send("GET /v1/services/web", &[("if-none-match", &tag)], "").await;
+    bed.post("/v1/znodes/elsewhere", "").await;
+    let same = again().await;
+    assert_eq!((same.status, same.body.len(), same.header("etag")), (304, 0, Some(tag.as_str())));
+    write(&bed, &token, "/services/web/consumers/c", "{}").await;
+    let other = again().await;
+    assert_eq!((other.status, &other.json()["sign"]), (200, &first.json()["sign"]));
+    bed.send("PUT /v1/znodes/services/web/providers/a", &[], r#"{"host":"h","port":2}"#).await;
+    let other = again().await.json();
+    assert_ne!(other["sign"], first.json()["sign"]);
+    assert_eq!(other["providers"][0]["port"], 2);
+}

@@ -1,0 +1,260 @@
+//! Where frameworks keep their instances: which znode is a list of a service, and which of its children are entries.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::layout::namespaced;
+use crate::types::{PathError, ZnodePath};
+
+/// What the znodes of all layouts are below.
+pub const ROOTS: [&str; 6] =
+    ["/services", "/ns", "/dubbo", "/motan", "/microservices", "/serverset"];
+/// Children of `/services/<name>` that are directories of roost's own layout, not instances.
+const DIRECTORIES: [&str; 3] = ["providers", "consumers", "metadata"];
+/// What the names of entries of a serverset begin with.
+const MEMBER: &str = "member_";
+
+/// How a framework arranges a service in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LayoutKind {
+    /// `/services/<name>/{providers,consumers}/<id>`: roost's own.
+    Roost,
+    /// `/dubbo/<interface>/{providers,consumers,configurators,routers}/<url>`: Dubbo by interface.
+    Dubbo,
+    /// `/services/<name>/<id>`: Curator, and who builds on it: Spring Cloud Zookeeper, Dubbo by application.
+    Curator,
+    /// `/motan/<group>/<name>/{server,unavailableServer,client}/<address>`.
+    Motan,
+    /// `/microservices/<name>/<id>`.
+    Kratos,
+    /// `/serverset/<path>/member_<number>`; the path is the name.
+    Serverset,
+}
+
+impl LayoutKind {
+    /// Returns its name in queries and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            LayoutKind::Roost => "roost",
+            LayoutKind::Dubbo => "dubbo",
+            LayoutKind::Curator => "curator",
+            LayoutKind::Motan => "motan",
+            LayoutKind::Kratos => "kratos",
+            LayoutKind::Serverset => "serverset",
+        }
+    }
+
+    /// Returns whether a child of a list of this layout is an entry of it, by its name.
+    pub fn is_entry(self, name: &str) -> bool {
+        match self {
+            LayoutKind::Curator => !DIRECTORIES.contains(&name),
+            LayoutKind::Serverset => name.starts_with(MEMBER),
+            _ => true,
+        }
+    }
+}
+
+/// What the entries of a list are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Category {
+    /// Instances that serve.
+    Provider,
+    /// Instances that are registered and do not serve yet.
+    Unavailable,
+    /// Who subscribes.
+    Consumer,
+    /// Rules that change what instances say of themselves.
+    Configurator,
+    /// Rules about who calls whom.
+    Router,
+}
+
+impl Category {
+    /// Returns whether its entries are instances.
+    pub fn is_instances(self) -> bool {
+        matches!(self, Category::Provider | Category::Unavailable)
+    }
+}
+
+/// A znode whose children are entries of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<'a> {
+    /// Whose arrangement it is.
+    pub layout: LayoutKind,
+    /// What the entries are.
+    pub category: Category,
+    /// Empty for the default one, whose layouts begin at the root; those of another begin at `/ns/<namespace>`.
+    pub namespace: &'a str,
+    /// Name of the service, decoded.
+    pub service: Cow<'a, str>,
+    /// The group, where the layout has it in the path.
+    pub group: Option<&'a str>,
+}
+
+/// Returns which list of which service the znode at a path is, by the path alone. Cost: O(length); next to nothing for a
+/// path that is below no layout.
+pub fn list_at(path: &str) -> Option<List<'_>> {
+    let (namespace, path) = match path.strip_prefix("/ns/") {
+        None => ("", path),
+        Some(rest) => rest.split_at(rest.find('/')?),
+    };
+    let (root, rest) = path.strip_prefix('/')?.split_once('/')?;
+    let mut group = None;
+    let mut elements = rest.split('/');
+    let (layout, service, category) = match root {
+        "services" => {
+            let service = elements.next()?;
+            match elements.next() {
+                None => (LayoutKind::Curator, service, Category::Provider),
+                Some("providers") => (LayoutKind::Roost, service, Category::Provider),
+                Some("consumers") => (LayoutKind::Roost, service, Category::Consumer),
+                Some(_) => return None,
+            }
+        }
+        "dubbo" => {
+            let service = elements.next()?;
+            let category = match elements.next()? {
+                "providers" => Category::Provider,
+                "consumers" => Category::Consumer,
+                "configurators" => Category::Configurator,
+                "routers" => Category::Router,
+                _ => return None,
+            };
+            (LayoutKind::Dubbo, service, category)
+        }
+        "motan" => {
+            group = elements.next();
+            let service = elements.next()?;
+            let category = match elements.next()? {
+                "server" => Category::Provider,
+                "unavailableServer" => Category::Unavailable,
+                "client" => Category::Consumer,
+                _ => return None,
+            };
+            (LayoutKind::Motan, service, category)
+        }
+        "microservices" => (LayoutKind::Kratos, elements.next()?, Category::Provider),
+        "serverset" => {
+            let is_entry = elements.next_back().is_some_and(|name| name.starts_with(MEMBER));
+            // Whatever its depth, all of the path is the name.
+            let _ = elements.by_ref().count();
+            (LayoutKind::Serverset, (!is_entry).then_some(rest)?, Category::Provider)
+        }
+        _ => return None,
+    };
+    if elements.next().is_some() {
+        return None;
+    }
+    // What is no UTF-8 behind its escapes is shown as it stands.
+    let service = percent_decode_str(service).decode_utf8().unwrap_or(Cow::Borrowed(service));
+    Some(List { layout, category, namespace, service, group })
+}
+
+/// Returns the list that the znode at a path is an entry of, and the path of that list.
+pub fn entry_at(path: &ZnodePath) -> Option<(List<'_>, &str)> {
+    let parent = path.parent_str()?;
+    let list = list_at(parent)?;
+    list.layout.is_entry(path.name()).then_some((list, parent))
+}
+
+/// Returns the lists of instances that a service of this name may have, whether they exist or not; those of Motan, which
+/// has a group in the path, are not among them. A name that no layout can have is an error.
+pub fn instance_lists(namespace: &str, service: &str) -> Result<Vec<ZnodePath>, PathError> {
+    let at = |path: String| namespaced(namespace, &ZnodePath::parse(&path)?);
+    let mut lists = vec![at(format!("/serverset/{service}"))?];
+    if !service.contains('/') {
+        lists.push(at(format!("/services/{service}/providers"))?);
+        lists.push(at(format!("/services/{service}"))?);
+        lists.push(at(format!("/dubbo/{service}/providers"))?);
+        lists.push(at(format!("/microservices/{service}"))?);
+    }
+    Ok(lists)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_recognised_by_its_path_in_every_namespace() {
+        use Category::{Configurator, Consumer, Provider, Router, Unavailable};
+        use LayoutKind::{Curator, Dubbo, Kratos, Motan, Roost, Serverset};
+        for (path, layout, category, service, group) in [
+            ("/services/web/providers", Roost, Provider, "web", None),
+            ("/services/web/consumers", Roost, Consumer, "web", None),
+            ("/services/app", Curator, Provider, "app", None),
+            ("/dubbo/org.Demo/providers", Dubbo, Provider, "org.Demo", None),
+            ("/dubbo/a%2Fb/consumers", Dubbo, Consumer, "a/b", None),
+            ("/dubbo/org.Demo/configurators", Dubbo, Configurator, "org.Demo", None),
+            ("/dubbo/org.Demo/routers", Dubbo, Router, "org.Demo", None),
+            ("/motan/g/s/server", Motan, Provider, "s", Some("g")),
+            ("/motan/g/s/unavailableServer", Motan, Unavailable, "s", Some("g")),
+            ("/motan/g/s/client", Motan, Consumer, "s", Some("g")),
+            ("/microservices/k", Kratos, Provider, "k", None),
+            ("/serverset/role/env/job", Serverset, Provider, "role/env/job", None),
+        ] {
+            let list = List { layout, category, namespace: "", service: service.into(), group };
+            assert_eq!(list_at(path), Some(list.clone()), "{path}");
+            let below = format!("/ns/red{path}");
+            assert_eq!(list_at(&below), Some(List { namespace: "red", ..list }), "{below}");
+        }
+    }
+
+    #[test]
+    fn what_no_layout_has_is_only_a_tree() {
+        for path in [
+            "/",
+            "/services",
+            "/services/web/metadata",
+            "/services/web/providers/a",
+            "/dubbo/mapping/x",
+            "/dubbo/metadata/app/1",
+            "/dubbo/org.Demo",
+            "/motan/g/command",
+            "/microservices/k/id",
+            "/serverset/a/member_01",
+            "/servicesx/web/providers",
+            "/ns",
+            "/ns/services",
+            "/ns/red/blue/services/web",
+            "/config/a/b",
+        ] {
+            assert_eq!(list_at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_no_instance_of_the_service_that_it_belongs_to() {
+        let entry = |path: &str| {
+            let path = ZnodePath::parse(path).unwrap();
+            entry_at(&path).map(|(list, parent)| (list.layout, parent.to_owned()))
+        };
+        let at = |layout, parent: &str| Some((layout, parent.to_owned()));
+        assert_eq!(entry("/services/web/i"), at(LayoutKind::Curator, "/services/web"));
+        assert_eq!(entry("/services/web/metadata"), None);
+        assert_eq!(
+            entry("/services/web/providers/providers"),
+            at(LayoutKind::Roost, "/services/web/providers")
+        );
+        assert_eq!(entry("/serverset/a/member_7"), at(LayoutKind::Serverset, "/serverset/a"));
+        assert_eq!(entry("/serverset/a/b"), None);
+    }
+
+    #[test]
+    fn the_lists_that_a_name_may_have_are_lists_of_that_name() {
+        for namespace in ["", "red"] {
+            let lists = instance_lists(namespace, "web").unwrap();
+            assert_eq!(lists.len(), 5);
+            for path in lists {
+                let list = list_at(path.as_str()).unwrap();
+                assert_eq!((list.namespace, &*list.service), (namespace, "web"), "{path}");
+                assert!(list.category.is_instances());
+            }
+        }
+        assert_eq!(instance_lists("", "a/b").unwrap().len(), 1);
+        for (namespace, service) in [("a/b", "web"), ("", ""), ("", "a//b"), ("", "..")] {
+            assert!(instance_lists(namespace, service).is_err(), "{namespace:?} {service:?}");
+        }
+    }
+}
