@@ -2,13 +2,10 @@
 
 use super::stage::Audience;
 use crate::policy::{Kind, Mode, Notify, Pattern, Policies, Terms, Urgency};
-use crate::traffic::EFFECTS;
+use crate::traffic::{DRAINS, EFFECTS};
 use crate::tree::Tree;
 use crate::types::{Event, Op};
 use crate::watch::{Filter, SubscriberId, WatchKind, Waves};
-
-/// The znode below which it is noted what is being drained.
-const DRAINS: &str = "/roost/drains";
 
 /// Returns for which policies a transaction is exempt: what overrides do and what drains do is noted in the same one.
 pub(super) fn urgency(op: &Op) -> Urgency {

@@ -86,8 +86,8 @@ impl Audience {
         let is_turned = events.iter().any(is_turned);
         let notices = self.lines.fire(zxid, &events, &pace);
         self.drains.note(zxid, &events, &self.hub, &self.lines);
-        let events = mutant!(M28, without_deletions(events), events);
-        let messages = self.hub.publish(zxid, events, &pace);
+        let told = mutant!(M28, without_deletions(events), events);
+        let messages = self.hub.publish(zxid, told, &pace);
         self.pacer.note(now_ms, notices + messages);
         if is_turned {
             // Who waits for a wave that may not come any more does not.

@@ -98,12 +98,10 @@ impl Follower {
     fn take(&mut self, told: Told) {
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
         let changed = match told {
-            Told::Lists { zxid, lists } => {
-                self.shared.hear(self.index, lists, |list, members| {
-                    let is_changed = list.replace(zxid, members, now_ms);
-                    list.end_guard(now_ms, hold_ms) || is_changed
-                })
-            }
+            Told::Lists { zxid, lists } => self.shared.hear(self.index, lists, |list, members| {
+                let is_changed = list.replace(zxid, members, now_ms);
+                list.end_guard(now_ms, hold_ms) || is_changed
+            }),
             Told::Changes { zxid, services } => {
                 self.shared.hear(self.index, services, |list, (upserts, removes)| {
                     let is_changed = list.change(zxid, upserts, &removes, now_ms);
