@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::Door;
+use super::body::Json;
 use super::dto::DoneBody;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params, Segments};
+use super::extract::{Caller, Params, Segments};
 use super::register::{
     self, ConsumerRegistrationBody, DeregisterParams, RegisteredBody, RegistrationBody,
 };

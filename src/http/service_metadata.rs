@@ -10,9 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::answer;
+use super::body::RawData;
 use super::dto::{Encoding, data_out};
 use super::error::Failed;
-use super::extract::{Caller, Params, RawData, Segments};
+use super::extract::{Caller, Params, Segments};
 use super::read::{self, Freshness};
 use super::write;
 use crate::registry::{metadata_path, namespaced};

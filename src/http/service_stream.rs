@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::Door;
+use super::body::Json;
 use super::error::Failed;
-use super::extract::{Caller, Json, LastEventId, Params};
+use super::extract::{Caller, LastEventId, Params};
 use super::service_body::{ProviderBody, UnparsableBody, sign_text};
 use super::service_delta::{Deleted, DeltaBody};
 use super::service_view::{NOT_PERMITTED, ServiceView, Wanted};
 use super::snapshot::{json, piece, put};
 use super::stream::reason_name;
-use super::watch::event_stream;
+use super::watch::{event_stream, turn};
 use super::znodes::NoParams;
 use crate::limits::{STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
 use crate::node::{Delivery, Node, ResetReason, Subscription};
@@ -81,7 +82,7 @@ pub(crate) async fn watch_services(
             _ => services.push((wanted, seen.or(since).map(Zxid))),
         }
     }
-    let subscription = door.node().subscribe(filters, None)?;
+    let subscription = door.node().subscribe(filters, None, turn(&caller))?;
     let stream = Stream {
         node: door.node().clone(),
         subscription,

@@ -13,8 +13,9 @@ use utoipa::ToSchema;
 
 use super::Door;
 use super::answer;
+use super::body::Json;
 use super::error::Failed;
-use super::extract::{Caller, Json, Params};
+use super::extract::{Caller, Params};
 use super::read;
 use super::service_body::sign_text;
 use super::service_view::{ServiceView, Wanted};

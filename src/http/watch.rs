@@ -132,7 +132,7 @@ fn check_readable(tree: &Tree, filters: &[Filter], caller: &Caller) -> Result<()
 }
 
 /// Returns what decides about a caller's turn: its session, or its address, which it keeps when it comes back.
-fn turn(caller: &Caller) -> u64 {
+pub(super) fn turn(caller: &Caller) -> u64 {
     let address = caller.authority.iter().find(|id| id.scheme == "ip");
     match caller.session.is_none() {
         true => turn_of(address.map(|id| id.id.as_bytes()).unwrap_or_default()),

@@ -83,6 +83,7 @@ impl Lines {
             lines: BTreeMap::new(),
             by_session: BTreeMap::new(),
             notices: 0,
+            agenda: Agenda::default(),
             ringing: Vec::new(),
         }
     }

@@ -74,7 +74,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let (mut paced, mut plain) = (Lines::default(), Lines::default());
+        let (mut paced, mut plain) = (Lines::new(Bounds::default()), Lines::new(Bounds::default()));
         let open = |lines: &mut Lines, bell: &Arc<Notify>, at: usize| {
             lines.open(owner(1, 1, at as u64), Arc::from([]), bell.clone()).unwrap()
         };

@@ -25,7 +25,7 @@ async fn provider(bed: &Bed) -> Value {
 async fn subscriber(bed: &Bed) -> Subscription {
     let path = ZnodePath::parse("/services/web/providers").unwrap();
     let filter = Filter { path, kind: WatchKind::ChildrenData };
-    let mut subscription = bed.node.subscribe(vec![filter], None).unwrap();
+    let mut subscription = bed.node.subscribe(vec![filter], None, 0).unwrap();
     let first = subscription.next(Duration::from_secs(30)).await;
     assert!(matches!(first, Some(Delivery::Snapshot { .. })));
     subscription
