@@ -155,7 +155,7 @@ async fn register(
     let push = node.with(|replica, now| replica.publish(change, now));
     node.bus.push(&push);
     let path = format!("/services/{name}/providers/{id}");
-    let registered = Registered { name, id, path, zxid: version(&node) };
+    let registered = Registered { name, id, path, incarnation: 0, zxid: version(&node) };
     Ok((StatusCode::CREATED, Json(registered)).into_response())
 }
 
