@@ -22,6 +22,7 @@
 //! history has the same verdict everywhere. A history in which too little happened is [`Verdict::Unknown`] too: see
 //! [`enough`].
 
+mod life;
 pub mod lock;
 pub mod monotonic;
 pub mod multi;

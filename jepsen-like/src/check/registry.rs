@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::life::{Life, Lives, lives};
 use crate::history::registry::{Answered, Asked, End, Event, Noted};
 
 /// Distance of the points of a curve, µs.
@@ -127,59 +128,6 @@ pub struct Measures {
     pub detection_ms: Distribution,
 }
 
-/// One provider's life.
-#[derive(Default)]
-struct Life {
-    up_us: Option<u64>,
-    down: Option<(u64, End)>,
-    /// Acknowledged registrations and renewals: sent, acknowledged.
-    kept: Vec<(u64, u64)>,
-    /// Answered pings, likewise.
-    pinged: Vec<(u64, u64)>,
-    /// First acknowledged registration.
-    registered_us: Option<u64>,
-    /// When a deregistration was first sent, and when one was acknowledged.
-    leaving_us: Option<u64>,
-    left_us: Option<u64>,
-    /// When it was first sent that its id be freed, without hearing what came of that.
-    freed_us: Option<u64>,
-}
-
-impl Life {
-    fn works(&self, at_us: u64) -> bool {
-        self.up_us.is_some_and(|up| up <= at_us) && self.down.is_none_or(|(down, _)| at_us < down)
-    }
-
-    fn must_be_listed(&self, at_us: u64, frame: &Frame) -> bool {
-        let is_now = is_within(at_us, frame.timeout_us);
-        let calm_us = frame.healed_us.saturating_add(2 * frame.timeout_us);
-        let is_ping = |ping: &(u64, u64)| ping.0 >= calm_us && is_now(ping);
-        self.is_member(at_us) && (self.kept.iter().any(&is_now) || self.pinged.iter().any(is_ping))
-    }
-
-    /// Returns whether it works and is registered, as far as anybody can know who does not ask about its session.
-    fn is_member(&self, at_us: u64) -> bool {
-        self.works(at_us)
-            && self.registered_us.is_some_and(|registered| registered <= at_us)
-            && self.leaving_us.is_none_or(|leaving| at_us < leaving)
-            && self.freed_us.is_none_or(|freed| at_us < freed)
-    }
-
-    /// Returns whether it had to be listed for a whole timeout before the end: long enough for everybody to hear of it.
-    fn must_be_listed_at_the_end(&self, frame: &Frame) -> bool {
-        let from_us = frame.end_us.saturating_sub(frame.timeout_us);
-        let mut moments = (from_us..=frame.end_us).step_by(CURVE_STEP_US as usize);
-        moments.all(|at_us| self.must_be_listed(at_us, frame))
-    }
-}
-
-/// Returns whether a request that was sent and acknowledged at such times promises something for a moment.
-fn is_within(at_us: u64, timeout_us: u64) -> impl Fn(&(u64, u64)) -> bool {
-    move |&(sent, acknowledged)| acknowledged <= at_us && at_us < sent.saturating_add(timeout_us)
-}
-
-type Lives = BTreeMap<String, Life>;
-
 /// Computes all measures.
 pub fn measure(events: &[Noted], frame: &Frame) -> Measures {
     let lives = lives(events);
@@ -193,43 +141,6 @@ pub fn measure(events: &[Noted], frame: &Frame) -> Measures {
     measures.converged_ms = convergence(events, &lives, frame);
     delays(&lives, &held, frame, &mut measures);
     measures
-}
-
-fn lives(events: &[Noted]) -> Lives {
-    let mut lives = Lives::new();
-    for Noted { at_us, what } in events {
-        match what {
-            Event::Up { provider } => {
-                lives.entry(provider.clone()).or_default().up_us = Some(*at_us);
-            }
-            Event::Down { provider, end } => {
-                let life = lives.entry(provider.clone()).or_default();
-                life.down = life.down.or(Some((*at_us, *end)));
-            }
-            Event::Asked { what, provider, start_us, result, .. } if !provider.is_empty() => {
-                let life = lives.entry(provider.clone()).or_default();
-                let is_done = *result == Answered::Ok;
-                match what {
-                    Asked::Register if is_done => {
-                        life.registered_us = life.registered_us.or(Some(*at_us));
-                        life.kept.push((*start_us, *at_us));
-                    }
-                    Asked::Renew if is_done => life.kept.push((*start_us, *at_us)),
-                    Asked::Ping if is_done => life.pinged.push((*start_us, *at_us)),
-                    Asked::Free if *result == Answered::Unknown => {
-                        life.freed_us = life.freed_us.or(Some(*start_us));
-                    }
-                    Asked::Deregister => {
-                        life.leaving_us = life.leaving_us.or(Some(*start_us));
-                        life.left_us = life.left_us.or(is_done.then_some(*at_us));
-                    }
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-    lives
 }
 
 /// Each consumer's lists, in the order of time.
