@@ -206,6 +206,7 @@ fn valid_calls() -> Vec<Call> {
         call("post /v1/znodes/{path}", "/v1/znodes/services/web/providers/odd", "?"),
         call("get /v1/services", "/v1/services", ""),
         call("get /v1/services/{name}", "/v1/services/web", ""),
+        call("get /v1/services/{name}/subscribers", "/v1/services/web/subscribers", ""),
         call("get /v1/services/{name}/subscribe", "/v1/services/web/subscribe", ""),
         call(
             "post /v1/services/{name}/providers/{id}/drain",

@@ -53,6 +53,7 @@ mod services;
 mod sessions;
 mod snapshot;
 mod stream;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -10,7 +10,7 @@ use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
     audit, cluster, deregister, discovery, drain, multi, operation, overrides, policies,
-    policy_test, register, services, sessions, watch, znodes,
+    policy_test, register, services, sessions, subscribers, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -48,6 +48,7 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(deregister::deregister))
         .free(routes!(drain::drain_provider, drain::get_drain))
         .free(routes!(drain::drain_instance))
+        .bounded(routes!(subscribers::get_subscribers))
         .bounded(routes!(overrides::list_effects))
         .bounded(routes!(policies::list_policies))
         .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))

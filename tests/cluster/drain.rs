@@ -65,6 +65,18 @@ async fn whoever_follows_an_instance_on_any_node_is_counted_once_he_has_been_tol
     }
     let line = watcher(&nodes[2]);
     let elsewhere = nodes[1].open_line(Vec::new()).unwrap();
+    elsewhere.look(&mut Inbox::default(), true, |_, _, mut watches| {
+        watches.add(&path("/services"), WatchMode::Recursive).unwrap();
+        watches.add(&path(PROVIDERS), WatchMode::Data).unwrap();
+    });
+    let found = nodes[1].followers(&path(PROVIDERS)).await;
+    let of = |node: u64| found.all.iter().filter(|one| one.node == node).count();
+    // Who watches one provider does not follow the list; who watches all below does.
+    assert_eq!((of(1), of(2), of(3), found.unknown), (1, 2, 1, vec![]));
+    elsewhere.look(&mut Inbox::default(), true, |_, _, mut watches| {
+        assert!(watches.remove("/services", WatchMode::Recursive));
+        assert!(watches.remove(PROVIDERS, WatchMode::Data));
+    });
     let draining = nodes[0].drain(&leaving(600_000)).await.unwrap().unwrap();
     cluster.settled().await;
     let told = nodes[0].drain_progress(&draining).await;
