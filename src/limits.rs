@@ -101,6 +101,8 @@ pub const EPHEMERALS_SEEN_MAX: usize = 1_000;
 pub const DRAIN_MS_MAX: u64 = 86_400_000;
 /// Leaving instances of which a node remembers whom it had to tell; the oldest are forgotten, and then nobody knows.
 pub const DRAINS_MAX: usize = 4_096;
+/// Followers of one list that a node names; the others are left out.
+pub const FOLLOWERS_MAX: usize = 10_000;
 /// Effects of overrides that the leader brings about or undoes at one look; the rest follow at the next.
 pub const EFFECTS_PER_LOOK_MAX: usize = 256;
 /// Znodes below the pattern of one override that the leader looks at; one beyond has no effect in other layouts.

@@ -245,6 +245,7 @@ fn valid_calls() -> Vec<Call> {
             "/v1/ns/red/services/web/providers/p1",
             "",
         ),
+        call("get /v1/services/{name}/subscribers", "/v1/services/web/subscribers", ""),
         call("get /v1/services/{name}/subscribe", "/v1/services/web/subscribe", ""),
         call(
             "post /v1/services/{name}/providers/{id}/drain",

@@ -64,6 +64,7 @@ mod services;
 mod sessions;
 mod snapshot;
 mod stream;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 mod versions;

@@ -11,7 +11,7 @@ use super::openapi;
 use super::{
     audit, cluster, deregister, discovery, drain, multi, namespaces, operation, overrides,
     policies, policy_test, protection, register, service_metadata, service_stream, services,
-    sessions, versions, watch, znodes,
+    sessions, subscribers, versions, watch, znodes,
 };
 
 /// Returns the service that answers requests: every URL, with whatever goes wrong as documented JSON.
@@ -54,6 +54,7 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(deregister::deregister))
         .free(routes!(drain::drain_provider, drain::get_drain))
         .free(routes!(drain::drain_instance))
+        .bounded(routes!(subscribers::get_subscribers))
         .bounded(routes!(overrides::list_effects))
         .bounded(routes!(protection::get_protection))
         .bounded(routes!(protection::confirm_removal))

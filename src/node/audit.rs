@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::Node;
 use super::audit_file::Writer;
 use crate::limits::{
     AUDIT_DENIALS_PER_S_MAX, AUDIT_LINES_MAX, AUDIT_WHO_MAX, POLICY_BYTES_MAX, REASON_BYTES_MAX,
@@ -242,6 +243,14 @@ impl Audit {
         if let Some(file) = &self.file {
             file.close();
         }
+    }
+}
+
+impl Node {
+    /// Returns the lines of the audit that are kept in memory after the one of this number, the oldest first, at most
+    /// `limit`.
+    pub fn audit_after(&self, seq: u64, limit: usize) -> Vec<Arc<AuditLine>> {
+        self.inner.stage.audit.after(seq, limit)
     }
 }
 

@@ -264,6 +264,13 @@ impl Lines {
         Some(line.notices.front().is_none_or(|notice| notice.zxid > zxid))
     }
 
+    /// Returns the sessions whose lines would hear of another child of a znode, and the oldest notice that waits in each.
+    pub(super) fn following(&self, path: &str) -> Vec<(SessionId, Option<Zxid>)> {
+        let lines = self.watches.following(path).into_iter().filter_map(|id| self.lines.get(&id));
+        let live = lines.filter(|line| line.ended.is_none());
+        live.map(|line| (line.session, line.notices.front().map(|notice| notice.zxid))).collect()
+    }
+
     /// Follows the sessions: ends the line of one that was closed or has moved to another connection.
     pub(super) fn follow(&mut self, op: &Op, reply: &Reply) {
         let (session, owner) = match (op, reply) {

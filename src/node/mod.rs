@@ -42,6 +42,7 @@ mod drain;
 mod effects;
 mod ensemble;
 mod expirer;
+mod followers;
 mod forward;
 mod gauges;
 mod identity;
@@ -91,6 +92,7 @@ pub use counters::{Measures, Tasks};
 pub use departure::grace_ms;
 pub use drain::{Draining, Leaving, Told};
 pub use effects::plan as planned_effects;
+pub use followers::{Follower, Followers};
 pub use identity::Identity;
 pub use line::{Line, OwnWatches};
 pub use lines::{Ended, Inbox};
@@ -375,12 +377,6 @@ impl Node {
     /// Returns what the node measures about itself: name, what it means, value.
     pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
         gauges::read(self)
-    }
-
-    /// Returns the lines of the audit that are kept in memory after the one of this number, the oldest first, at most
-    /// `limit`.
-    pub fn audit_after(&self, seq: u64, limit: usize) -> Vec<Arc<AuditLine>> {
-        self.inner.stage.audit.after(seq, limit)
     }
 
     /// Returns why the node cannot go on, if consensus or the store has failed.

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::cluster::{self, Membership};
-use super::{Node, drain, forward, liveness};
+use super::{Node, drain, followers, forward, liveness};
 use crate::node::batcher::BatcherHandle;
 use crate::peer::{Admission, Handler, Hello, Kind, StreamReceiver, StreamSender};
 use crate::raft::{self, Snapshots};
@@ -82,6 +82,10 @@ impl Handler for Dispatch {
             }
             Kind::Told => {
                 std::future::ready(member.and_then(|it| drain::serve_told(&it, &payload))).boxed()
+            }
+            Kind::Followers => {
+                std::future::ready(member.and_then(|it| followers::serve_followers(&it, &payload)))
+                    .boxed()
             }
             Kind::Status => async move { cluster::serve(&member?, &payload).await }.boxed(),
             Kind::Join => {

@@ -32,11 +32,13 @@ pub enum Kind {
     Lost = 11,
     /// The question how many of those who follow a leaving instance have been told.
     Told = 12,
+    /// The question who follows the children of a znode.
+    Followers = 13,
 }
 
 impl Kind {
     /// Every kind, in the order of the numbers, which start at 1 and have no gap.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Append,
         Kind::Vote,
         Kind::PreVote,
@@ -49,6 +51,7 @@ impl Kind {
         Kind::Join,
         Kind::Lost,
         Kind::Told,
+        Kind::Followers,
     ];
 
     /// Returns the byte on the wire.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Bounds;
 use crate::types::{Event, EventKind, ZnodePath, Zxid};
@@ -360,6 +360,31 @@ impl Watches {
     /// Returns the number of watches of one connection.
     pub fn of(&self, id: WatcherId) -> usize {
         self.watchers.get(&id).map_or(0, HashSet::len)
+    }
+
+    /// Returns the connections that would hear of another child of a znode, each once and in order. Cost: O(depth + watches of
+    /// the path and its ancestors).
+    pub fn following(&self, path: &str) -> BTreeSet<WatcherId> {
+        let mut found = BTreeSet::new();
+        let mut at = path;
+        loop {
+            let slot = self.by_path.get(at).map(|slot| &self.slots[*slot as usize]);
+            let words = slot.into_iter().flat_map(|slot| slot.audience.iter());
+            found.extend(words.filter_map(|word| {
+                let (index, mode) = unpack(*word);
+                let hears = match mode {
+                    WatchMode::Recursive => true,
+                    WatchMode::Child | WatchMode::Persistent => at == path,
+                    WatchMode::Data => false,
+                };
+                hears.then_some(WatcherId(index))
+            }));
+            match at.rsplit_once('/') {
+                Some(("", "")) | None => return found,
+                Some(("", _)) => at = "/",
+                Some((parent, _)) => at = parent,
+            }
+        }
     }
 
     /// Returns the watched paths of one connection in order, each once. Cost: O(watches of it · log).

@@ -39,7 +39,7 @@ async fn registered(cluster: &Cluster) {
 
 async fn subscriber(node: &Node) -> Subscription {
     let filter = Filter { path: path(PROVIDERS), kind: WatchKind::ChildrenData };
-    let mut subscription = node.subscribe(vec![filter], None).unwrap();
+    let mut subscription = node.subscribe(vec![filter], None, 0).unwrap();
     let first = in_time("a snapshot", subscription.next(Duration::from_secs(60))).await;
     assert!(matches!(first, Some(Delivery::Snapshot { .. })));
     subscription
@@ -50,6 +50,7 @@ fn watcher(node: &Node) -> Line {
     let line = node.open_line(Vec::new()).unwrap();
     line.look(&mut Inbox::default(), true, |_, _, mut watches| {
         watches.add(&path(&format!("{PROVIDERS}/a")), WatchMode::Data).unwrap();
+        ((), true)
     });
     line
 }
@@ -65,6 +66,20 @@ async fn whoever_follows_an_instance_on_any_node_is_counted_once_he_has_been_tol
     }
     let line = watcher(&nodes[2]);
     let elsewhere = nodes[1].open_line(Vec::new()).unwrap();
+    elsewhere.look(&mut Inbox::default(), true, |_, _, mut watches| {
+        watches.add(&path("/services"), WatchMode::Recursive).unwrap();
+        watches.add(&path(PROVIDERS), WatchMode::Data).unwrap();
+        ((), true)
+    });
+    let found = nodes[1].followers(&path(PROVIDERS)).await;
+    let of = |node: u64| found.all.iter().filter(|one| one.node == node).count();
+    // Who watches one provider does not follow the list; who watches all below does.
+    assert_eq!((of(1), of(2), of(3), found.unknown), (1, 2, 1, vec![]));
+    elsewhere.look(&mut Inbox::default(), true, |_, _, mut watches| {
+        assert!(watches.remove("/services", WatchMode::Recursive));
+        assert!(watches.remove(PROVIDERS, WatchMode::Data));
+        ((), true)
+    });
     let draining = nodes[0].drain(&leaving(600_000)).await.unwrap().unwrap();
     cluster.settled().await;
     let told = nodes[0].drain_progress(&draining).await;
@@ -74,7 +89,7 @@ async fn whoever_follows_an_instance_on_any_node_is_counted_once_he_has_been_tol
         assert!(matches!(next, Some(Delivery::Messages { .. })));
     }
     let mut inbox = Inbox::default();
-    line.look(&mut inbox, true, |_, _, _| {});
+    line.look(&mut inbox, true, |_, _, _| ((), true));
     assert_eq!(inbox.notices.len(), 1);
     let told = nodes[1].drain_progress(&draining).await;
     assert_eq!((told.notified, told.lagging, told.unknown), (3, 1, vec![]));

@@ -31,6 +31,13 @@ async fn subscriber(bed: &Bed) -> Subscription {
     subscription
 }
 
+/// Returns whether each subscriber has seen the latest change.
+async fn seen_by(bed: &Bed) -> Vec<bool> {
+    let got = bed.get("/v1/services/web/subscribers").await.json();
+    let all = got["subscribers"].as_array().unwrap();
+    all.iter().map(|one| one["has_seen"].as_bool().unwrap()).collect()
+}
+
 fn counts(told: &Value) -> (u64, u64) {
     assert_eq!(told["unknown"], json!([]), "{told}");
     (told["notified"].as_u64().unwrap(), told["lagging"].as_u64().unwrap())
@@ -45,12 +52,14 @@ async fn a_provider_that_leaves_is_shown_as_draining_counts_who_knows_and_goes_a
     let mut hears = subscriber(&bed).await;
     let hangs = subscriber(&bed).await;
     let asked = r#"{"deadline_ms":600000,"wait":"none","reason":"a restart"}"#;
+    assert_eq!(seen_by(&bed).await, [true, true]);
     let drained = bed.send(DRAIN, &auth, asked).await.json();
     assert_eq!(counts(&drained), (0, 2), "{drained}");
     let shown = provider(&bed).await;
     assert_eq!((&shown["status"], &shown["weight"]), (&json!("draining"), &json!(0)));
     let told = hears.next(Duration::from_secs(30)).await;
     assert!(matches!(told, Some(Delivery::Messages { .. })));
+    assert_eq!(seen_by(&bed).await, [true, false]);
     let progress = || bed.get("/v1/services/web/providers/a/drain");
     let seen = progress().await.json();
     assert_eq!((counts(&seen), &seen["zxid"]), ((1, 1), &drained["zxid"]));
