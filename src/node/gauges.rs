@@ -8,8 +8,15 @@ use crate::types::Silence;
 
 type Gauge = (&'static str, &'static str, f64);
 
+impl Node {
+    /// Returns what the node measures about itself: name, what it means, value.
+    pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+        read(self)
+    }
+}
+
 /// Returns the present values.
-pub(super) fn read(node: &Node) -> Vec<Gauge> {
+fn read(node: &Node) -> Vec<Gauge> {
     let tree = node.local();
     let status = node.inner.consensus.status();
     let now_ms = node.inner.stage.clock.now_ms();

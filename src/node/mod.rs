@@ -374,11 +374,6 @@ impl Node {
         }
     }
 
-    /// Returns what the node measures about itself: name, what it means, value.
-    pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
-        gauges::read(self)
-    }
-
     /// Returns why the node cannot go on, if consensus or the store has failed.
     pub fn fatal(&self) -> Option<String> {
         self.inner.consensus.fatal()

@@ -46,6 +46,7 @@ mod bounds;
 mod change;
 mod filter;
 mod hub;
+mod notice;
 mod pacer;
 mod ring;
 mod stream;
@@ -64,11 +65,10 @@ pub use bounds::{Bounds, Counters};
 pub use change::{Change, Message, Selection};
 pub use filter::{Filter, WatchKind};
 pub use hub::Hub;
+pub use notice::{Notice, NoticeKind, WATCH_MODES, WatchMode, WatchesFull, Whose};
 pub use pacer::{Pacer, Rate};
 pub use ring::{Ring, TooOld};
 pub use stream::{Since, Start, Taken};
 pub use subscriber::{SubscriberId, Wake};
-pub use watches::{
-    Notice, NoticeKind, WATCH_MODES, WatchMode, WatcherId, Watches, WatchesFull, Whose,
-};
+pub use watches::{WatcherId, Watches};
 pub use waves::{Waves, turn_of};

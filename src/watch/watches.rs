@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Bounds;
-use crate::types::{Event, EventKind, ZnodePath, Zxid};
+use super::notice::{NoticeKind, WATCH_MODES, WatchMode, WatchesFull, Whose};
+use crate::types::{Event, EventKind, ZnodePath};
 
 /// Names a connection that watches, while it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,51 +12,6 @@ pub struct WatcherId(u32);
 const MODE_BITS: u32 = 2;
 /// The greatest watcher and the greatest slot, so that either fits into a word with a mode.
 const INDEX_MAX: u32 = u32::MAX >> MODE_BITS;
-
-/// How a connection watches a path. It may do so in several ways at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum WatchMode {
-    /// Once: the znode is created, deleted, or its data changes. Source: ZooKeeper `exists`, `getData`.
-    Data = 0,
-    /// Once: its list of children changes, or it is deleted. Source: ZooKeeper `getChildren`.
-    Child = 1,
-    /// Both of the above, until removed.
-    Persistent = 2,
-    /// As `Data`, of the znode and of all below it, until removed.
-    Recursive = 3,
-}
-
-/// The ways in which a connection can watch a path.
-pub const WATCH_MODES: [WatchMode; 4] =
-    [WatchMode::Data, WatchMode::Child, WatchMode::Persistent, WatchMode::Recursive];
-
-/// What a watch says about its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NoticeKind {
-    /// It came into being.
-    Created,
-    /// It is gone.
-    Deleted,
-    /// Its data was set.
-    DataChanged,
-    /// A child came or went.
-    ChildrenChanged,
-}
-
-/// A watch that fired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// The transaction that fired it.
-    pub zxid: Zxid,
-    /// What happened.
-    pub kind: NoticeKind,
-    /// Where.
-    pub path: ZnodePath,
-}
-
-/// A watch could not be set because the node or the connection has as many as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatchesFull;
 
 /// The watches of all connections of a node that follow ZooKeeper's rules: most of them fire once. A watch costs
 /// 4 bytes at its path and about 8 at its connection, whatever the length of the path.
@@ -395,15 +351,6 @@ impl Watches {
         paths.dedup();
         paths
     }
-}
-
-/// By whose access control list a notice is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// The list that the event carries.
-    Own,
-    /// That of the parent of the event's znode.
-    Parents,
 }
 
 /// Gives back most of what a connection's set of keys has grown to, once nearly all of them have fired.
