@@ -24,6 +24,8 @@ pub const PROTECTION_WINDOW_S_MAX: u64 = 3_600;
 pub const PROTECTION_HOLD_S_MAX: u64 = 86_400;
 /// Sessions whose end is put off that the leader looks at in one go, twice a second; the rest follow.
 pub const SUSPECTS_PER_LOOK_MAX: usize = 1_000;
+/// Ephemerals of such sessions that it reads in one go; the rest follow.
+pub const SUSPECT_EPHEMERALS_PER_LOOK_MAX: usize = 5_000;
 /// How long an answer to a probe of a silent provider may take, ms, shortest and longest. Beyond: the policy is refused.
 pub const PROBE_TIMEOUT_MS_MIN: u64 = 20;
 /// See [`PROBE_TIMEOUT_MS_MIN`].

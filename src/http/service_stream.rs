@@ -8,8 +8,10 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use utoipa::ToSchema;
 
 use super::Door;
@@ -23,8 +25,8 @@ use super::snapshot::{json, piece, put};
 use super::stream::reason_name;
 use super::watch::{event_stream, turn};
 use super::znodes::NoParams;
-use crate::limits::{STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
-use crate::node::{Delivery, Node, ResetReason, Subscription};
+use crate::limits::{SNAPSHOT_SENT_MS_MAX, STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
+use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
 use crate::registry::{self, entry_at, instance_lists, list_at};
 use crate::tree::{Tree, permits};
 use crate::types::{AclId, Code, Event, EventKind, Perms, ZnodePath, Zxid};
@@ -65,6 +67,11 @@ pub(crate) async fn watch_services(
     if count == 0 || count > STREAM_SERVICES_MAX {
         let why = format!("{count} services: there must be 1 to {STREAM_SERVICES_MAX}");
         return Err(Failed::bad_arguments(why));
+    }
+    let newest = asked.services.iter().filter_map(|one| seen.or(one.since)).max();
+    if newest.is_some_and(|since| Zxid(since) > door.node().local().zxid()) {
+        // The client has seen more than this node, or makes it up: it must not go back for what it has seen.
+        door.node().read(Consistency::Linearizable, Zxid(0)).await?;
     }
     let tree = door.node().local();
     let mut services = Vec::with_capacity(count);
@@ -111,8 +118,28 @@ struct Stream {
     authority: Arc<[AclId]>,
     /// What is watched, and, until it has been told of the first time, where the client stands.
     services: Vec<(Wanted, Option<Zxid>)>,
-    unsent: Option<Unsent>,
+    unsent: Option<Kept>,
     out: Vec<u8>,
+}
+
+/// What is still to be said of a state, for as long as a client may take to read it ([`SNAPSHOT_SENT_MS_MAX`]): it keeps
+/// the whole state in memory.
+struct Kept {
+    unsent: Arc<Mutex<Option<Unsent>>>,
+    /// Whoever does not read does not ask for more either.
+    _timer: AbortOnDropHandle<()>,
+}
+
+impl Kept {
+    fn new(unsent: Unsent) -> Kept {
+        let unsent = Arc::new(Mutex::new(Some(unsent)));
+        let held = unsent.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(SNAPSHOT_SENT_MS_MAX)).await;
+            drop(held.lock().take());
+        });
+        Kept { unsent, _timer: AbortOnDropHandle::new(timer) }
+    }
 }
 
 /// Services that are told of from one state, one after the other, before anything else.
@@ -134,8 +161,13 @@ impl Stream {
     /// Returns the next piece, `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() {
-            if let Some(unsent) = self.unsent.take() {
-                self.send(unsent);
+            if let Some(kept) = self.unsent.take() {
+                // One that is too slow comes back, and is told from where it stands.
+                let unsent = kept.unsent.lock().take()?;
+                if let Some(rest) = self.send(unsent) {
+                    *kept.unsent.lock() = Some(rest);
+                    self.unsent = Some(kept);
+                }
                 continue;
             }
             let wait = Duration::from_millis(STREAM_SILENCE_MS_MAX);
@@ -180,14 +212,14 @@ impl Stream {
             put(&mut self.out, text);
         }
         let services = (0..self.services.len()).collect();
-        self.unsent = Some(Unsent { tree, services, deleted });
+        self.unsent = Some(Kept::new(Unsent { tree, services, deleted }));
     }
 
-    /// Writes what there is to say of the next service.
-    fn send(&mut self, mut unsent: Unsent) {
-        let Some(index) = unsent.services.pop_front() else { return };
+    /// Writes what there is to say of the next service. Returns what is left then.
+    fn send(&mut self, mut unsent: Unsent) -> Option<Unsent> {
+        let index = unsent.services.pop_front()?;
         let is_last = unsent.services.is_empty();
-        let Some((wanted, since)) = self.services.get_mut(index) else { return };
+        let (wanted, since) = self.services.get_mut(index)?;
         let since = since.take();
         let zxid = unsent.tree.zxid();
         let begun = self.out.len();
@@ -220,11 +252,10 @@ impl Stream {
                 self.out.extend_from_slice(b"\n\n");
             }
         }
-        match is_last {
-            true if self.out.len() == begun => self.progress(zxid),
-            true => {}
-            false => self.unsent = Some(unsent),
+        if is_last && self.out.len() == begun {
+            self.progress(zxid);
         }
+        (!is_last).then_some(unsent)
     }
 
     /// Writes what transactions changed: of each service one delta with the last word on each registration. The sign is

@@ -5,7 +5,7 @@
 use super::Node;
 use super::audit::Denied;
 use crate::policy::{self, Denial, Proposed};
-use crate::traffic::DRAINS;
+use crate::traffic::{DRAINS, LOSSES, SUSPECTS};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Error, Op, SessionId};
 
@@ -63,10 +63,11 @@ fn admit_one(
         _ => return Ok(()),
     };
     let is_super = authority.iter().any(|id| id.scheme == "super");
-    let is_note = path.strip_prefix(DRAINS).is_some_and(|rest| rest.starts_with('/'));
+    let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let is_note = [DRAINS, SUSPECTS, LOSSES].into_iter().any(is_below);
     if is_note && !is_super {
-        // What a note means is removed by the leader, whom no list keeps from it.
-        let why = "path: an instance is let leave by POST /v1/drain, not by writing its note";
+        // What a note means is done by the leader, whom no list keeps from it.
+        let why = "path: what lies here is noted by the registry itself; an instance is let leave by POST /v1/drain";
         return Err(Error::Invalid { why: why.to_owned(), multi_index });
     }
     let data = data.as_deref();

@@ -83,7 +83,8 @@ impl Kept {
         self.seq += 1;
         line.seq = self.seq;
         let line = Arc::new(line);
-        let ring = if line.rule.is_some() { &mut self.denied } else { &mut self.done };
+        let is_done = line.rule.is_none() && line.result == "ok";
+        let ring = if is_done { &mut self.done } else { &mut self.denied };
         if ring.len() == AUDIT_LINES_MAX {
             ring.pop_front();
         }

@@ -90,6 +90,16 @@ impl Drains {
     /// Notes who has to be told of a transaction that announces drains: it has been left to lines, and is not published to
     /// subscribers yet. One that announces none costs O(events).
     pub(super) fn note(&mut self, zxid: Zxid, events: &[Event], hub: &Hub, lines: &Lines) {
+        for event in events.iter().filter(|event| event.kind == EventKind::Deleted) {
+            // It is over, or nothing of it: what is announced of the same instance later is another drain.
+            let Some(path) = Drain::target_of(&event.path) else { continue };
+            let is_renewed = |it: &Event| it.kind == EventKind::Created && it.path == event.path;
+            if events.iter().any(is_renewed) {
+                continue;
+            }
+            self.waiting.retain(|(of, _), _| *of != path);
+            self.order.retain(|(of, _)| *of != path);
+        }
         for event in events.iter().filter(|event| event.kind == EventKind::Created) {
             let Some(path) = Drain::target_of(&event.path) else { continue };
             let drain = event.data.as_deref().and_then(Drain::read);
@@ -106,7 +116,14 @@ impl Drains {
             }
             let shown = events.iter().filter(|event| !is_own(&event.path)).cloned();
             let streams = hub.audience(&shown.collect::<Vec<_>>());
-            let lines = lines.noticed(zxid, |path| !is_own(path));
+            // A watch that has fired already and is held back does not fire for this, but hears of it no sooner.
+            let shown: BTreeSet<&str> = events
+                .iter()
+                .filter(|event| !is_own(&event.path))
+                .flat_map(|event| event.path.self_and_ancestors().take(2))
+                .collect();
+            let lines =
+                lines.noticed(zxid, |path| !is_own(path), |path| shown.contains(path.as_str()));
             self.order.push_back(key.clone());
             self.waiting.insert(key, Waiting { zxid, told: 0, streams, lines });
         }

@@ -141,7 +141,8 @@ fn reap(node: &Node) {
         propose_as_super(node, op);
     }
     let unwritten_ms = cluster_ms.saturating_sub(root.cluster_ms());
-    let is_behind = root.next_due_ms().is_some() && unwritten_ms >= CLOCK_UNWRITTEN_MS_MAX;
+    let needs_clock = root.next_due_ms().is_some() || root.suspect_count() > 0;
+    let is_behind = needs_clock && unwritten_ms >= CLOCK_UNWRITTEN_MS_MAX;
     if !paths.is_empty() || is_behind {
         propose(node, Op::Reap { paths });
     }

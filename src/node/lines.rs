@@ -245,15 +245,19 @@ impl Lines {
         self.agenda.next_ms()
     }
 
-    /// Returns the lines to which the latest transaction left a notice of a path that `is_meant`. Cost: O(lines).
+    /// Returns the lines to which the latest transaction left a notice of a path that `is_meant`, or which have not taken an
+    /// earlier one of a path that it `has_touched`. Cost: O(lines + notices that wait).
     pub(super) fn noticed(
         &self,
         zxid: Zxid,
         is_meant: impl Fn(&ZnodePath) -> bool,
+        has_touched: impl Fn(&ZnodePath) -> bool,
     ) -> BTreeSet<WatcherId> {
         let left = |line: &LineState| {
-            let latest = line.notices.iter().rev().take_while(|notice| notice.zxid == zxid);
-            latest.into_iter().any(|notice| is_meant(&notice.path))
+            line.notices.iter().any(|notice| match notice.zxid == zxid {
+                true => is_meant(&notice.path),
+                false => has_touched(&notice.path),
+            })
         };
         self.lines.iter().filter(|(_, line)| left(line)).map(|(id, _)| *id).collect()
     }

@@ -78,6 +78,15 @@ impl Probing {
         self.shared.lock().asking.contains(&session)
     }
 
+    /// Returns whether there is anybody to ask about a session. Cost: O(its ephemerals).
+    pub(super) fn may_ask(&self, tree: &Tree, session: SessionId) -> bool {
+        let may_ask = |prober: &Arc<dyn Prober>| {
+            !tree.policies().has_none(Kind::Probe)
+                && !targets(tree, session, prober.as_ref()).all.is_empty()
+        };
+        self.prober.as_ref().is_some_and(may_ask)
+    }
+
     /// Begins to ask about a session that is due, and holds it meanwhile. Returns whether there is anybody to ask.
     pub(super) fn begin(&self, node: &Node, tree: &Tree, session: SessionId, now_ms: u64) -> bool {
         if self.is_asking(session) {

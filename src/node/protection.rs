@@ -4,9 +4,12 @@
 use super::Node;
 use super::expirer::propose_as_super;
 use super::probing::Probing;
-use crate::limits::SUSPECTS_PER_LOOK_MAX;
+use crate::limits::{SUSPECT_EPHEMERALS_PER_LOOK_MAX, SUSPECTS_PER_LOOK_MAX};
 use crate::tree::Fate;
 use crate::types::{Op, Owner, SessionId, Silence, ZnodePath};
+
+/// Sessions of which the log says in one tick what becomes of them; `GET /v1/protection` has all that are held.
+const REPORTED_PER_TICK_MAX: usize = 100;
 
 /// How far the leader has looked.
 #[derive(Default)]
@@ -24,14 +27,30 @@ impl Look {
             return;
         }
         let notes = root.suspects_after(&self.after).take(SUSPECTS_PER_LOOK_MAX);
+        // What a session owns is read, and this runs between two ticks: one that comes late begins all deadlines anew.
+        let mut seen = 0;
+        let within = notes.take_while(|(_, session)| {
+            let is_within = seen < SUSPECT_EPHEMERALS_PER_LOOK_MAX;
+            seen += root.session(*session).map_or(0, |record| record.num_ephemerals());
+            is_within
+        });
         let notes: Vec<(ZnodePath, SessionId)> =
-            notes.map(|(note, session)| (note.clone(), session)).collect();
-        let is_end = notes.len() < SUSPECTS_PER_LOOK_MAX;
+            within.map(|(note, session)| (note.clone(), session)).collect();
+        let is_end = notes
+            .last()
+            .is_none_or(|(last, _)| root.suspects_after(last.as_str()).next().is_none());
         self.after =
             notes.last().filter(|_| !is_end).map_or_else(String::new, |(note, _)| note.to_string());
         let cluster_ms = node.inner.cluster_time.now().cluster_ms;
         for (note, session) in notes {
+            // Exactly this note: one that is made later, of another silence, is not meant.
+            let forget = |note: ZnodePath| {
+                let czxid = root.get(note.as_str()).map(|znode| znode.stat().czxid);
+                let candidates = czxid.map(|czxid| (note, czxid)).into_iter().collect();
+                propose_as_super(node, Op::Deregister { candidates });
+            };
             if root.session(session).is_none() {
+                forget(note);
                 continue;
             }
             let (is_held, is_closing) = {
@@ -40,13 +59,15 @@ impl Look {
             };
             if !is_held && !is_closing {
                 tracing::info!(%session, "a session whose end was put off is heard of again");
-                propose_as_super(node, Op::Delete { path: note, version: None });
+                forget(note);
                 continue;
             }
             if probing.is_asking(session) {
                 continue;
             }
-            let answers = root.suspect(session).is_some_and(|suspect| suspect.answers);
+            // That it answered counts for as long as it can be asked whether it still does.
+            let answers = root.suspect(session).is_some_and(|suspect| suspect.answers)
+                && probing.may_ask(&root, session);
             let why = if answers { Silence::Answers } else { Silence::Silent };
             if matches!(root.fate(session, why, cluster_ms), Fate::Held(_)) {
                 probing.again(node, &root, session, answers, now_ms);
@@ -59,6 +80,7 @@ impl Look {
 
 /// Says in the log what becomes of sessions that are silent, where that is out of the ordinary.
 pub(super) fn report(node: &Node, silent: &[(SessionId, Option<Owner>, Silence)]) {
+    let silent = &silent[..silent.len().min(REPORTED_PER_TICK_MAX)];
     let root = node.inner.stage.root();
     let cluster_ms = node.inner.cluster_time.now().cluster_ms;
     for (session, _, why) in silent {

@@ -21,8 +21,9 @@ use crate::latest;
 use crate::policy::{self, Kind, Urgency};
 use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
+use crate::traffic::{SUSPECTS, Suspect};
 use crate::tree::Tree;
-use crate::types::{Event, NodeId, Op, Outcome, Reply, Txn, ZnodePath, Zxid};
+use crate::types::{Event, EventKind, NodeId, Op, Outcome, Reply, Txn, ZnodePath, Zxid};
 use crate::watch::{Bounds, Hub, Pace, Pacer, Rate};
 
 /// How far this node has applied.
@@ -261,10 +262,22 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Ends the holds of those of whom it is noted no more that they are suspect, on every node: whoever becomes leader knows.
+    fn follow_suspects(&self, events: &[Event], now_ms: u64) {
+        let notes = events.iter().filter(|event| {
+            event.kind == EventKind::Deleted && event.path.parent_str() == Some(SUSPECTS)
+        });
+        for session in notes.filter_map(|event| Suspect::session_of(&event.path)) {
+            self.expiry.lock().unhold(session, now_ms);
+        }
+    }
+}
+
 /// Returns the events but for those that tell of an end.
 #[cfg(feature = "mutants")]
 fn without_deletions(mut events: Vec<Event>) -> Vec<Event> {
-    events.retain(|event| event.kind != crate::types::EventKind::Deleted);
+    events.retain(|event| event.kind != EventKind::Deleted);
     events
 }
 
@@ -298,6 +311,7 @@ impl ApplySink for Stage {
                     }
                     if !applied.events.is_empty() {
                         let (zxid, events) = (applied.zxid, applied.events);
+                        self.follow_suspects(&events, now_ms);
                         changes.push(News { zxid, events, urgency });
                     }
                     if is_own {

@@ -161,7 +161,8 @@ impl Subscription {
             // Under the hub's lock the root is exactly what has been published.
             let tree = self.stage.root();
             hub.restart(self.id, tree.zxid())?;
-            self.drained = false;
+            // So nothing waits, and what comes next may have to wait for its wave.
+            self.drained = hub.last_zxid() == tree.zxid();
             let reset = self.reset.replace(ResetReason::Skipped);
             return Some(Some(Delivery::Snapshot { tree, reset }));
         }

@@ -217,12 +217,6 @@ impl Policy {
             is_built_in: false,
         };
         fields.finish()?;
-        if kind.must_expire(policy.mode) && policy.expires_at_ms.is_none() {
-            return Err(Wrong::new(
-                "ttl_s",
-                "such a policy has to end by itself: say for how long",
-            ));
-        }
         Ok(policy)
     }
 }

@@ -23,6 +23,14 @@ struct Entry {
     is_closing: bool,
     /// Its end was put off, and it has not been heard of since.
     is_held: bool,
+    /// Whatever is found out about it, it is not due earlier: its full timeout from when the deadlines last began anew.
+    floor_ms: u64,
+}
+
+impl Entry {
+    fn new(timeout_ms: u32, due_ms: u64) -> Entry {
+        Entry { timeout_ms, due_ms, is_closing: false, is_held: false, floor_ms: 0 }
+    }
 }
 
 impl ExpiryQueue {
@@ -62,8 +70,7 @@ impl ExpiryQueue {
     pub fn insert(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) {
         if !self.touch(session, timeout_ms, now_ms) {
             let due_ms = self.deadline(timeout_ms, now_ms);
-            self.sessions
-                .insert(session, Entry { timeout_ms, due_ms, is_closing: false, is_held: false });
+            self.sessions.insert(session, Entry::new(timeout_ms, due_ms));
             self.buckets.entry(due_ms).or_default().insert(session);
         }
     }
@@ -107,15 +114,26 @@ impl ExpiryQueue {
         true
     }
 
-    /// Makes a session due whose end was put off. Returns whether there is such a one that was not heard of since. Cost:
-    /// O(log sessions).
+    /// Makes a session due whose end was put off, though not before the full timeout that it has had since the deadlines
+    /// began anew: who renewed it under another leader may have been promised as much. Returns whether there is such a one
+    /// that was not heard of since. Cost: O(log sessions).
     pub fn release(&mut self, session: SessionId, now_ms: u64) -> bool {
         let now_ms = self.round_up(now_ms);
         let is_waiting = |entry: &&mut Entry| entry.is_held && !entry.is_closing;
         let Some(entry) = self.sessions.get_mut(&session).filter(is_waiting) else { return false };
-        let before_ms = std::mem::replace(&mut entry.due_ms, now_ms);
-        self.rebucket(session, before_ms, now_ms);
+        let due_ms = now_ms.max(entry.floor_ms);
+        let before_ms = std::mem::replace(&mut entry.due_ms, due_ms);
+        self.rebucket(session, before_ms, due_ms);
         true
+    }
+
+    /// Ends the hold of a session of which it is noted no more that its end is put off: it has its full timeout from now.
+    /// Returns whether it was held. Cost: O(log sessions).
+    pub fn unhold(&mut self, session: SessionId, now_ms: u64) -> bool {
+        match self.sessions.get(&session) {
+            Some(entry) if entry.is_held => self.touch(session, entry.timeout_ms, now_ms),
+            _ => false,
+        }
     }
 
     /// Returns whether a session's end was put off and it has not been heard of since.
@@ -168,6 +186,7 @@ impl ExpiryQueue {
         for (session, entry) in &mut self.sessions {
             let deadline_ms = deadline(tick_ms, entry.timeout_ms, now_ms);
             *entry = entry.renewed(entry.timeout_ms, deadline_ms);
+            entry.floor_ms = deadline_ms;
             buckets.entry(entry.due_ms).or_default().insert(*session);
         }
         self.buckets = buckets;
@@ -361,6 +380,30 @@ mod tests {
         assert_eq!(queue.next_deadline(), Some(5_000));
         assert_eq!((queue.expired(4_999, 9), queue.expired(5_000, 9)), (vec![], vec![S1]));
         assert_eq!((queue.expired(7_999, 9), queue.expired(8_000, 9)), (vec![], vec![S2]));
+    }
+
+    #[test]
+    fn a_hold_that_ends_after_the_deadlines_began_anew_leaves_the_full_timeout_from_then() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 1_000, 0);
+        queue.hold(S1, 60_000);
+        queue.restart_all(5_000);
+        assert!(queue.release(S1, 5_100));
+        assert_eq!(first_expiry(&mut queue, 5_100..9_000), Some(6_000));
+        // Named, held again, and released in the same leadership: due at once.
+        queue.hold(S1, 60_000);
+        assert!(queue.release(S1, 7_000));
+        assert_eq!(queue.expired(7_000, 9), [S1]);
+    }
+
+    #[test]
+    fn who_is_not_held_any_more_has_its_full_timeout_and_nothing_of_the_hold() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 1_000, 0);
+        assert!(!queue.unhold(S1, 500), "it is not held");
+        queue.hold(S1, 60_000);
+        assert!(queue.unhold(S1, 2_000) && !queue.is_held(S1) && !queue.unhold(S2, 0));
+        assert_eq!(queue.next_deadline(), Some(3_000));
     }
 
     #[test]

@@ -280,9 +280,12 @@ impl Tree {
         lifetime: Lifetime,
         events: &mut Vec<Event>,
     ) {
+        // Whoever closed what lies above meant this too.
+        let above = path.parent_str().and_then(|parent| self.get(parent));
+        let rules = above.map_or_else(Vec::new, |above| above.acl.to_vec());
         let znode = Znode {
             data,
-            acl: super::lists::intern(&mut self.acls, Vec::new()),
+            acl: super::lists::intern(&mut self.acls, rules),
             czxid: self.zxid,
             mzxid: self.zxid,
             pzxid: self.zxid,

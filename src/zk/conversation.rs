@@ -221,7 +221,9 @@ impl Conversation {
         let ((root, plan), has_all) =
             line.look(inbox, wants_notices, |root, inbox, mut watches| {
                 let asker = Asker { session: line.session(), authority: line.authority() };
-                let plan = match wants_notices {
+                // Notices are missing of these: nothing may be said that a client takes for all it has to know.
+                let is_broken = matches!(inbox.ended, Some(Ended::Skipped | Ended::Overrun));
+                let plan = match wants_notices && !is_broken {
                     true => plan(pending, inbox, root, asker, &mut watches),
                     false => Plan::default(),
                 };
@@ -249,7 +251,8 @@ impl Conversation {
         }
         self.door.meters().took(&self.tally, took);
         // While notices are held back nothing may say how far the state is.
-        if has_all {
+        let is_broken = matches!(self.inbox.ended, Some(Ended::Skipped | Ended::Overrun));
+        if has_all && !is_broken {
             self.tell(root.zxid());
             self.tally.sent(plan.missed.len());
             for (event, path) in plan.missed {
@@ -304,8 +307,14 @@ impl Conversation {
                     reads::answer(root, asker, &reads::get_data(reconfig::CONFIG))
                 })
             }
-            Task::Reply(response) => Ok(reads::Answer::Response(response)),
-            Task::Refused(err) => Err(err),
+            Task::Reply(response) => {
+                self.tell(root.zxid());
+                Ok(reads::Answer::Response(response))
+            }
+            Task::Refused(err) => {
+                self.tell(root.zxid());
+                Err(err)
+            }
             Task::Last(err) => {
                 let zxid = if xid == xids::AUTH { 0 } else { -1 };
                 let before = self.output.len();

@@ -179,7 +179,7 @@ async fn writes_of_a_node_that_is_caught_up_by_a_snapshot_are_answered_by_their_
     let mut write = |expected: Expected, path: &str, key: Option<&str>| {
         let mut request = request(create(path, b""));
         request.idempotency_key = key.map(str::to_owned);
-        writes.submit(expected, request).unwrap();
+        writes.submit((expected, path.to_owned()), request).unwrap();
     };
 
     // These get into the log, and the node does not hear of it.
@@ -212,7 +212,7 @@ async fn writes_of_a_node_that_is_caught_up_by_a_snapshot_are_answered_by_their_
     })
     .await;
     cluster.rejoin(behind);
-    while let Some((expected, outcome)) = writes.next().await {
+    while let Some(((expected, path), outcome)) = writes.next().await {
         let is_right = match (&expected, &outcome) {
             (Expected::Created, Ok(answer)) => matches!(answer.result, Ok(Reply::Created { .. })),
             (Expected::Refused, Ok(answer)) => {
@@ -221,7 +221,7 @@ async fn writes_of_a_node_that_is_caught_up_by_a_snapshot_are_answered_by_their_
             (Expected::Unknown, Err(Error::OutcomeUnknown)) => true,
             _ => false,
         };
-        assert!(is_right, "{expected:?}, but: {outcome:?}");
+        assert!(is_right, "{path}: {expected:?}, but: {outcome:?}");
     }
     let tree = cluster.settled().await;
     let root = tree.get("/").unwrap();

@@ -8,8 +8,8 @@ use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, prop_oneof, propt
 use proptest::test_runner::TestCaseError;
 use roost::tree::Tree;
 use roost::types::{
-    Code, CreateMode, Data, Failure, Op, Outcome, Reply, SessionId, Silence, Txn, TxnTime,
-    ZnodePath,
+    Acl, AclId, Code, CreateMode, Data, Failure, Op, Outcome, Perms, Reply, SessionId, Silence,
+    Txn, TxnTime, ZnodePath,
 };
 
 use super::{dump, reload};
@@ -172,6 +172,24 @@ fn tree() -> Tree {
     let policy = create("/roost/policies/removal/all", POLICY, CreateMode::Persistent);
     apply(&mut tree, 0, SessionId::NONE, policy).unwrap();
     tree
+}
+
+#[test]
+fn notes_are_closed_to_whom_what_lies_above_them_is() {
+    let mut tree = tree();
+    let (first, _) = come(&mut tree, 1, &[0, 0]);
+    let id = AclId { scheme: "world".to_owned(), id: "anyone".to_owned() };
+    let acl = vec![Acl { perms: Perms::READ, id }];
+    let roost = ZnodePath::parse("/roost").unwrap();
+    let closing = Op::SetAcl { path: roost, acl: acl.clone(), version: None };
+    apply(&mut tree, 1, SessionId::NONE, closing).unwrap();
+    let held = apply(&mut tree, 1, SessionId::NONE, expire(first, Silence::Silent));
+    assert!(matches!(held, Ok(Reply::Held { .. })), "{held:?}");
+    let note = format!("/roost/suspects/{first}");
+    for path in ["/roost/suspects", &note] {
+        assert_eq!(tree.get(path).unwrap().acl()[..], acl[..], "{path}");
+    }
+    assert_eq!(tree.digest(), tree.recomputed_digest());
 }
 
 /// Opens a session with a provider of each of these services, and a lock.

@@ -111,6 +111,20 @@ async fn protection_is_switched_off_for_a_while_only_through_whichever_door() {
 }
 
 #[tokio::test]
+async fn nobody_but_the_registry_writes_its_notes() {
+    let bed = silent(3).await;
+    suspects(&bed, 2).await;
+    assert_eq!(bed.post("/v1/znodes/roost/losses?parents=true", "").await.status, 409);
+    for forged in ["/roost/suspects/0x0100000000000007", "/roost/losses/x", "/roost/losses/x/1"] {
+        let got = bed.post(&format!("/v1/znodes{forged}?parents=true"), "{}").await;
+        assert_eq!(got.error(), (400, "bad_arguments".to_owned()), "{forged}");
+    }
+    let notes = bed.get("/v1/children/roost/suspects").await.json();
+    let note = format!("/v1/znodes/roost/suspects/{}", notes["children"][0].as_str().unwrap());
+    assert_eq!(bed.send(&format!("PUT {note}"), &[], "{}").await.error().0, 400);
+}
+
+#[tokio::test]
 async fn a_test_of_a_policy_says_how_services_would_stand() {
     let bed = silent(10).await;
     let policy = json!({"reason": "r", "pattern": "/services/*/providers", "max_ratio": 0.5});
