@@ -162,6 +162,7 @@ enum Expected {
     Created,
     Refused,
     Unknown,
+    CreatedOrUnknown,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,11 +193,15 @@ async fn writes_of_a_node_that_is_caught_up_by_a_snapshot_are_answered_by_their_
     write(Expected::Unknown, "/last", None);
     let through = cluster.node(leader);
     until("the writes are applied elsewhere", || through.local().get("/last").cloned()).await;
-    // And these do not leave it.
+    // And these do not leave it. When it is back they may reach the leader so soon that they are part of the snapshot: then
+    // what has no key is not known either.
     cluster.isolate(behind);
     for at in 0..20 {
         let key = format!("later {at}");
-        write(Expected::Created, &format!("/later-{at}"), (at % 2 == 0).then_some(&key));
+        match at % 2 {
+            0 => write(Expected::Created, &format!("/later-{at}"), Some(&key)),
+            _ => write(Expected::CreatedOrUnknown, &format!("/later-{at}"), None),
+        }
     }
 
     eventually("the log that the node needs is gone", async || {
@@ -214,11 +219,13 @@ async fn writes_of_a_node_that_is_caught_up_by_a_snapshot_are_answered_by_their_
     cluster.rejoin(behind);
     while let Some(((expected, path), outcome)) = writes.next().await {
         let is_right = match (&expected, &outcome) {
-            (Expected::Created, Ok(answer)) => matches!(answer.result, Ok(Reply::Created { .. })),
+            (Expected::Created | Expected::CreatedOrUnknown, Ok(answer)) => {
+                matches!(answer.result, Ok(Reply::Created { .. }))
+            }
             (Expected::Refused, Ok(answer)) => {
                 matches!(answer.result, Err(Failure { code: Code::NodeExists, .. }))
             }
-            (Expected::Unknown, Err(Error::OutcomeUnknown)) => true,
+            (Expected::Unknown | Expected::CreatedOrUnknown, Err(Error::OutcomeUnknown)) => true,
             _ => false,
         };
         assert!(is_right, "{path}: {expected:?}, but: {outcome:?}");

@@ -181,7 +181,7 @@ fn notes_are_closed_to_whom_what_lies_above_them_is() {
     let id = AclId { scheme: "world".to_owned(), id: "anyone".to_owned() };
     let acl = vec![Acl { perms: Perms::READ, id }];
     let roost = ZnodePath::parse("/roost").unwrap();
-    let closing = Op::SetAcl { path: roost, acl: acl.clone(), version: None };
+    let closing = Op::SetAcl { path: roost, acl: acl.clone(), aversion: None };
     apply(&mut tree, 1, SessionId::NONE, closing).unwrap();
     let held = apply(&mut tree, 1, SessionId::NONE, expire(first, Silence::Silent));
     assert!(matches!(held, Ok(Reply::Held { .. })), "{held:?}");

@@ -119,8 +119,9 @@ async fn nobody_but_the_registry_writes_its_notes() {
         let got = bed.post(&format!("/v1/znodes{forged}?parents=true"), "{}").await;
         assert_eq!(got.error(), (400, "bad_arguments".to_owned()), "{forged}");
     }
-    let notes = bed.get("/v1/children/roost/suspects").await.json();
-    let note = format!("/v1/znodes/roost/suspects/{}", notes["children"][0].as_str().unwrap());
+    let shown = bed.get("/v1/protection").await.json();
+    let session = shown["suspects"][0]["session"].as_str().unwrap();
+    let note = format!("/v1/znodes/roost/suspects/{session}");
     assert_eq!(bed.send(&format!("PUT {note}"), &[], "{}").await.error().0, 400);
 }
 
