@@ -307,14 +307,8 @@ impl Conversation {
                     reads::answer(root, asker, &reads::get_data(reconfig::CONFIG))
                 })
             }
-            Task::Reply(response) => {
-                self.tell(root.zxid());
-                Ok(reads::Answer::Response(response))
-            }
-            Task::Refused(err) => {
-                self.tell(root.zxid());
-                Err(err)
-            }
+            Task::Reply(response) => Ok(reads::Answer::Response(response)),
+            Task::Refused(err) => Err(err),
             Task::Last(err) => {
                 let zxid = if xid == xids::AUTH { 0 } else { -1 };
                 let before = self.output.len();
