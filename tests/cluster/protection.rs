@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use roost::node::Node;
+use roost::node::{Delivery, Node};
 use roost::probe::{Found, Probe, Prober};
-use roost::types::{CreateMode, Data, Op, SessionId, Silence, Zxid};
+use roost::types::{CreateMode, Data, EventKind, Op, SessionId, Silence, Zxid};
+use roost::watch::{Filter, Message, WatchKind};
 use tokio::task::JoinHandle;
 
 use crate::harness::{Cluster, Setup, until};
@@ -89,6 +90,34 @@ async fn suspects(node: &Node, many: usize) {
     until(&format!("{many} sessions are suspect"), are_there).await;
 }
 
+/// A consumer that is told of every change until the end: returns how many providers it knew when it knew the fewest.
+async fn fewest(node: Node, end: Arc<AtomicBool>) -> usize {
+    let filter = Filter { path: path(PROVIDERS), kind: WatchKind::Children };
+    let mut stream = node.subscribe(vec![filter], None, 0).unwrap();
+    let (mut known, mut fewest) = (BTreeSet::new(), usize::MAX);
+    while !end.load(Ordering::Relaxed) {
+        match stream.next(Duration::from_millis(50)).await.expect("its node lives") {
+            Delivery::Snapshot { tree, reset } => {
+                assert!(reset.is_none(), "it would not know what was in between");
+                known = tree.get(PROVIDERS).unwrap().children().cloned().collect();
+            }
+            Delivery::Messages { messages, .. } => {
+                for (_, event) in messages.iter().flat_map(Message::events) {
+                    match event.kind {
+                        EventKind::Created => drop(known.insert(event.path.clone())),
+                        EventKind::Deleted => drop(known.remove(&event.path)),
+                        EventKind::DataChanged => {}
+                    }
+                    fewest = fewest.min(known.len());
+                }
+            }
+            Delivery::Idle { .. } => {}
+        }
+        fewest = fewest.min(known.len());
+    }
+    fewest
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_silent_providers_sixteen_stay_though_the_leader_dies_and_come_back_as_they_were()
 {
@@ -101,17 +130,8 @@ async fn of_twenty_silent_providers_sixteen_stay_though_the_leader_dies_and_come
     let other = cluster.node(cluster.others(first)[0]);
     silent.store(true, Ordering::Relaxed);
     speaking.await.unwrap();
-    // A consumer that never looks away.
-    let (watched, end) = (other.clone(), Arc::new(AtomicBool::new(false)));
-    let ended = end.clone();
-    let consumer = tokio::spawn(async move {
-        let mut fewest = usize::MAX;
-        while !ended.load(Ordering::Relaxed) {
-            fewest = fewest.min(listed(&watched).len());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        fewest
-    });
+    let end = Arc::new(AtomicBool::new(false));
+    let consumer = tokio::spawn(fewest(other.clone(), end.clone()));
     suspects(&other, KEPT).await;
     assert_eq!(listed(&other).len(), KEPT);
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Bed;
+use super::{Bed, pass_until};
 
 const INTERFACE: &str = "org.apache.dubbo.demo.DemoService";
 const PROVIDER: &str = "dubbo%3A%2F%2F192.168.2.147%3A20880%2Forg.apache.dubbo.demo.DemoService%3Fanyhost%3Dtrue%26\
@@ -135,14 +135,11 @@ async fn what_an_override_hides_is_shown_beside_it() {
     let policy = json!({"reason": "it burns", "pattern": "/services/web/providers/*", "weight": 0});
     let set = bed.send("PUT /v1/policies/overrides/o", &[], policy.to_string()).await;
     assert_eq!(set.status, 200, "{}", set.json());
-    let shown = loop {
-        let shown = service(&bed, "web").await["providers"][0].clone();
-        if shown["weight"] == 0 {
-            break shown;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
-    assert_eq!(shown["declared"], json!({"/weight": 70}));
+    let is_noted =
+        || bed.node.local().get("/roost/effects").is_some_and(|all| all.num_children() == 1);
+    pass_until(&bed.node, "the override has its effect", is_noted).await;
+    let shown = service(&bed, "web").await["providers"][0].clone();
+    assert_eq!((&shown["weight"], &shown["declared"]), (&json!(0), &json!({"/weight": 70})));
 }
 
 #[tokio::test]

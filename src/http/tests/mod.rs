@@ -29,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::extract::Peer;
 use super::{Door, router};
-use crate::node::Node;
+use crate::node::{Node, Request as Wish};
+use crate::types::{Op, SessionId};
 
 /// A door and the node behind it.
 struct Bed {
@@ -134,6 +135,31 @@ async fn event(
         let piece = stream.next().await.expect("the stream goes on").unwrap();
         buffer.push_str(std::str::from_utf8(&piece).unwrap());
     }
+}
+
+/// Returns once everything that the node has asked of itself by now is applied: one node's transactions are applied in order.
+async fn settled(node: &Node) {
+    let op = Op::Reap { paths: Vec::new() };
+    let request = Wish {
+        session: SessionId::NONE,
+        owner: None,
+        authority: Vec::new(),
+        idempotency_key: None,
+        op,
+    };
+    node.submit(request).await.expect("the node lives").result.expect("it does nothing");
+}
+
+/// Lets time pass, a second at a time, until something is so; within a minute, which is not waited for.
+async fn pass_until(node: &Node, what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..60 {
+        settled(node).await;
+        if is_so() {
+            return;
+        }
+        pass(Duration::from_secs(1)).await;
+    }
+    panic!("it takes more than a minute until {what}");
 }
 
 /// Lets time pass without waiting for it. Nothing may be on its way to the disk, which time does not wait for.

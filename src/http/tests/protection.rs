@@ -1,8 +1,6 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::{Bed, Got, pass};
+use super::{Bed, Got, pass_until};
 
 const WEB: &str = "/services/web/providers";
 
@@ -20,10 +18,8 @@ async fn silent(many: u16) -> Bed {
 }
 
 async fn suspects(bed: &Bed, many: usize) {
-    while bed.node.local().suspect_count() != many {
-        pass(Duration::from_secs(1)).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_so = || bed.node.local().suspect_count() == many;
+    pass_until(&bed.node, "they are held", is_so).await;
 }
 
 async fn confirm(bed: &Bed, body: Value) -> Got {
@@ -103,11 +99,11 @@ async fn protection_is_switched_off_for_a_while_only_through_whichever_door() {
     let mut brief = off;
     brief["ttl_s"] = json!(600);
     assert_eq!(bed.send(put, &[], brief.to_string()).await.status, 200);
-    while bed.node.local().session_count() > 0 {
+    let is_so = || {
         assert_eq!(bed.node.local().suspect_count(), 0);
-        pass(Duration::from_secs(1)).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        bed.node.local().session_count() == 0
+    };
+    pass_until(&bed.node, "all are gone", is_so).await;
 }
 
 #[tokio::test]
