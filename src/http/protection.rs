@@ -76,7 +76,7 @@ pub(crate) struct StandingBody {
     present: u64,
     /// How many it has lost by silence within the window.
     lost: u64,
-    /// How many it may lose by silence within the window.
+    /// How many it may lose by silence within the window; the first session of a window may go with more.
     budget: u64,
 }
 

@@ -52,17 +52,18 @@ impl Removal {
     }
 
     /// Returns how many of a service's providers may go by silence within the window, when there were so many in it: at
-    /// least one, or small services would never lose any.
+    /// least one. The first session of a window may go with more ([`Removal::allows`]).
     pub fn budget(&self, providers: u64) -> u64 {
         let share = u128::from(providers) * u128::from(self.max_permille) / 1000;
         u64::try_from(share).unwrap_or(u64::MAX).max(1)
     }
 
     /// Returns whether a service with so many providers, which has lost so many by silence within the window, may lose so
-    /// many more.
+    /// many more with one session. The first of a window may always go, whatever its share: one that is silent by itself is
+    /// no outage, and of a small service every session has more than a share.
     pub fn allows(&self, present: u64, lost: u64, more: u64) -> bool {
-        lost.saturating_add(more) <= self.budget(present.saturating_add(lost))
-            && present.saturating_sub(more) >= self.min_keep
+        let is_within = lost.saturating_add(more) <= self.budget(present.saturating_add(lost));
+        (lost == 0 || is_within) && present.saturating_sub(more) >= self.min_keep
     }
 }
 
@@ -82,9 +83,17 @@ mod tests {
     #[test]
     fn what_is_lost_counts_for_the_share_and_against_it() {
         let removal = Removal::default();
-        assert!(removal.allows(100, 0, 20) && !removal.allows(100, 0, 21));
+        assert!(removal.allows(90, 10, 10) && !removal.allows(90, 10, 11));
         assert!(removal.allows(81, 19, 1) && !removal.allows(80, 20, 1));
         assert!(removal.allows(1, 0, 1) && !removal.allows(1, 1, 1));
         assert!(!Removal { min_keep: 1, ..removal }.allows(1, 0, 1));
+    }
+
+    #[test]
+    fn one_session_may_go_in_a_window_however_many_providers_it_has() {
+        let removal = Removal::default();
+        assert!(removal.allows(6, 0, 2) && !removal.allows(4, 2, 2));
+        assert!(removal.allows(6, 0, 6) && removal.allows(100, 0, 100));
+        assert!(!Removal { min_keep: 5, ..removal }.allows(6, 0, 2));
     }
 }
