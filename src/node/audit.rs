@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Node;
 use super::audit_file::Writer;
 use crate::limits::{
     AUDIT_DENIALS_PER_S_MAX, AUDIT_LINES_MAX, AUDIT_WHO_MAX, POLICY_BYTES_MAX, REASON_BYTES_MAX,
 };
-use crate::types::{AclId, Applied, EventKind, NodeId, Op, Reply, SessionId, Txn, Zxid};
+use crate::peer;
+use crate::types::{AclId, Applied, ClusterId, EventKind, NodeId, Op, Reply, SessionId, Txn, Zxid};
 
 /// Everything below is the registry's own.
 const OWN: &str = "/roost/";
@@ -33,6 +34,9 @@ pub struct AuditLine {
     /// Its number on this node since the start, from 1.
     #[serde(skip)]
     pub seq: u64,
+    /// The cluster, in JSON as 32 hex digits: zxids are its own, and a file may outlive it.
+    #[serde(serialize_with = "as_hex")]
+    pub cluster: ClusterId,
     /// The transaction; of a denial, the state that was asked.
     pub zxid: u64,
     /// When, ms since 1970: of a transaction by the leader's clock, of a denial by this node's.
@@ -60,9 +64,15 @@ pub struct AuditLine {
     pub why: Option<String>,
 }
 
+/// Writes the id of a cluster as it is shown everywhere.
+fn as_hex<S: Serializer>(cluster: &ClusterId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{cluster:032x}"))
+}
+
 /// The lines of one node.
 pub(super) struct Audit {
-    node: NodeId,
+    /// The node, and its cluster as soon as it has one.
+    identity: peer::Identity,
     kept: Mutex<Kept>,
     file: Option<Writer>,
     dropped: AtomicU64,
@@ -95,14 +105,15 @@ impl Kept {
 
 impl Audit {
     /// Returns an audit without lines that also writes to a file, if there is one.
-    pub(super) fn new(node: NodeId, file: Option<Writer>) -> Audit {
-        Audit { node, kept: Mutex::default(), file, dropped: AtomicU64::new(0) }
+    pub(super) fn new(identity: peer::Identity, file: Option<Writer>) -> Audit {
+        Audit { identity, kept: Mutex::default(), file, dropped: AtomicU64::new(0) }
     }
 
     /// Notes what an applied transaction did to what is the registry's own. Cost: O(events) for one that did nothing.
     pub(super) fn applied(&self, txn: &Txn, applied: &Applied, wall_ms: u64) {
         let mut line = AuditLine {
             seq: 0,
+            cluster: self.identity.cluster(),
             zxid: applied.zxid.0,
             at_ms: wall_ms,
             node: txn.origin.node,
@@ -165,9 +176,10 @@ impl Audit {
     pub(super) fn restored(&self, zxid: Zxid, wall_ms: u64) {
         self.push(AuditLine {
             seq: 0,
+            cluster: self.identity.cluster(),
             zxid: zxid.0,
             at_ms: wall_ms,
-            node: self.node,
+            node: self.identity.node(),
             who: Vec::new(),
             session: None,
             op: RESTORE,
@@ -198,9 +210,10 @@ impl Audit {
         }
         self.push(AuditLine {
             seq: 0,
+            cluster: self.identity.cluster(),
             zxid: zxid.0,
             at_ms: wall_ms,
-            node: self.node,
+            node: self.identity.node(),
             who: names(denied.authority),
             session: (!session.is_none()).then(|| session.to_string()),
             op: "write",

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::audit::{AuditLine, RESTORE};
 use crate::limits::AUDIT_QUEUE_MAX;
+use crate::types::ClusterId;
 
 /// How much of the end of a file is looked at for its last line, bytes.
 const TAIL_BYTES: u64 = 256 << 10;
@@ -89,6 +90,8 @@ struct Out {
 /// How far the file went when it was opened.
 #[derive(Clone, Copy, Default)]
 struct Known {
+    /// The cluster of the last transaction in it; 0 for none. Those of another one have zxids of their own.
+    cluster: ClusterId,
     /// The last transaction in it.
     zxid: u64,
     /// How many lines there are of that one.
@@ -204,19 +207,26 @@ impl Known {
         let parsed =
             lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
         let of_txns = parsed.filter(|line| line["rule"].is_null() && line["op"] != RESTORE);
-        let zxids = of_txns.filter_map(|line| line["zxid"].as_u64());
-        zxids.fold(None, |known, zxid| match known {
-            Some(Known { zxid: last, lines }) if last == zxid => {
-                Some(Known { zxid, lines: lines + 1 })
+        let places = of_txns.filter_map(|line| {
+            let cluster = ClusterId::from_str_radix(line["cluster"].as_str()?, 16).ok()?;
+            Some((cluster, line["zxid"].as_u64()?))
+        });
+        places.fold(None, |known, (cluster, zxid)| match known {
+            Some(last) if (last.cluster, last.zxid) == (cluster, zxid) => {
+                Some(Known { lines: last.lines + 1, ..last })
             }
-            _ => Some(Known { zxid, lines: 1 }),
+            _ => Some(Known { cluster, zxid, lines: 1 }),
         })
     }
 
     /// Returns whether a line is one of those that were there: after a start what the log has is applied again, in the same
     /// order.
     fn has(&mut self, line: &AuditLine) -> bool {
-        if line.rule.is_some() || line.zxid > self.zxid {
+        // A node begins with the state of nothing.
+        if line.op == RESTORE && line.zxid == 0 {
+            return true;
+        }
+        if line.rule.is_some() || line.cluster != self.cluster || line.zxid > self.zxid {
             return false;
         }
         if line.zxid < self.zxid || line.op == RESTORE {

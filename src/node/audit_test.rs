@@ -3,9 +3,11 @@ use std::path::{Path, PathBuf};
 use super::super::audit_file::{AuditFile, Writer};
 use super::{Audit, Denied};
 use crate::limits::{AUDIT_DENIALS_PER_S_MAX, AUDIT_LINES_MAX};
+use crate::peer;
 use crate::tree::Tree;
 use crate::types::{
-    AclId, CreateMode, Data, Op, Origin, Outcome, SessionId, Txn, TxnTime, ZnodePath, Zxid,
+    AclId, ClusterId, CreateMode, Data, Op, Origin, Outcome, SessionId, Txn, TxnTime, ZnodePath,
+    Zxid,
 };
 
 fn id(scheme: &str, id: &str) -> AclId {
@@ -46,6 +48,11 @@ impl Bed {
     }
 }
 
+/// An audit of node 1 of this cluster.
+fn audit(cluster: ClusterId, file: Option<Writer>) -> Audit {
+    Audit::new(peer::Identity::new(1, cluster, peer::Secret::new(b"a secret of tests")), file)
+}
+
 fn file(dir: &Path, bytes_max: u64) -> AuditFile {
     AuditFile { path: dir.join("audit.log"), bytes_max, kept: 2 }
 }
@@ -59,7 +66,7 @@ fn written(path: PathBuf) -> Vec<String> {
 
 #[test]
 fn a_line_says_who_it_was_without_what_proves_it() {
-    let (audit, mut bed) = (Audit::new(1, None), Bed::new());
+    let (audit, mut bed) = (audit(7, None), Bed::new());
     bed.apply(
         &[&audit],
         Op::Multi(vec![create("/roost", ""), create("/roost/a", "{\"reason\":\"r\"}")]),
@@ -75,7 +82,7 @@ fn a_line_says_who_it_was_without_what_proves_it() {
 
 #[test]
 fn denials_neither_push_out_what_was_done_nor_flood_the_file() {
-    let audit = Audit::new(1, None);
+    let audit = audit(7, None);
     let mut bed = Bed::new();
     bed.apply(&[&audit], create("/roost", ""));
     bed.apply(&[&audit], create("/roost/a", ""));
@@ -98,8 +105,8 @@ fn denials_neither_push_out_what_was_done_nor_flood_the_file() {
 #[test]
 fn a_file_goes_on_where_it_ended_whatever_is_applied_again() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || Audit::new(1, Some(Writer::start(file(dir.path(), 1 << 20)).unwrap()));
-    let whole = Audit::new(1, None);
+    let open = || audit(7, Some(Writer::start(file(dir.path(), 1 << 20)).unwrap()));
+    let whole = audit(7, None);
     let mut expected = Vec::new();
     // Each start applies all that there was again, and one transaction of two lines more.
     for starts in 1..=3 {
@@ -126,9 +133,30 @@ fn a_file_goes_on_where_it_ended_whatever_is_applied_again() {
 }
 
 #[test]
+fn a_file_of_an_earlier_cluster_hides_no_line_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |cluster, changes: u64| {
+        let file = Writer::start(file(dir.path(), 1 << 20)).unwrap();
+        let (audit, mut bed) = (audit(cluster, Some(file)), Bed::new());
+        bed.apply(&[&audit], create("/roost", ""));
+        for change in 0..changes {
+            bed.apply(&[&audit], create(&format!("/roost/{cluster}-{change}"), ""));
+        }
+        audit.close();
+    };
+    run(7, 5);
+    // Its zxids begin anew, and it applies its log again when it starts again.
+    run(8, 2);
+    run(8, 3);
+    let expected: Vec<String> = (0..5).map(|n| format!("/roost/7-{n}")).collect();
+    let expected = expected.into_iter().chain((0..3).map(|n| format!("/roost/8-{n}")));
+    assert_eq!(written(dir.path().join("audit.log")), expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn a_full_file_is_put_aside_and_the_oldest_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = Audit::new(1, Some(Writer::start(file(dir.path(), 700)).unwrap()));
+    let audit = audit(7, Some(Writer::start(file(dir.path(), 700)).unwrap()));
     let mut bed = Bed::new();
     bed.apply(&[], create("/roost", ""));
     for number in 0..20 {

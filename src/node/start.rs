@@ -110,7 +110,8 @@ impl Node {
         let tick_ms = options.tick.as_millis() as u64;
         // A close that was lost with a leader is proposed again after a second.
         let expiry = ExpiryQueue::new(tick_ms, 1_000);
-        let audit = Audit::new(node, options.audit.clone().map(Writer::start).transpose()?);
+        let file = options.audit.clone().map(Writer::start).transpose()?;
+        let audit = Audit::new(peer_identity.clone(), file);
         let (bounds, pacer) = (options.watch_bounds, Pacer::new(options.window_ms));
         let stage =
             Stage::new(node, identity.incarnation, clock.clone(), audit, bounds, pacer, expiry);
