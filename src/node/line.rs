@@ -186,6 +186,14 @@ impl Line {
     }
 }
 
+#[cfg(test)]
+impl Line {
+    /// Ends it, as apply does.
+    pub(crate) fn end(&self, why: lines::Ended) {
+        self.node.inner.stage.audience.lock().lines.end(self.id, why);
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         let stage = &self.node.inner.stage;

@@ -305,7 +305,8 @@ impl Lines {
         }
     }
 
-    fn end(&mut self, id: WatcherId, why: Ended) {
+    /// Ends a line: its connection is to be closed.
+    pub(super) fn end(&mut self, id: WatcherId, why: Ended) {
         if let Some(line) = self.lines.get_mut(&id) {
             line.ended.get_or_insert(why);
             self.agenda.release(id, &mut line.hold);

@@ -364,3 +364,7 @@ impl Conversation {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "conversation_test.rs"]
+mod conversation_test;

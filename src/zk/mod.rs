@@ -106,6 +106,21 @@ impl Door {
 
     /// Returns what the door measures, under ZooKeeper's names: name, what it means, value.
     pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
+    /// Returns the door to a node of a test.
+    #[cfg(test)]
+    fn of(node: Node) -> Door {
+        let options = Options {
+            frame_bytes_max: 1 << 20,
+            connections_per_address_max: 0,
+            words: Vec::new(),
+            reconfig: false,
+            data_dir: "data".to_owned(),
+            tick_ms: 100,
+            timeouts_ms: (1_000, 600_000),
+        };
+        Door::new(node, options, SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
         measures::for_prometheus(self)
     }
 
