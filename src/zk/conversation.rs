@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
 use super::events::{append_missed, append_notice};
-use super::intake::task;
+use super::intake::{known, task};
 use super::meters::{Tally, TookBy};
 use super::pending::{Pending, Task, bytes_of};
 use super::plan::{Plan, plan};
@@ -155,7 +155,7 @@ impl Conversation {
             Ok(request) => task(&self.door, &mut self.line, request),
             Err(error) => match error.code() {
                 Code::Unimplemented => Task::Last(Code::Unimplemented.number()),
-                code => Task::Refused(code.number()),
+                code => known(&self.door, Err(code.number())),
             },
         };
         self.is_closing = matches!(task, Task::Last(_) | Task::Write { shape: Shape::Close, .. });
@@ -176,13 +176,15 @@ impl Conversation {
                 match self.line.submit(wanted) {
                     Ok(()) => {}
                     Err((Error::Invalid { multi_index, .. }, _)) => {
-                        one.task = writes::refusal(shape, Code::BadArguments, multi_index);
+                        let refusal = writes::refusal(shape, Code::BadArguments, multi_index);
+                        one.task = known(&self.door, refusal);
                     }
                     Err((Error::Forbidden { multi_index, .. }, _)) => {
-                        one.task = writes::refusal(shape, Code::NoAuth, multi_index);
+                        let refusal = writes::refusal(shape, Code::NoAuth, multi_index);
+                        one.task = known(&self.door, refusal);
                     }
                     Err((Error::TooLarge { .. }, _)) => {
-                        one.task = Task::Refused(Code::BadArguments.number());
+                        one.task = known(&self.door, Err(Code::BadArguments.number()));
                     }
                     Err((Error::Stopping | Error::NotInitialized, _)) => {
                         return Next::Close("this node does not serve");
@@ -307,8 +309,10 @@ impl Conversation {
                     reads::answer(root, asker, &reads::get_data(reconfig::CONFIG))
                 })
             }
-            Task::Reply(response) => Ok(reads::Answer::Response(response)),
-            Task::Refused(err) => Err(err),
+            Task::Known { outcome, at } => {
+                self.tell(at);
+                outcome.map(reads::Answer::Response)
+            }
             Task::Last(err) => {
                 let zxid = if xid == xids::AUTH { 0 } else { -1 };
                 let before = self.output.len();

@@ -16,7 +16,7 @@ use crate::types::{AclId, Code, Op};
 pub(super) fn task(door: &Door, line: &mut Line, request: Request) -> Task {
     let write = |made: Result<(Op, Shape), Code>| match made {
         Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
-        Err(code) => Task::Refused(code.number()),
+        Err(code) => known(door, Err(code.number())),
     };
     match request {
         // By itself it changes nothing and is no question either.
@@ -29,7 +29,7 @@ pub(super) fn task(door: &Door, line: &mut Line, request: Request) -> Task {
             let count = wanted.len();
             match writes::multi(wanted) {
                 Ok((op, shape)) => Task::Write { op: Some(Box::new(op)), shape },
-                Err((index, code)) => Task::Reply(Response::failed_multi(count, index, code)),
+                Err((index, code)) => known(door, Ok(Response::failed_multi(count, index, code))),
             }
         }
         Request::CloseSession => {
@@ -43,9 +43,14 @@ pub(super) fn task(door: &Door, line: &mut Line, request: Request) -> Task {
         Request::Reconfig(wanted) if door.options().reconfig => {
             Task::Reconfig { wanted: Box::new(wanted), outcome: None }
         }
-        Request::Reconfig(_) => Task::Refused(errors::RECONFIG_DISABLED),
+        Request::Reconfig(_) => known(door, Err(errors::RECONFIG_DISABLED)),
         request => Task::Read(Box::new(request)),
     }
+}
+
+/// Returns the task that is left when it is known what is replied: before anything behind it is submitted.
+pub(super) fn known(door: &Door, outcome: Result<Response, i32>) -> Task {
+    Task::Known { outcome, at: door.node().local().zxid() }
 }
 
 /// Takes credentials. What they prove holds from now on, also for what is pending.
@@ -63,7 +68,7 @@ fn authenticate(door: &Door, line: &mut Line, auth: &Auth) -> Task {
     match proved {
         Ok(proved) => {
             proved.into_iter().for_each(|who| line.prove(who));
-            Task::Reply(Response::Empty)
+            known(door, Ok(Response::Empty))
         }
         Err(code) => {
             door.meters().auth_failed.fetch_add(1, Relaxed);

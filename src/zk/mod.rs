@@ -20,9 +20,11 @@
 //! 3. A connection looks at the root, its notices and its answers under one lock, the lock under which apply publishes
 //!    all three. So it holds every notice up to that root and none beyond; or none, while they are held back and it has
 //!    nothing to say but that it lives.
-//! 4. Before a reply of transaction Z it sends the notices up to Z; before the answer to a read, all there are. So an event
-//!    precedes every reply that could show the state after it. While notices are held back the zxid up to which everything
-//!    has been told, which is what the reply to a ping says, stays where it is.
+//! 4. Before a reply of transaction Z it sends the notices up to Z; before the answer to a read, all there are; before a
+//!    reply that is known at once, those of the state that there was then, which has none of the writes behind it. So an
+//!    event precedes every reply that could show the state after it, and none comes of a watch after its removal is
+//!    answered. While notices are held back the zxid up to which everything has been told, which is what the reply to a
+//!    ping says, stays where it is.
 //! 5. A read sets its watch under the same look that gives it its root. So an event neither precedes the reply that
 //!    registered it nor gets lost.
 //!
@@ -104,8 +106,6 @@ impl Door {
         Door(Arc::new(Inner { node, options, meters: Arc::default(), address, opened_us }))
     }
 
-    /// Returns what the door measures, under ZooKeeper's names: name, what it means, value.
-    pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
     /// Returns the door to a node of a test.
     #[cfg(test)]
     fn of(node: Node) -> Door {
@@ -121,6 +121,8 @@ impl Door {
         Door::new(node, options, SocketAddr::from(([127, 0, 0, 1], 1)))
     }
 
+    /// Returns what the door measures, under ZooKeeper's names: name, what it means, value.
+    pub fn gauges(&self) -> Vec<(&'static str, &'static str, f64)> {
         measures::for_prometheus(self)
     }
 

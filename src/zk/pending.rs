@@ -1,5 +1,5 @@
 use crate::jute::{OpResult, ReadOp, Reconfig, Request, Response, WriteOp};
-use crate::types::{Acl, Op};
+use crate::types::{Acl, Op, Zxid};
 
 use super::rearm::Rearm;
 use super::writes::Shape;
@@ -79,10 +79,14 @@ pub(super) enum Task {
         /// What became of it.
         outcome: Option<Result<(), i32>>,
     },
-    /// Nothing: this is the reply.
-    Reply(Response),
-    /// Nothing: it is refused with this number.
-    Refused(i32),
+    /// Nothing: it is known what is replied, or by which number it is refused.
+    Known {
+        /// What.
+        outcome: Result<Response, i32>,
+        /// The state that there was when it became known: what led to it is told before. No write behind this is part of
+        /// it, so no reply that follows has to go back.
+        at: Zxid,
+    },
     /// Nothing: it is refused with this number, and then the connection is closed.
     Last(i32),
 }

@@ -40,10 +40,11 @@ pub(super) fn plan(
             Task::Read(_) if reads >= ZK_READS_AT_ONCE => break,
             Task::Read(request) => {
                 reads += 1;
-                if let Some(changed) = reads::change_watches(request, watches) {
-                    one.task = changed.map_or_else(Task::Refused, Task::Reply);
-                } else if let Err(err) = reads::set_watch(root, asker, request, watches) {
-                    one.task = Task::Refused(err);
+                let changed = reads::change_watches(request, watches);
+                let refused = || reads::set_watch(root, asker, request, watches).err().map(Err);
+                if let Some(outcome) = changed.or_else(refused) {
+                    // What its watches have seen is told before what has become of them.
+                    one.task = Task::Known { outcome, at: root.zxid() };
                 }
             }
             // It is looked at when nothing is before it, so that what it missed comes right before its reply.
@@ -60,11 +61,7 @@ pub(super) fn plan(
                 return Plan { ready, missed, has_moved: true };
             }
             Task::Rearm(_) => break,
-            Task::Sync { .. }
-            | Task::Reconfig { .. }
-            | Task::Reply(_)
-            | Task::Refused(_)
-            | Task::Last(_) => {}
+            Task::Sync { .. } | Task::Reconfig { .. } | Task::Known { .. } | Task::Last(_) => {}
         }
         ready += 1;
     }

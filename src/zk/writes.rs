@@ -1,6 +1,5 @@
 //! Requests that change something: what they ask the tree for, and what its answer looks like.
 
-use super::pending::Task;
 use crate::identity::received;
 use crate::jute::{Create, CreateTtl, OpResult, Ops, PathStat, Response, WriteOp};
 use crate::limits::{DATA_BYTES_MAX, MULTI_OPS_MAX, TTL_MS_MAX};
@@ -157,14 +156,18 @@ pub(super) fn reply(shape: &Shape, result: Result<Reply, Failure>) -> Result<Res
     }
 }
 
-/// Returns what is left to do for a write that is refused before the log.
-pub(super) fn refusal(shape: &Shape, code: Code, multi_index: Option<u32>) -> Task {
+/// Returns what is replied to a write that is refused before the log.
+pub(super) fn refusal(
+    shape: &Shape,
+    code: Code,
+    multi_index: Option<u32>,
+) -> Result<Response, i32> {
     match shape {
         Shape::Multi(with_stat) => {
             let index = multi_index.unwrap_or(0) as usize;
-            Task::Reply(Response::failed_multi(with_stat.len(), index, code))
+            Ok(Response::failed_multi(with_stat.len(), index, code))
         }
-        _ => Task::Refused(code.number()),
+        _ => Err(code.number()),
     }
 }
 

@@ -163,7 +163,15 @@ pub(crate) async fn check_zxids((_cluster, doors): Doors) {
     let mut last = 0;
     let mut events = 0;
     for _ in 0..20 {
-        let mine = [set("/z", "mine"), get("/z", false), Request::Ping, get("/none", true)];
+        let refused = || create("no path", 0);
+        let mine = [
+            refused(),
+            set("/z", "mine"),
+            refused(),
+            get("/z", false),
+            Request::Ping,
+            get("/none", true),
+        ];
         client.send(&mine).await;
         let mut replies = 0;
         while replies < mine.len() {

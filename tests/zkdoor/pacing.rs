@@ -1,9 +1,9 @@
 //! Events that are held back, by a window that is there whatever the load: never so long that a client could see more than
 //! it has been told.
 
-use roost::jute::{EventType, Request, xids};
+use roost::jute::{EventType, Ops, Request, Response, WatcherKind, WriteOp, errors, xids};
 
-use crate::client::{Client, Message, children, cluster_with, create, exists, get, set};
+use crate::client::{Client, Message, add_watch, children, cluster_with, create, exists, get, set};
 use crate::harness::Setup;
 
 fn held(window_ms: u64) -> Setup {
@@ -31,12 +31,52 @@ async fn a_held_event_stays_behind_pings_and_comes_before_any_reply_that_could_s
         set("/own", "x"),
         create("/h", 0),
         get("/none", false),
+        add_watch("/other", 0),
+        add_watch("/h", 7),
+        Request::CheckWatches(of_data("/h")),
+        Request::RemoveWatches(of_data("/h")),
+        create("no path", 0),
+        Request::Multi(Ops(vec![no_path()])),
         Request::CloseSession,
     ];
     for request in showing {
         check_held(&mut client, &mut other, request).await;
     }
     assert_eq!(client.rest().await, []);
+}
+
+fn of_data(path: &str) -> WatcherKind {
+    WatcherKind { path: path.to_owned(), kind: 2 }
+}
+
+fn no_path() -> WriteOp {
+    match create("no path", 0) {
+        Request::Write(op) => op,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_watch_is_removed_no_event_of_it_comes_and_what_is_denied_has_been_told() {
+    let (_cluster, doors) = cluster_with(1, held(FOR_EVER_MS)).await;
+    let (mut client, mut other) = (Client::new(doors[0]).await, Client::new(doors[0]).await);
+    other.ask(create("/h", 0)).await.unwrap();
+    client.ask(add_watch("/h", 0)).await.unwrap();
+    other.ask(set("/h", "first")).await.unwrap();
+    assert_eq!(client.event().await.1, EventType::NodeDataChanged);
+    // This one is held back.
+    other.ask(set("/h", "second")).await.unwrap();
+    let persistent = WatcherKind { path: "/h".to_owned(), kind: 4 };
+    client.send(&[Request::RemoveWatches(persistent)]).await;
+    assert_eq!(client.event().await.1, EventType::NodeDataChanged);
+    assert_eq!(client.reply().await.1, Ok(Response::Empty));
+    other.ask(set("/h", "third")).await.unwrap();
+    client.ask(get("/h", true)).await.unwrap();
+    assert_eq!(client.events, [], "it was removed");
+    other.ask(set("/h", "fourth")).await.unwrap();
+    client.send(&[Request::CheckWatches(of_data("/h"))]).await;
+    assert_eq!(client.event().await.1, EventType::NodeDataChanged);
+    assert_eq!(client.reply().await.1, Err(errors::NO_WATCHER));
 }
 
 /// Holds back the event of a change, and lets this request be answered.
