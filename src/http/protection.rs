@@ -159,7 +159,7 @@ pub(crate) struct ConfirmBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ConfirmedRemoval)]
 pub(crate) struct ConfirmedBody {
-    /// The sessions that have ended.
+    /// The sessions that have ended. One that was heard of again is none of them.
     ended: Vec<String>,
     /// Whether there are more, for which to ask again.
     more: bool,
@@ -206,10 +206,13 @@ pub(crate) async fn confirm_removal(
         let why = "only who may delete all that a session holds may confirm its end";
         return Err(Failed::because(Code::NoAuth, why).at(tree.zxid()));
     }
+    // One that was heard of a moment ago may still be noted as suspect; and whom a later leader hears of is not meant.
+    let silent = door.node().still_silent(&meant).await?;
+    let (meant, term) = (silent.sessions, Some(silent.term));
     let answers = join_all(meant.iter().map(|session| {
         let owner = tree.session(*session).and_then(|it| it.owner());
         let why = Silence::Confirmed;
-        let op = Op::Expire { session: *session, unless_moved_from: owner, why, term: None };
+        let op = Op::Expire { session: *session, unless_moved_from: owner, why, term };
         let mut request = caller.request(0, op);
         // Asked again it does no harm, and each of them is a request of its own.
         request.idempotency_key = None;
@@ -221,8 +224,8 @@ pub(crate) async fn confirm_removal(
     for (session, answer) in meant.iter().zip(answers) {
         let answer = answer?;
         zxid = zxid.max(answer.zxid);
-        // One that is refused has been heard of, or has ended, in between.
-        if answer.result.is_ok() {
+        // One that is refused has been heard of, or has ended, in between; one of an earlier term is none.
+        if answer.result.is_ok() && door.node().local().session(*session).is_none() {
             ended.push(session.to_string());
         }
     }

@@ -96,6 +96,7 @@ pub use followers::{Follower, Followers};
 pub use identity::Identity;
 pub use line::{Line, OwnWatches};
 pub use lines::{Ended, Inbox};
+pub use protection::StillSilent;
 pub use start::{CommitTime, NodeOptions, Storage};
 pub use subscription::{Delivery, ResetReason, Subscription};
 

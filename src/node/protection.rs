@@ -1,15 +1,68 @@
 //! The leader's part in removal protection: it sees which of the sessions whose end is put off are heard of again, and for
 //! which there is room by now. What is decided is decided by the tree, when it applies what is proposed here.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
 use super::Node;
-use super::expirer::propose_as_super;
+use super::expirer::{leading_term, propose_as_super};
 use super::probing::Probing;
-use crate::limits::{SUSPECT_EPHEMERALS_PER_LOOK_MAX, SUSPECTS_PER_LOOK_MAX};
+use crate::codec;
+use crate::limits::{
+    PEER_PAYLOAD_BYTES_MAX, SUSPECT_EPHEMERALS_PER_LOOK_MAX, SUSPECTS_PER_LOOK_MAX,
+};
+use crate::peer::Kind;
 use crate::tree::Fate;
-use crate::types::{Op, Owner, SessionId, Silence, ZnodePath};
+use crate::types::{Error, Op, Owner, SessionId, Silence, ZnodePath};
 
 /// Sessions of which the log says in one tick what becomes of them; `GET /v1/protection` has all that are held.
 const REPORTED_PER_TICK_MAX: usize = 100;
+
+/// How long the leader may take to say who is silent.
+const ASK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a leader knows of sessions whose end is put off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillSilent {
+    /// Those that were not heard of since.
+    pub sessions: Vec<SessionId>,
+    /// Its term: what it says holds for that.
+    pub term: u64,
+}
+
+impl Node {
+    /// Asks the leader which of these sessions, whose end is put off, were not heard of since: their notes go only when it
+    /// looks at them again. Error: `NoLeader` when none answers.
+    pub async fn still_silent(&self, sessions: &[SessionId]) -> Result<StillSilent, Error> {
+        let leader = self.leadership().leader.ok_or(Error::NoLeader)?;
+        let silent = if leader == self.id() {
+            silent_here(self, sessions)
+        } else {
+            let payload = codec::encode(&sessions).into();
+            let asked = self.inner.peers.call(leader, Kind::Silent, payload, ASK_PATIENCE);
+            let answer = asked.await.map_err(|_| Error::NoLeader)?;
+            codec::decode(&answer, PEER_PAYLOAD_BYTES_MAX).map_err(Error::Io)?
+        };
+        silent.ok_or(Error::NoLeader)
+    }
+}
+
+/// Answers a peer that asks who is still silent.
+pub(super) fn serve_silent(node: &Node, payload: &[u8]) -> Result<Bytes, String> {
+    let sessions: Vec<SessionId> = codec::decode(payload, PEER_PAYLOAD_BYTES_MAX)?;
+    Ok(codec::encode(&silent_here(node, &sessions)).into())
+}
+
+/// Returns which of these sessions are still silent; `None` when this node does not lead.
+fn silent_here(node: &Node, sessions: &[SessionId]) -> Option<StillSilent> {
+    let term = leading_term(node, node.leadership())?;
+    let expiry = node.inner.stage.expiry.lock();
+    let is_silent = |id: &&SessionId| expiry.is_held(**id) || expiry.is_closing(**id);
+    let sessions = sessions.iter().filter(is_silent).copied().collect();
+    Some(StillSilent { sessions, term })
+}
 
 /// How far the leader has looked.
 #[derive(Default)]

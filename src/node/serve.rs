@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::cluster::{self, Membership};
-use super::{Node, drain, followers, forward, liveness};
+use super::{Node, drain, followers, forward, liveness, protection};
 use crate::node::batcher::BatcherHandle;
 use crate::peer::{Admission, Handler, Hello, Kind, StreamReceiver, StreamSender};
 use crate::raft::{self, Snapshots};
@@ -85,6 +85,10 @@ impl Handler for Dispatch {
             }
             Kind::Followers => {
                 std::future::ready(member.and_then(|it| followers::serve_followers(&it, &payload)))
+                    .boxed()
+            }
+            Kind::Silent => {
+                std::future::ready(member.and_then(|it| protection::serve_silent(&it, &payload)))
                     .boxed()
             }
             Kind::Status => async move { cluster::serve(&member?, &payload).await }.boxed(),

@@ -34,11 +34,13 @@ pub enum Kind {
     Told = 12,
     /// The question who follows the children of a znode.
     Followers = 13,
+    /// The question which sessions, whose end is put off, were not heard of since.
+    Silent = 14,
 }
 
 impl Kind {
     /// Every kind, in the order of the numbers, which start at 1 and have no gap.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Append,
         Kind::Vote,
         Kind::PreVote,
@@ -52,6 +54,7 @@ impl Kind {
         Kind::Lost,
         Kind::Told,
         Kind::Followers,
+        Kind::Silent,
     ];
 
     /// Returns the byte on the wire.

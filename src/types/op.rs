@@ -247,7 +247,7 @@ pub enum Op {
         unless_moved_from: Option<Owner>,
         /// What is known of its silence.
         why: Silence,
-        /// The term; `None` for what somebody has confirmed by hand.
+        /// The term of the leader who knows of the silence; `None`: it counts whoever leads.
         term: Option<u64>,
     },
 }

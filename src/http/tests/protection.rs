@@ -80,6 +80,20 @@ async fn who_is_held_and_why_is_shown_and_ends_when_somebody_confirms_it() {
 }
 
 #[tokio::test]
+async fn who_is_heard_of_again_does_not_end_though_its_end_is_confirmed() {
+    let bed = silent(5).await;
+    suspects(&bed, 4).await;
+    let shown = bed.get("/v1/protection").await.json();
+    let back = shown["suspects"][0]["session"].as_str().unwrap().to_owned();
+    let session = back.parse().unwrap();
+    assert_eq!(bed.node.renew(session).await, Ok(true));
+    // Unless the leader has looked just now it is still noted as suspect.
+    let done = confirm(&bed, json!({"all": true, "reason": "the hall is closed"})).await.json();
+    assert_eq!(done["ended"].as_array().unwrap().len(), 3, "{done}");
+    assert!(bed.node.local().session(session).is_some());
+}
+
+#[tokio::test]
 async fn protection_is_switched_off_for_a_while_only_through_whichever_door() {
     let bed = silent(3).await;
     let off = json!({"reason": "we move", "pattern": "/services/**", "mode": "off"});
