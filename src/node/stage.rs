@@ -24,7 +24,7 @@ use crate::session::ExpiryQueue;
 use crate::traffic::{SUSPECTS, Suspect};
 use crate::tree::Tree;
 use crate::types::{Event, EventKind, NodeId, Op, Outcome, Reply, Txn, ZnodePath, Zxid};
-use crate::watch::{Bounds, Hub, Pace, Pacer, Rate};
+use crate::watch::{Ahead, Bounds, Hub, Pace, Pacer, Rate};
 
 /// How far this node has applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +47,8 @@ pub(super) struct Audience {
     pub(super) pacer: Pacer,
     /// How many events there are.
     pub(super) events: Rate,
-    /// By how much the cluster's clock is ahead of this node's, ms, as of the entry that came most quickly: with it one time
-    /// is not two times to a listener that is told in turns, however late entries come.
-    pub(super) ahead_ms: i64,
+    /// How the cluster's clock, which decides about turns, stands to this node's.
+    ahead: Ahead,
     /// Where something urgent has happened since who waits was last looked through.
     urgent: HashSet<ZnodePath>,
 }
@@ -98,7 +97,7 @@ impl Audience {
 
     /// Returns the cluster's time as this node knows it, ms.
     pub(super) fn cluster_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_add_signed(self.ahead_ms)
+        self.ahead.cluster_ms(now_ms)
     }
 
     /// Lets those go who are held back until then or earlier.
@@ -166,7 +165,7 @@ impl Stage {
                 drains: Drains::default(),
                 pacer,
                 events: Rate::default(),
-                ahead_ms: i64::MIN,
+                ahead: Ahead::default(),
                 urgent: HashSet::new(),
             }),
             due_sooner: Notify::new(),
@@ -196,8 +195,6 @@ impl Stage {
     fn publish(&self, audience: &mut Audience, now_ms: u64, tree: &Tree, changes: Vec<News>) {
         self.root.store(Arc::new(tree.clone()));
         let next_due_ms = audience.next_due_ms();
-        let ahead_ms = (tree.cluster_ms() as i64).saturating_sub(now_ms as i64);
-        audience.ahead_ms = audience.ahead_ms.max(ahead_ms);
         for news in changes {
             audience.tell(now_ms, tree, news);
         }
@@ -284,6 +281,8 @@ fn without_deletions(mut events: Vec<Event>) -> Vec<Event> {
 impl ApplySink for Stage {
     fn applied(&self, index: u64, bytes: u64, tree: &Tree, txns: Vec<(Txn, Outcome)>) {
         self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One without transactions has no time.
+        let has_time = !txns.is_empty();
         let now_ms = self.clock.now_ms();
         let mut changes = Vec::new();
         let mut answers = Vec::new();
@@ -326,6 +325,9 @@ impl ApplySink for Stage {
             }
         }
         let ringing = {
+            if has_time {
+                audience.ahead.note(now_ms, tree.cluster_ms());
+            }
             let mut audience = self.audience.lock();
             self.publish(&mut audience, now_ms, tree, changes);
             for (op, reply) in &sessions {

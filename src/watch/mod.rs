@@ -71,4 +71,4 @@ pub use ring::{Ring, TooOld};
 pub use stream::{Since, Start, Taken};
 pub use subscriber::{SubscriberId, Wake};
 pub use watches::{WatcherId, Watches};
-pub use waves::{Waves, turn_of};
+pub use waves::{Ahead, Wait, Waves, turn_of};

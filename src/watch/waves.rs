@@ -1,3 +1,5 @@
+use crate::limits::CLOCK_UNWRITTEN_MS_MAX;
+
 /// The turns in which listeners are told: each has its wave, and after the last one comes the first again. Nothing is kept of
 /// it: time and the listener decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +11,12 @@ pub struct Waves {
 }
 
 impl Waves {
+    /// Returns for how long a listener that asks now, and of whom it is not known when it was told something, waits.
+    pub fn wait(&self, cluster_ms: u64, turn: u64) -> Wait {
+        let turn_ms = self.wait_ms(cluster_ms, turn, None);
+        Wait { turn_ms, round_ms: self.count.saturating_mul(self.interval_ms) }
+    }
+
     /// Returns after how many ms it is a listener's turn, once in a round: at once while its wave runs, if it has not been
     /// told since that began.
     pub fn wait_ms(&self, cluster_ms: u64, turn: u64, told_ms_ago: Option<u64>) -> u64 {
@@ -19,6 +27,49 @@ impl Waves {
             0 => self.count * self.interval_ms - running_ms,
             away => away * self.interval_ms - running_ms,
         }
+    }
+}
+
+/// For how long somebody who comes back is held back for what it has missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Until its turn, ms from now.
+    pub turn_ms: u64,
+    /// All turns together take so long, ms: nothing is held back for longer.
+    pub round_ms: u64,
+}
+
+/// For how long a node goes by what entries have told it of the cluster's clock, at least, ms: while turns count there are
+/// several of them in that time.
+const AHEAD_PERIOD_MS: u64 = 2 * CLOCK_UNWRITTEN_MS_MAX;
+
+/// By how much the cluster's clock is ahead of a node's, as of the entry that came most quickly within a while: with it one
+/// time is not two times to a listener that is told in turns, however late entries come. That clock stands still while there
+/// is no leader, and no two clocks run alike; so what was long ago does not count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    began_ms: u64,
+    /// Of the period that is running, and of the one before.
+    now: Option<i64>,
+    before: Option<i64>,
+}
+
+impl Ahead {
+    /// Takes up the cluster's time of an entry that is applied now.
+    pub fn note(&mut self, now_ms: u64, cluster_ms: u64) {
+        let elapsed_ms = now_ms.saturating_sub(self.began_ms);
+        if elapsed_ms >= AHEAD_PERIOD_MS {
+            let before = self.now.filter(|_| elapsed_ms < 2 * AHEAD_PERIOD_MS);
+            *self = Ahead { began_ms: now_ms, now: None, before };
+        }
+        let ahead_ms = (cluster_ms as i64).saturating_sub(now_ms as i64);
+        self.now = self.now.max(Some(ahead_ms));
+    }
+
+    /// Returns the cluster's time, ms; 0 before the first entry.
+    pub fn cluster_ms(&self, now_ms: u64) -> u64 {
+        let ahead_ms = self.now.max(self.before);
+        ahead_ms.map_or(0, |ahead_ms| now_ms.saturating_add_signed(ahead_ms))
     }
 }
 
@@ -60,6 +111,24 @@ mod tests {
                 now_ms = due_ms + gap;
             }
         }
+    }
+
+    #[test]
+    fn nodes_agree_about_the_time_again_after_a_leader_is_gone_for_a_while() {
+        let (mut old, mut new) = (Ahead::default(), Ahead::default());
+        assert_eq!(old.cluster_ms(7), 0, "nothing is known");
+        // Entries come a little late, and one of them much.
+        for (now_ms, cluster_ms) in [(1_020, 501_000), (2_900, 502_000), (3_010, 503_000)] {
+            old.note(now_ms, cluster_ms);
+        }
+        assert_eq!(old.cluster_ms(4_000), 503_990);
+        // Without a leader the clock stands still for four seconds; then there is a node that has not seen it before.
+        let entries = (1..=5).map(|n| (3_010 + n * 4_000, 499_000 + n * 4_000));
+        for (now_ms, cluster_ms) in entries {
+            old.note(now_ms, cluster_ms);
+            new.note(now_ms, cluster_ms);
+        }
+        assert_eq!((old.cluster_ms(24_000), new.cluster_ms(24_000)), (519_990, 519_990));
     }
 
     #[test]
