@@ -89,13 +89,17 @@ pub(crate) async fn watch_services(
             _ => services.push((wanted, seen.or(since).map(Zxid))),
         }
     }
-    let subscription = door.node().subscribe(filters, None, turn(&caller))?;
+    // What it missed of all of them is news. What is asked for without saying what was seen is not.
+    let all_seen = services.iter().map(|(_, since)| *since).collect::<Option<Vec<Zxid>>>();
+    let seen = all_seen.and_then(|all| all.into_iter().min());
+    let subscription = door.node().subscribe_by_snapshot(filters, seen, turn(&caller))?;
     let stream = Stream {
         node: door.node().clone(),
         subscription,
         stop: door.stop().clone(),
         authority: Arc::from(caller.authority),
         services,
+        has_begun: false,
         unsent: None,
         out: Vec::new(),
     };
@@ -118,6 +122,8 @@ struct Stream {
     authority: Arc<[AclId]>,
     /// What is watched, and, until it has been told of the first time, where the client stands.
     services: Vec<(Wanted, Option<Zxid>)>,
+    /// Until then it waits for its turn, and the client stands where it said.
+    has_begun: bool,
     unsent: Option<Kept>,
     out: Vec<u8>,
 }
@@ -178,7 +184,9 @@ impl Stream {
             match delivery {
                 Delivery::Snapshot { tree, reset } => self.begin(tree, reset),
                 Delivery::Messages { messages, upto, tree } => self.tell(&messages, upto, tree),
-                Delivery::Idle { upto } => self.progress(upto),
+                Delivery::Idle { upto } if self.has_begun => self.progress(upto),
+                // A sign of life that says nothing.
+                Delivery::Idle { .. } => put(&mut self.out, format_args!(":\n\n")),
             }
         }
         Some(piece(&mut self.out))
@@ -192,6 +200,7 @@ impl Stream {
     /// Begins, or begins again, from a state.
     fn begin(&mut self, tree: Arc<Tree>, reset: Option<ResetReason>) {
         let zxid = tree.zxid();
+        self.has_begun = true;
         if reset.is_some() {
             self.services.iter_mut().for_each(|(_, since)| *since = None);
         }

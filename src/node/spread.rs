@@ -5,7 +5,7 @@ use crate::policy::{Kind, Mode, Notify, Pattern, Policies, Terms, Urgency};
 use crate::traffic::{DRAINS, EFFECTS};
 use crate::tree::Tree;
 use crate::types::{Event, Op};
-use crate::watch::{Filter, SubscriberId, WatchKind, Waves};
+use crate::watch::{Filter, SubscriberId, Wait, WatchKind, Waves};
 
 /// Returns for which policies a transaction is exempt: what overrides do and what drains do is noted in the same one.
 pub(super) fn urgency(op: &Op) -> Urgency {
@@ -66,26 +66,40 @@ pub(super) fn active(policies: &Policies, events_per_s: u64) -> usize {
 }
 
 impl Audience {
-    /// Returns after how many ms a listener with this turn may be told what it asks for, if all that it asks for is spread.
-    pub(super) fn wait_ms(
+    /// Returns for how long a listener with this turn waits for what it asks for, if any of that is spread: as long as for
+    /// what comes first.
+    pub(super) fn wait(
         &mut self,
         tree: &Tree,
         filters: &[Filter],
         turn: u64,
         now_ms: u64,
-    ) -> Option<u64> {
-        let policies = tree.policies();
-        if policies.has_none(Kind::Notify) {
+    ) -> Option<Wait> {
+        if tree.policies().has_none(Kind::Notify) {
             return None;
         }
+        let waits = self.waits(tree, filters, turn, now_ms).into_iter().flatten();
+        waits.reduce(|one, other| Wait {
+            turn_ms: one.turn_ms.min(other.turn_ms),
+            round_ms: one.round_ms.min(other.round_ms),
+        })
+    }
+
+    /// Returns the same for each of what it asks for.
+    fn waits(
+        &mut self,
+        tree: &Tree,
+        filters: &[Filter],
+        turn: u64,
+        now_ms: u64,
+    ) -> Vec<Option<Wait>> {
         let events_per_s = self.events.note(now_ms, 0);
         let cluster_ms = self.cluster_ms(now_ms);
-        let wait_ms = |filter: &Filter| {
-            let notify = prevailing(policies, filter.path.as_str())?;
-            notify.is_on(events_per_s).then(|| of(notify).wait_ms(cluster_ms, turn, None))
+        let wait = |filter: &Filter| {
+            let notify = prevailing(tree.policies(), filter.path.as_str())?;
+            notify.is_on(events_per_s).then(|| of(notify).wait(cluster_ms, turn))
         };
-        let waits = filters.iter().map(wait_ms).collect::<Option<Vec<u64>>>()?;
-        waits.into_iter().min()
+        filters.iter().map(wait).collect()
     }
 
     /// Returns whether the present state is less than what waits for a subscriber whose news is spread, so that it is told
@@ -106,7 +120,7 @@ impl Audience {
         };
         let state = filters.iter().map(znodes).sum::<Option<usize>>();
         state.is_some_and(|znodes| znodes < pending)
-            && self.wait_ms(tree, &filters, 0, now_ms).is_some()
+            && self.waits(tree, &filters, 0, now_ms).iter().all(Option::is_some)
     }
 }
 

@@ -71,9 +71,8 @@ impl Audience {
             window_ms: self.pacer.note(now_ms, 0),
             cluster_ms: self.cluster_ms(now_ms),
             waves: &waves,
-            is_urgent: urgency != Urgency::default(),
         };
-        if pace.is_urgent {
+        if urgency != Urgency::default() {
             // A watch that has fired already does not fire for this.
             let exempt = waves.iter().zip(&events).filter(|(waves, _)| waves.is_none());
             let paths =
@@ -281,9 +280,9 @@ fn without_deletions(mut events: Vec<Event>) -> Vec<Event> {
 impl ApplySink for Stage {
     fn applied(&self, index: u64, bytes: u64, tree: &Tree, txns: Vec<(Txn, Outcome)>) {
         self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let now_ms = self.clock.now_ms();
         // One without transactions has no time.
         let has_time = !txns.is_empty();
-        let now_ms = self.clock.now_ms();
         let mut changes = Vec::new();
         let mut answers = Vec::new();
         let mut gaps = Vec::new();
@@ -325,10 +324,10 @@ impl ApplySink for Stage {
             }
         }
         let ringing = {
+            let mut audience = self.audience.lock();
             if has_time {
                 audience.ahead.note(now_ms, tree.cluster_ms());
             }
-            let mut audience = self.audience.lock();
             self.publish(&mut audience, now_ms, tree, changes);
             for (op, reply) in &sessions {
                 audience.lines.follow(op, reply);

@@ -64,6 +64,8 @@ pub struct Subscription {
     drained: bool,
     /// The zxid that it wants to resume from, while it is not known whether the cluster is that far.
     ahead: Option<Zxid>,
+    /// It begins with a snapshot, and has not begun.
+    takes_snapshot: bool,
     /// The first reset of a fresh subscription is its beginning, and of a resumed one the sign that it came too late.
     reset: Option<ResetReason>,
 }
@@ -78,6 +80,26 @@ impl Node {
         since: Option<Zxid>,
         turn: u64,
     ) -> Result<Subscription, Error> {
+        self.enter(filters, since, turn, false)
+    }
+
+    /// As [`Node::subscribe`], but that it always begins with a snapshot, of which the client takes what it has not `seen`.
+    pub fn subscribe_by_snapshot(
+        &self,
+        filters: Vec<Filter>,
+        seen: Option<Zxid>,
+        turn: u64,
+    ) -> Result<Subscription, Error> {
+        self.enter(filters, seen, turn, true)
+    }
+
+    fn enter(
+        &self,
+        filters: Vec<Filter>,
+        since: Option<Zxid>,
+        turn: u64,
+        takes_snapshot: bool,
+    ) -> Result<Subscription, Error> {
         let woken = Arc::new(Notify::new());
         let wake = {
             let woken = woken.clone();
@@ -87,22 +109,25 @@ impl Node {
         let now_ms = stage.clock.now_ms();
         let mut audience = stage.audience.lock();
         // What it missed is news too. What it asks for without saying what it has seen is not.
-        let wait_ms = since.and_then(|_| audience.wait_ms(&stage.root(), &filters, turn, now_ms));
+        let wait = since.and_then(|_| audience.wait(&stage.root(), &filters, turn, now_ms));
         let after = since.map_or(Since::Now, Since::After);
         let (id, start) = audience.hub.subscribe(filters, after, turn, wake)?;
-        let is_held = wait_ms.is_some_and(|ms| audience.hub.defer(id, now_ms + ms, now_ms));
+        let is_held = wait.is_some_and(|wait| audience.hub.defer(id, wait, now_ms));
         drop(audience);
         if is_held {
             stage.due_sooner.notify_one();
         }
+        let since = since.filter(|_| !takes_snapshot);
+        let ahead = since.filter(|_| start == Start::Ahead);
         Ok(Subscription {
             node: self.clone(),
             stage: stage.clone(),
             id,
             woken,
             stop: self.inner.stop.clone(),
-            drained: start == Start::Ahead || is_held,
-            ahead: since.filter(|_| start == Start::Ahead),
+            drained: ahead.is_some() || is_held,
+            ahead,
+            takes_snapshot,
             reset: since.map(|_| ResetReason::TooOld),
         })
     }
@@ -151,7 +176,9 @@ impl Subscription {
     fn take(&mut self) -> Option<Option<Delivery>> {
         let now_ms = self.stage.clock.now_ms();
         let mut audience = self.stage.audience.lock();
-        if audience.is_state_less(&self.stage.root(), self.id, now_ms) {
+        if std::mem::take(&mut self.takes_snapshot) {
+            audience.hub.skip(self.id);
+        } else if audience.is_state_less(&self.stage.root(), self.id, now_ms) {
             audience.hub.skip(self.id);
             self.reset = Some(ResetReason::Skipped);
         }

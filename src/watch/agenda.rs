@@ -27,8 +27,6 @@ pub struct Pace<'a> {
     pub cluster_ms: u64,
     /// By which waves each of its events is told, if it is; empty when none is.
     pub waves: &'a [Option<Waves>],
-    /// Whether the transaction is one that people wait for.
-    pub is_urgent: bool,
 }
 
 impl Pace<'_> {

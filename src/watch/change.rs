@@ -2,6 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::Pace;
 use crate::types::{Event, Zxid};
 
 /// What one event occupies apart from its path and data, bytes: the event, its slot, and the fixed part of a
@@ -16,24 +17,31 @@ pub struct Change {
     encoded: Box<[OnceLock<Bytes>]>,
     /// Made for the first of those who are told in other words.
     told: OnceLock<Box<[OnceLock<Bytes>]>>,
-    is_urgent: bool,
+    published_ms: u64,
+    is_spread: bool,
 }
 
 impl Change {
     /// Wraps the events of one transaction, in the order in which they were applied.
     pub fn new(zxid: Zxid, events: Vec<Event>) -> Change {
         let encoded = events.iter().map(|_| OnceLock::new()).collect();
-        Change { zxid, events, encoded, told: OnceLock::new(), is_urgent: false }
+        Change { zxid, events, encoded, told: OnceLock::new(), published_ms: 0, is_spread: false }
     }
 
-    /// Returns the same, marked as one that people wait for if it is.
-    pub(super) fn urgent(self, is_urgent: bool) -> Change {
-        Change { is_urgent, ..self }
+    /// Returns the same, published now at this pace.
+    pub(super) fn published(self, pace: &Pace<'_>) -> Change {
+        let is_spread = !pace.waves.is_empty() && pace.waves.iter().all(Option::is_some);
+        Change { published_ms: pace.now_ms, is_spread, ..self }
     }
 
-    /// Returns whether people wait for it.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.is_urgent
+    /// Returns when this node published it, ms.
+    pub(super) fn published_ms(&self) -> u64 {
+        self.published_ms
+    }
+
+    /// Returns whether all of it is told in waves.
+    pub(super) fn is_spread(&self) -> bool {
+        self.is_spread
     }
 
     /// Returns the transaction's zxid.

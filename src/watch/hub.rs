@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::subscriber::{self, Mailbox, State, Subscriber};
+use super::subscriber::{Mailbox, State, Subscriber, from_mailbox};
 use super::table::Table;
 use super::{
     Agenda, Bounds, Change, Counters, Filter, Message, Pace, Ring, Selection, Since, Start,
-    SubscriberId, Taken, Wake,
+    SubscriberId, Taken, Wait, Wake,
 };
 use crate::limits;
 use crate::types::{Error, Event, Zxid};
@@ -127,7 +127,7 @@ impl Hub {
         }
         let selected = self.table.select(&events);
         let count = events.len();
-        self.ring.push(Arc::new(Change::new(zxid, events).urgent(pace.is_urgent)));
+        self.ring.push(Arc::new(Change::new(zxid, events).published(pace)));
         self.counters.published += 1;
         let told = selected.len();
         for (id, selection) in selected {
@@ -136,16 +136,28 @@ impl Hub {
         told
     }
 
-    /// Holds a subscriber that has just resumed back until then, if there is nothing urgent among what it missed. Returns
-    /// whether it is held back: then the caller waits to be woken. Cost: O([`limits::NOTIFY_RESUMED_SEEN_MAX`]).
-    pub fn defer(&mut self, id: SubscriberId, until_ms: u64, now_ms: u64) -> bool {
+    /// Holds a subscriber that has just resumed back until its turn, if all that it has missed is told in waves and none of
+    /// it has waited for a round already: who comes back between its turns is told all the same. Returns whether it is held
+    /// back: then the caller waits to be woken. Cost: O([`limits::NOTIFY_RESUMED_SEEN_MAX`] · depth · log audience).
+    pub fn defer(&mut self, id: SubscriberId, wait: Wait, now_ms: u64) -> bool {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return false };
         let State::Behind = subscriber.state else { return false };
         let Ok(missed) = self.ring.since(subscriber.told) else { return false };
-        let mut seen = missed.take(limits::NOTIFY_RESUMED_SEEN_MAX + 1).enumerate();
-        if seen.any(|(at, change)| at >= limits::NOTIFY_RESUMED_SEEN_MAX || change.is_urgent()) {
-            return false;
+        let (mut events, mut oldest_ms) = (0, None);
+        for change in missed {
+            events += change.events().len();
+            if events > limits::NOTIFY_RESUMED_SEEN_MAX {
+                return false;
+            }
+            if change.events().iter().any(|event| self.table.sees(id, event)) {
+                if !change.is_spread() {
+                    return false;
+                }
+                oldest_ms.get_or_insert(change.published_ms());
+            }
         }
+        let Some(oldest_ms) = oldest_ms else { return false };
+        let until_ms = (now_ms + wait.turn_ms).min(oldest_ms + wait.round_ms);
         subscriber.signalled = !self.agenda.hold(id, &mut subscriber.hold, until_ms, now_ms);
         !subscriber.signalled
     }
@@ -343,17 +355,6 @@ impl Hub {
     }
 }
 
-/// Takes the oldest messages out of a mailbox. `None` when the ring has dropped a change that they name.
-fn from_mailbox(mailbox: &mut Mailbox, ring: &Ring, messages_max: usize) -> Option<Vec<Message>> {
-    let count = mailbox.len().min(messages_max);
-    let message = |(zxid, which): (Zxid, Selection)| {
-        ring.get(zxid).map(|change| Message { change: change.clone(), which })
-    };
-    let messages = mailbox.drain(..count).map(message).collect();
-    subscriber::shrink(mailbox);
-    messages
-}
-
 /// Looks through the ring after what the subscriber has been told, one step, and makes it live when nothing
 /// is left. `None` when the ring does not reach back that far.
 fn catch_up(
@@ -399,7 +400,7 @@ pub(super) mod tests {
     use super::*;
     use crate::types::EventKind::{self, Created, DataChanged};
     use crate::types::{Stat, ZnodePath};
-    use crate::watch::WatchKind;
+    use crate::watch::{WatchKind, Waves};
 
     pub(in crate::watch) fn event(kind: EventKind, path: &str) -> Event {
         let path = ZnodePath::parse(path).unwrap();
@@ -431,8 +432,7 @@ pub(super) mod tests {
     };
 
     /// Nobody is held back.
-    const NOW: Pace<'_> =
-        Pace { now_ms: 0, window_ms: 0, cluster_ms: 0, waves: &[], is_urgent: false };
+    const NOW: Pace<'_> = Pace { now_ms: 0, window_ms: 0, cluster_ms: 0, waves: &[] };
 
     /// A waker and the number of times it was called.
     fn waker() -> (Wake, Arc<AtomicUsize>) {
@@ -605,20 +605,45 @@ pub(super) mod tests {
         assert_eq!(take(&mut hub, id, 9).0, [3, 4]);
     }
 
+    /// Of what is told in waves.
+    const SPREAD: Pace<'_> = Pace { waves: &[Some(Waves { count: 6, interval_ms: 10 })], ..NOW };
+    /// Of who comes back to that.
+    const WAIT: Wait = Wait { turn_ms: 50, round_ms: 60 };
+
     #[test]
-    fn who_resumes_may_be_held_back_unless_it_missed_something_urgent() {
+    fn who_resumes_may_be_held_back_unless_it_missed_something_that_is_not_told_in_waves() {
         let mut hub = Hub::new(Zxid(0), SMALL);
-        publish(&mut hub, 1..=2);
+        let change = |path| vec![event(DataChanged, path)];
+        hub.publish(Zxid(1), change("/a"), &NOW);
+        hub.publish(Zxid(2), change("/a"), &SPREAD);
+        hub.publish(Zxid(3), change("/elsewhere"), &NOW);
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
-        assert!(hub.defer(id, 50, 0) && hub.upto(id) == Some(Zxid(1)));
-        publish(&mut hub, 3..=3);
+        assert!(hub.defer(id, WAIT, 0) && hub.upto(id) == Some(Zxid(1)));
+        hub.publish(Zxid(4), change("/a"), &NOW);
         assert_eq!(hub.counters().held, 0, "what needs no wave does not wait for it");
-        assert_eq!(take(&mut hub, id, 9), (vec![2, 3], false, false, 3));
-        hub.publish(Zxid(4), vec![event(DataChanged, "/a")], &Pace { is_urgent: true, ..NOW });
+        assert_eq!(take(&mut hub, id, 9), (vec![2], false, true, 3));
+        assert_eq!(take(&mut hub, id, 9), (vec![4], false, false, 4));
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
-        assert!(!hub.defer(id, 50, 0) && hub.counters().held == 0);
+        assert!(!hub.defer(id, WAIT, 0) && hub.counters().held == 0);
         hub.skip(id);
         assert_eq!(take(&mut hub, id, 9), (vec![], true, false, 1), "lost until it has a snapshot");
+    }
+
+    #[test]
+    fn who_resumes_is_held_back_for_what_concerns_it_and_for_a_round_at_most() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let at = |now_ms| Pace { now_ms, ..SPREAD };
+        hub.publish(Zxid(1), vec![event(DataChanged, "/elsewhere")], &at(10));
+        let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        assert!(!hub.defer(id, WAIT, 20), "nothing concerns it");
+        hub.unsubscribe(id);
+        hub.publish(Zxid(2), vec![event(DataChanged, "/a")], &at(30));
+        for (now_ms, until_ms) in [(35, Some(85)), (60, Some(90)), (89, Some(90)), (90, None)] {
+            let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+            let is_held = hub.defer(id, WAIT, now_ms);
+            assert_eq!((is_held, hub.next_due_ms()), (until_ms.is_some(), until_ms));
+            hub.unsubscribe(id);
+        }
     }
 
     #[test]

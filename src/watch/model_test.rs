@@ -226,7 +226,6 @@ impl World {
             window_ms,
             cluster_ms: self.now_ms,
             waves: if window_ms == 5 { &waves } else { &[] },
-            is_urgent: false,
         };
         let node = &mut self.nodes[node];
         if let Some((events, _)) = self.history.get(node.applied) {

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::{Filter, Hold, Selection};
+use super::{Filter, Hold, Message, Ring, Selection};
 use crate::types::Zxid;
 
 /// Names a subscription of one hub, for the life of the process. Later ones have greater ids.
@@ -87,8 +87,23 @@ impl Subscriber {
     }
 }
 
+/// Takes the oldest messages out of a mailbox. `None` when the ring has dropped a change that they name.
+pub(super) fn from_mailbox(
+    mailbox: &mut Mailbox,
+    ring: &Ring,
+    messages_max: usize,
+) -> Option<Vec<Message>> {
+    let count = mailbox.len().min(messages_max);
+    let message = |(zxid, which): (Zxid, Selection)| {
+        ring.get(zxid).map(|change| Message { change: change.clone(), which })
+    };
+    let messages = mailbox.drain(..count).map(message).collect();
+    shrink(mailbox);
+    messages
+}
+
 /// Gives back the memory of a burst once a mailbox is empty.
-pub(super) fn shrink(mailbox: &mut Mailbox) {
+fn shrink(mailbox: &mut Mailbox) {
     if mailbox.is_empty() && mailbox.capacity() > MAILBOX_CAPACITY_KEPT {
         *mailbox = Mailbox::new();
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::BodyDataStream;
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::{Bed, event};
@@ -270,6 +271,40 @@ async fn a_stream_shows_what_its_reader_may_read() {
     let (_, token) = bed.session().await;
     register(&bed, &token, "web", "a", 1).await;
     let (mut stream, mut buffer) = open(&bed, json!([{"name": "web"}])).await;
+#[tokio::test]
+async fn a_stream_of_services_that_comes_back_waits_for_its_wave() {
+    let bed = Bed::new().await;
+    bed.post("/v1/znodes/roost/effects?parents=true", "").await;
+    // Of no session: time passes here.
+    let (list, data) = ("/v1/znodes/services/web/providers", r#"{"host":"10.0.0.1","port":80}"#);
+    bed.post(&format!("{list}/a?parents=true"), data).await;
+    // So long that no wave but the first runs while a test does; this address has another one.
+    let calm = r#"{"reason":"r","pattern":"/services/**","wave_interval_ms":60000,"ttl_s":600}"#;
+    assert_eq!(bed.send("PUT /v1/policies/notify/calm", &[], calm).await.status, 200);
+    let since = bed.node.local().zxid().0;
+    assert_eq!(bed.post(&format!("{list}/b"), data).await.status, 201);
+    let known = json!({"name": "web", "since": since});
+    let (mut both, mut buffer) = open(&bed, json!([known, {"name": "other"}])).await;
+    let (kind, _, data) = event(&mut both, &mut buffer).await;
+    assert_eq!(
+        (kind.as_str(), &data["service"]),
+        ("delta", &json!("web")),
+        "one is asked for anew"
+    );
+
+    let (mut stream, mut buffer) = open(&bed, json!([known])).await;
+    tokio::time::pause();
+    let silence = stream.next().await.unwrap().unwrap();
+    tokio::time::resume();
+    assert_eq!(&silence[..], b":\n\n", "it stands where it stood");
+    let ops = json!([{"op": "create", "path": "/services/web/providers/c"},
+        {"op": "create", "path": "/roost/effects/c"}]);
+    assert_eq!(bed.post("/v1/multi", json!({ "ops": ops }).to_string()).await.status, 200);
+    let (kind, id, data) = event(&mut stream, &mut buffer).await;
+    assert_eq!((kind.as_str(), id), ("delta", Some(bed.node.local().zxid().0)), "what is urgent");
+    assert_eq!((&data["full"], data["upsert"].as_array().unwrap().len()), (&json!(false), 1));
+}
+
     let mut copy = Copy::default();
     copy.take(&event(&mut stream, &mut buffer).await.2);
     let root = [("authorization", "Basic c3VwZXI6dGVzdA==")];

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{Bed, pass};
+use super::{Bed, pass, pass_until};
 use crate::policy::Kind;
 use std::time::Duration;
 
@@ -244,6 +244,27 @@ async fn a_switch_that_has_to_end_is_refused_without_an_end_at_every_way_in() {
     let spread = bed.post("/v1/policies/test", test).await.json()["spread"].clone();
     let expected = json!({"waves": 10, "round_ms": 600_000, "connections": 0, "subscriptions": 0});
     assert_eq!(spread, expected);
+}
+
+#[tokio::test]
+async fn polls_that_miss_their_wave_are_told_at_the_end_of_a_round() {
+    const ROUND: Duration = Duration::from_secs(10);
+    let bed = Bed::new().await;
+    bed.post("/v1/znodes/services/web/providers?parents=true", "").await;
+    let mut brief = notify();
+    brief["wave_interval_ms"] = json!(1_000);
+    assert_eq!(put(&bed, "notify", "calm", brief).await.status, 200);
+    // The wave of this address is the fifth of ten.
+    let is_past = || bed.node.local().cluster_ms() % 10_000 >= 5_000;
+    pass_until(&bed.node, "its wave is over", is_past).await;
+    let since = bed.node.local().zxid().0;
+    bed.post("/v1/znodes/services/web/providers/a", "").await;
+    let poll = format!("/v1/poll?watch=children:/services/web/providers&since={since}");
+    let polled = bed.get(&poll).await.json();
+    assert_eq!((&polled["changes"], &polled["zxid"]), (&json!([]), &json!(since)));
+    pass(ROUND).await;
+    let polled = bed.get(&poll).await.json();
+    assert_eq!(polled["changes"].as_array().map(Vec::len), Some(1), "{polled}");
 }
 
 #[tokio::test]
