@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::Failed;
 use crate::registry::{self, Category, Instance, LayoutKind, List, Rule, list_at};
 use crate::traffic::Effect;
-use crate::tree::{Tree, Znode, permits};
+use crate::tree::{Lists, Tree, Znode, permits};
 use crate::types::{AclId, Code, Perms, SessionId, Stat, ZnodePath, Zxid, normal_host};
 
 /// Why an entry is listed by its name only.
@@ -103,7 +103,7 @@ impl<'a> ServiceView<'a> {
     ) -> Result<ServiceView<'a>, Failed> {
         let paths = tree.services().lists(&wanted.namespace, &wanted.service);
         let mut lists = Vec::with_capacity(paths.len());
-        for path in paths {
+        for path in paths.iter() {
             let Some(list) = list_at(path.as_str()).filter(|list| wanted.takes(list.layout)) else {
                 continue;
             };
@@ -265,7 +265,7 @@ pub(crate) fn label(text: &str) -> Result<(String, String), Failed> {
 }
 
 /// Returns whether lists are those of a service, and not only a step on the way to a serverset. Cost: O(lists).
-pub(crate) fn is_service(tree: &Tree, lists: &[ZnodePath]) -> bool {
+pub(crate) fn is_service(tree: &Tree, lists: Lists<'_>) -> bool {
     lists.iter().any(|path| {
         list_at(path.as_str()).is_none_or(|list| list.layout != LayoutKind::Serverset)
             || tree.services().list(path.as_str()).is_some_and(|state| state.entries > 0)
@@ -276,10 +276,10 @@ pub(crate) fn is_service(tree: &Tree, lists: &[ZnodePath]) -> bool {
 pub(crate) fn counts(
     tree: &Tree,
     authority: &[AclId],
-    lists: &[ZnodePath],
+    lists: Lists<'_>,
 ) -> (usize, usize, BTreeSet<&'static str>) {
     let (mut instances, mut consumers, mut layouts) = (0, 0, BTreeSet::new());
-    for path in lists {
+    for path in lists.iter() {
         let (Some(list), Some(state)) =
             (list_at(path.as_str()), tree.services().list(path.as_str()))
         else {

@@ -90,7 +90,7 @@ pub(crate) async fn list_services(
     let (tree, zxid) = (&view.tree, view.tree.zxid());
     let is_chosen = wanted.layout.is_some() || wanted.group.is_some() || wanted.label.is_some();
     let named = tree.services().named(&wanted.namespace, &params.prefix, &params.after);
-    let mut all = named.filter(|(_, lists)| service_view::is_service(tree, lists)).peekable();
+    let mut all = named.filter(|(_, lists)| service_view::is_service(tree, *lists)).peekable();
     let (mut services, mut examined, mut last) = (Vec::new(), 0, None);
     while services.len() < limit && examined < ENTRIES_EXAMINED_MAX {
         let Some((name, lists)) = all.next() else { break };

@@ -72,7 +72,7 @@ pub use crate::identity::permits;
 pub use load::Loader;
 pub use protect::{Fate, Standing};
 pub use quota::{Quota, QuotaLimits};
-pub use services::{ListState, Services};
+pub use services::{ListState, Lists, Services};
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;
 pub use znode::{Lifetime, Znode};

@@ -26,6 +26,15 @@ impl Default for PathSet {
     }
 }
 
+impl PartialEq for PathSet {
+    /// However they have become what they are.
+    fn eq(&self, other: &PathSet) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for PathSet {}
+
 impl PathSet {
     /// Makes a set of ascending paths.
     pub(super) fn from_sorted(paths: Vec<ZnodePath>) -> PathSet {

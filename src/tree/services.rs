@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
 
+use super::path_set::PathSet;
 use super::{Tree, Znode};
 use crate::registry::{self, LayoutKind, list_at};
 use crate::types::{ZnodePath, Zxid};
@@ -27,14 +28,35 @@ type Key = (Arc<str>, Arc<str>);
 pub struct Services {
     /// Only looked up in, never iterated.
     lists: HashMap<ZnodePath, ListState>,
-    names: OrdMap<Key, Arc<[ZnodePath]>>,
+    names: OrdMap<Key, Arc<PathSet>>,
+}
+
+/// The lists of one service, ordered by path.
+#[derive(Clone, Copy, Debug)]
+pub struct Lists<'a>(Option<&'a PathSet>);
+
+impl<'a> Lists<'a> {
+    /// Yields them.
+    pub fn iter(self) -> impl Iterator<Item = &'a ZnodePath> {
+        self.0.into_iter().flat_map(PathSet::iter)
+    }
+
+    /// Returns how many there are.
+    pub fn len(self) -> usize {
+        self.0.map_or(0, PathSet::len)
+    }
+
+    /// Returns whether there are none: then there is no such service.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl Services {
-    /// Returns the lists of a service, ordered by path; none when there is no such service. Cost: O(log services).
-    pub fn lists(&self, namespace: &str, service: &str) -> &[ZnodePath] {
+    /// Returns the lists of a service. Cost: O(log services).
+    pub fn lists(&self, namespace: &str, service: &str) -> Lists<'_> {
         let key = (Arc::from(namespace), Arc::from(service));
-        self.names.get(&key).map_or(&[], |lists| lists)
+        Lists(self.names.get(&key).map(|lists| &**lists))
     }
 
     /// Returns what is known of the list at a path. Cost: O(1).
@@ -49,7 +71,7 @@ impl Services {
         namespace: &str,
         prefix: &str,
         after: &str,
-    ) -> impl Iterator<Item = (&str, &[ZnodePath])> {
+    ) -> impl Iterator<Item = (&str, Lists<'_>)> {
         let (namespace, prefix): (Arc<str>, Arc<str>) = (Arc::from(namespace), Arc::from(prefix));
         let from = match after < &*prefix {
             true => Bound::Included((namespace.clone(), prefix.clone())),
@@ -58,27 +80,24 @@ impl Services {
         let later = self.names.range((from, Bound::Unbounded));
         let same =
             later.take_while(move |((of, name), _)| *of == namespace && name.starts_with(&*prefix));
-        same.map(|((_, name), lists)| (&**name, &**lists))
+        same.map(|((_, name), lists)| (&**name, Lists(Some(lists))))
     }
 
+    /// Cost: O(log lists), however many of them are of one service.
     fn enter(&mut self, path: &ZnodePath, list: &registry::List<'_>, state: ListState) {
         self.lists.insert(path.clone(), state);
         let lists = self.names.entry(key(list)).or_default();
-        if let Err(at) = lists.binary_search(path) {
-            let mut all = lists.to_vec();
-            all.insert(at, path.clone());
-            *lists = all.into();
-        }
+        Arc::make_mut(lists).insert(path.clone());
     }
 
+    /// Cost: as [`Services::enter`].
     fn leave(&mut self, path: &ZnodePath, list: &registry::List<'_>) {
         self.lists.remove(path.as_str());
         let key = key(list);
-        let left = self.names.get(&key).into_iter().flat_map(|lists| lists.iter());
-        let left: Vec<ZnodePath> = left.filter(|other| *other != path).cloned().collect();
-        match left.is_empty() {
-            true => drop(self.names.remove(&key)),
-            false => drop(self.names.insert(key, left.into())),
+        let Some(lists) = self.names.get_mut(&key) else { return };
+        Arc::make_mut(lists).remove(path.as_str());
+        if lists.len() == 0 {
+            self.names.remove(&key);
         }
     }
 }
@@ -166,4 +185,41 @@ fn count(state: &mut ListState, path: &ZnodePath, before: Option<Stamp>, after: 
         state.sign.wrapping_sub(before.map_or(0, sign)).wrapping_add(after.map_or(0, sign));
     state.entries += usize::from(after.is_some());
     state.entries -= usize::from(before.is_some());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns how many of these paths are held by more than before, and by how many each is now.
+    fn copied(paths: &[ZnodePath], before: &mut Vec<usize>) -> usize {
+        let now: Vec<usize> = paths.iter().map(ZnodePath::shares).collect();
+        let changed = now.iter().zip(before.iter()).filter(|(now, before)| now != before).count();
+        *before = now;
+        changed
+    }
+
+    #[test]
+    fn a_list_more_or_less_of_a_service_that_has_many_copies_a_few_of_them() {
+        const MANY: usize = 4_000;
+        // A published state keeps what was, so nothing is changed in its place.
+        let place = |n: usize| ZnodePath::parse(&format!("/motan/group-{n}/web/server")).unwrap();
+        let paths: Vec<ZnodePath> = (0..MANY).map(place).collect();
+        let mut services = Services::default();
+        for path in &paths {
+            services.enter(path, &list_at(path.as_str()).unwrap(), ListState::default());
+        }
+        assert_eq!(services.lists("", "web").len(), MANY);
+        let published = services.clone();
+        let mut shares = Vec::new();
+        copied(&paths, &mut shares);
+        let more = place(MANY);
+        services.enter(&more, &list_at(more.as_str()).unwrap(), ListState::default());
+        let by_more = copied(&paths, &mut shares);
+        services.leave(&paths[7], &list_at(paths[7].as_str()).unwrap());
+        let by_less = copied(&paths, &mut shares);
+        assert!(by_more < MANY / 10 && by_less < MANY / 10, "{by_more} and {by_less}");
+        let left = services.lists("", "web").iter().filter(|path| **path != more);
+        assert!(left.eq(published.lists("", "web").iter().filter(|path| **path != paths[7])));
+    }
 }

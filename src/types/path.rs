@@ -53,6 +53,12 @@ impl ZnodePath {
         &self.0
     }
 
+    /// Returns how many hold this text.
+    #[cfg(test)]
+    pub(crate) fn shares(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Returns whether this is `/`.
     pub fn is_root(&self) -> bool {
         self.0.len() == 1
