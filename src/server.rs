@@ -151,6 +151,8 @@ fn options(config: &Config, acceptor: Box<dyn crate::peer::Acceptor>) -> NodeOpt
             kept: config.audit.files_kept,
         }),
         window_ms: None,
+        #[cfg(test)]
+        tree: Default::default(),
     }
 }
 

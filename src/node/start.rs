@@ -35,6 +35,7 @@ use crate::storage::{
     self, Disk, Log, MemoryDisk, MemoryDisks, SledDisk, SnapshotStore, WalHandle, Write,
     spawn_writer,
 };
+use crate::tree::Tree;
 use crate::types::NodeId;
 use crate::watch::{Bounds, Pacer};
 
@@ -88,6 +89,9 @@ pub struct NodeOptions {
     pub audit: Option<AuditFile>,
     /// How far apart one listener is told things, ms, whatever the load: for tests. `None` goes by the load.
     pub window_ms: Option<u64>,
+    /// The empty state that it begins with, where another bound than the product's is to be met.
+    #[cfg(test)]
+    pub(crate) tree: Tree,
 }
 
 impl Node {
@@ -118,7 +122,11 @@ impl Node {
 
         let dialing = peers.clone();
         let network = Network::new(Arc::new(move |node, addr: &str| dialing.dial(node, addr)));
-        let state_machine = StateMachine::new(snapshots.clone(), stage.clone());
+        #[cfg(test)]
+        let tree = options.tree.clone();
+        #[cfg(not(test))]
+        let tree = Tree::new();
+        let state_machine = StateMachine::new(snapshots.clone(), stage.clone(), tree);
         let starting = Consensus::start(
             node,
             "roost".into(),

@@ -7,9 +7,11 @@ use super::outbox::Waiter;
 use super::{Node, NodeOptions, Request, Storage};
 use crate::clock::Clock;
 use crate::identity::SuperDigest;
+use crate::limits::SESSIONS_MAX;
 use crate::peer::{MemoryLinks, Net, Secret};
 use crate::raft;
 use crate::storage::{MemoryDisk, MemoryDisks};
+use crate::tree::Tree;
 use crate::types::{Member, NodeId, Op, SessionId};
 use crate::watch::Bounds;
 
@@ -21,6 +23,10 @@ impl Node {
 
     /// Starts a node in memory, whose `super` has the password `test`, that its peers reach at `"<id>:1"` of these links.
     pub(crate) async fn lone_at(links: &MemoryLinks, id: NodeId) -> Node {
+        Node::lone_with(links, id, Tree::new()).await
+    }
+
+    async fn lone_with(links: &MemoryLinks, id: NodeId, tree: Tree) -> Node {
         let addr = format!("{id}:1");
         let net = links.at(&addr);
         let acceptor = net.listen(&addr).await.unwrap();
@@ -47,13 +53,20 @@ impl Node {
             prober: None,
             audit: None,
             window_ms: None,
+            tree,
         };
         Node::start(options).await.unwrap()
     }
 
     /// Starts a cluster of one node, in memory, and waits until it leads.
     pub(crate) async fn in_memory() -> Node {
-        let node = Node::lone().await;
+        Node::with_room_for(SESSIONS_MAX).await
+    }
+
+    /// As [`Node::in_memory`], of a cluster that may have so many sessions.
+    pub(crate) async fn with_room_for(sessions_max: usize) -> Node {
+        let tree = Tree::with_room_for(sessions_max);
+        let node = Node::lone_with(&MemoryLinks::default(), 1, tree).await;
         let member =
             Member { node: 1, peer_addr: "1:1".into(), http_addr: "1:2".into(), zk_addr: None };
         node.init(vec![member]).await.unwrap();

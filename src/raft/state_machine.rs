@@ -32,10 +32,10 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// Returns an empty state; openraft brings it up to date when it starts.
-    pub fn new(snapshots: Arc<Snapshots>, sink: Arc<dyn ApplySink>) -> StateMachine {
+    /// Returns a machine that begins with this state, which is an empty one; openraft brings it up to date when it starts.
+    pub fn new(snapshots: Arc<Snapshots>, sink: Arc<dyn ApplySink>, tree: Tree) -> StateMachine {
         StateMachine {
-            tree: Tree::new(),
+            tree,
             last_applied: None,
             membership: StoredMembership::default(),
             snapshots,

@@ -158,6 +158,12 @@ impl Tree {
         tree
     }
 
+    /// As [`Tree::new`], with another bound than [`SESSIONS_MAX`].
+    #[cfg(test)]
+    pub(crate) fn with_room_for(sessions_max: usize) -> Tree {
+        Tree { sessions_max, ..Tree::new() }
+    }
+
     /// Returns a tree without even a root, to be filled.
     fn empty() -> Tree {
         Tree {

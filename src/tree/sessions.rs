@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn so_many_sessions_are_open_at_once_and_no_more() {
-        let mut tree = Tree { sessions_max: 2, ..Tree::new() };
+        let mut tree = Tree::with_room_for(2);
         let mut open = || tree.open_session(1, 1_000, [0; 16], None);
         let Ok(Reply::Session { session, .. }) = open() else { panic!("there is room") };
         assert!(open().is_ok());

@@ -115,3 +115,28 @@ fn encode(response: &ConnectResponse) -> Vec<u8> {
     append_frame(&mut out, |writer| response.write(writer));
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Node;
+
+    #[tokio::test]
+    async fn beyond_as_many_sessions_as_there_may_be_a_client_is_sent_elsewhere_until_one_ends() {
+        let door = Door::of(Node::with_room_for(1).await);
+        let hello = || ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: 0,
+            timeout_ms: 5_000,
+            session: SessionId::NONE,
+            password: None,
+            read_only: None,
+        };
+        let come = async || greet(&door, IpAddr::from([127, 0, 0, 1]), hello()).await;
+        let Greeting::Welcome { mut line, .. } = come().await else { panic!("there is room") };
+        assert!(matches!(come().await, Greeting::Closed("there are too many sessions")));
+        let end = Op::CloseSession { session: line.session(), unless_moved_from: None };
+        assert!(submit(&mut line, Box::new(end)).await.unwrap().result.is_ok());
+        assert!(matches!(come().await, Greeting::Welcome { .. }), "one has gone");
+    }
+}

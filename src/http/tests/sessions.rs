@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Bed, pass};
+use crate::node::Node;
 
 #[tokio::test]
 async fn a_session_lives_by_its_token_and_takes_its_ephemerals_with_it() {
@@ -69,6 +70,17 @@ async fn a_request_with_a_token_keeps_its_session_alive_and_one_with_a_forged_to
     while is_there(&mine) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn beyond_as_many_sessions_as_there_may_be_none_is_opened_until_one_ends() {
+    let bed = Bed::over(Node::with_room_for(1).await);
+    let (id, token) = bed.session().await;
+    let open = async || bed.post("/v1/sessions", r#"{"timeout_ms":5000}"#).await;
+    assert_eq!(open().await.error(), (429, "quota_exceeded".to_owned()));
+    let auth = [("roost-session", token.as_str())];
+    assert_eq!(bed.send(&format!("DELETE /v1/sessions/{id}"), &auth, "").await.status, 200);
+    assert_eq!(open().await.status, 201);
 }
 
 #[tokio::test]

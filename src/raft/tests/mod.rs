@@ -66,7 +66,7 @@ impl Store {
         let shelf = shelf(recovered.snapshot.as_ref().map(|pointer| pointer.generation));
         let snapshots = Snapshots::new(shelf, wal.clone(), recovered.snapshot, Clock::system());
         let seen = Arc::new(Seen::default());
-        let machine = StateMachine::new(snapshots.clone(), seen.clone());
+        let machine = StateMachine::new(snapshots.clone(), seen.clone(), Tree::new());
         Store { wal, log, snapshots, machine, seen }
     }
 
