@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roost::node::Node;
 use roost::tree::Tree;
 use roost::types::{CreateMode, Data, Op, ZnodePath};
 
@@ -24,13 +25,9 @@ fn made(at: &str, data: &str, mode: CreateMode) -> Op {
     }
 }
 
-fn configurators(tree: &Arc<Tree>) -> usize {
-    tree.get("/dubbo/com.a.Demo/configurators").map_or(0, |all| all.num_children())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_override_takes_hold_and_expires_with_all_that_it_did_though_leaders_change() {
-    let cluster = Cluster::start(3, Setup { seed: 73, ..Setup::default() }).await;
+/// Starts three nodes, whose state has what providers and policies are put below. Returns the first of them too.
+async fn with_folders(seed: u64) -> (Arc<Cluster>, Node) {
+    let cluster = Cluster::start(3, Setup { seed, ..Setup::default() }).await;
     let node = cluster.node(1);
     for at in [
         "/dubbo",
@@ -42,6 +39,16 @@ async fn an_override_takes_hold_and_expires_with_all_that_it_did_though_leaders_
     ] {
         done(&node, request(create(at, b""))).await;
     }
+    (cluster, node)
+}
+
+fn configurators(tree: &Arc<Tree>) -> usize {
+    tree.get("/dubbo/com.a.Demo/configurators").map_or(0, |all| all.num_children())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_takes_hold_and_expires_with_all_that_it_did_though_leaders_change() {
+    let (cluster, node) = with_folders(73).await;
     let session = open_session(&node, 60_000).await;
     let provider = format!("/dubbo/com.a.Demo/providers/{PROVIDER}");
     done(&node, by(session, made(&provider, "", CreateMode::Ephemeral))).await;
@@ -63,18 +70,7 @@ async fn an_override_takes_hold_and_expires_with_all_that_it_did_though_leaders_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dubbo_provider_that_restarts_while_its_weight_is_0_stays_without_traffic() {
-    let cluster = Cluster::start(3, Setup { seed: 74, ..Setup::default() }).await;
-    let node = cluster.node(1);
-    for at in [
-        "/dubbo",
-        "/dubbo/com.a.Demo",
-        "/dubbo/com.a.Demo/providers",
-        "/roost",
-        "/roost/policies",
-        "/roost/policies/overrides",
-    ] {
-        done(&node, request(create(at, b""))).await;
-    }
+    let (_cluster, node) = with_folders(74).await;
     let provider = format!("/dubbo/com.a.Demo/providers/{PROVIDER}");
     let register = || made(&provider, "", CreateMode::Ephemeral);
     let mut session = open_session(&node, 60_000).await;

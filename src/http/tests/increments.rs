@@ -58,6 +58,15 @@ async fn open(bed: &Bed, services: Value) -> (BodyDataStream, String) {
     (response.into_body().into_data_stream(), String::new())
 }
 
+/// Registers an instance of a service, and returns a stream of it with what it has told so far.
+async fn followed(bed: &Bed, token: &str) -> (BodyDataStream, String, Copy) {
+    register(bed, token, "web", "a", 1).await;
+    let (mut stream, mut buffer) = open(bed, json!([{"name": "web"}])).await;
+    let mut copy = Copy::default();
+    copy.take(&event(&mut stream, &mut buffer).await.2);
+    (stream, buffer, copy)
+}
+
 async fn sign_of(bed: &Bed, service: &str) -> String {
     let asked = json!({ "services": [service] }).to_string();
     let got = bed.post("/v1/versions", asked).await.json();
@@ -249,10 +258,7 @@ async fn a_stream_that_is_too_late_gets_one_reset_and_the_whole_lists() {
 async fn a_delta_that_was_dropped_on_the_way_is_found_by_the_next_sign() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
-    register(&bed, &token, "web", "a", 1).await;
-    let (mut stream, mut buffer) = open(&bed, json!([{"name": "web"}])).await;
-    let mut copy = Copy::default();
-    copy.take(&event(&mut stream, &mut buffer).await.2);
+    let (mut stream, mut buffer, mut copy) = followed(&bed, &token).await;
     register(&bed, &token, "web", "lost", 1).await;
     drop(event(&mut stream, &mut buffer).await);
     register(&bed, &token, "web", "c", 1).await;
@@ -265,12 +271,6 @@ async fn a_delta_that_was_dropped_on_the_way_is_found_by_the_next_sign() {
     assert_eq!(copy.sign(), sign_of(&bed, "web").await);
 }
 
-#[tokio::test]
-async fn a_stream_shows_what_its_reader_may_read() {
-    let bed = Bed::new().await;
-    let (_, token) = bed.session().await;
-    register(&bed, &token, "web", "a", 1).await;
-    let (mut stream, mut buffer) = open(&bed, json!([{"name": "web"}])).await;
 #[tokio::test]
 async fn a_stream_of_services_that_comes_back_waits_for_its_wave() {
     let bed = Bed::new().await;
@@ -305,8 +305,11 @@ async fn a_stream_of_services_that_comes_back_waits_for_its_wave() {
     assert_eq!((&data["full"], data["upsert"].as_array().unwrap().len()), (&json!(false), 1));
 }
 
-    let mut copy = Copy::default();
-    copy.take(&event(&mut stream, &mut buffer).await.2);
+#[tokio::test]
+async fn a_stream_shows_what_its_reader_may_read() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let (mut stream, mut buffer, mut copy) = followed(&bed, &token).await;
     let root = [("authorization", "Basic c3VwZXI6dGVzdA==")];
     let closed = r#"{"acl":[{"perms":"cdrwa","scheme":"digest","id":"u:h"}]}"#;
     assert_eq!(bed.send("PUT /v1/acl/services/web/providers/a", &root, closed).await.status, 200);
