@@ -191,7 +191,9 @@ impl Socket {
             if let Err(why) = self.send(conversation.output()).and(taken) {
                 return why;
             }
-            if conversation.takes_requests() && self.has_frame(door.options().frame_bytes_max) {
+            let has_more =
+                conversation.takes_requests() && self.has_frame(door.options().frame_bytes_max);
+            if has_more || conversation.has_room_again() {
                 tokio::task::yield_now().await;
                 continue;
             }

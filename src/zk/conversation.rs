@@ -57,6 +57,8 @@ pub(super) struct Conversation {
     told: Zxid,
     /// What is to be sent.
     output: Vec<u8>,
+    /// At the last look there was no room for anything.
+    was_full: bool,
     /// No more requests are taken.
     is_closing: bool,
     pub(super) tally: Arc<Tally>,
@@ -74,6 +76,7 @@ impl Conversation {
             inbox: Inbox::default(),
             told,
             output: Vec::new(),
+            was_full: false,
             is_closing: false,
             tally,
         }
@@ -94,6 +97,11 @@ impl Conversation {
     /// Returns whether writes wait for a place in the node's queue.
     pub(super) fn is_held_up(&self) -> bool {
         self.pending.get(self.submitted).is_some_and(|one| one.task.is_held())
+    }
+
+    /// Returns whether something was left for want of room in the output, and there is some now: nobody else says so.
+    pub(super) fn has_room_again(&self) -> bool {
+        self.was_full && self.output.len() < ZK_OUTPUT_BYTES_MAX
     }
 
     /// Returns the bytes to send.
@@ -219,6 +227,7 @@ impl Conversation {
     /// why the connection has to be closed.
     fn step(&mut self, now_us: u64) -> Result<bool, &'static str> {
         let wants_notices = self.output.len() < ZK_OUTPUT_BYTES_MAX;
+        self.was_full = !wants_notices;
         let Conversation { line, pending, inbox, .. } = self;
         let ((root, plan), has_all) =
             line.look(inbox, wants_notices, |root, inbox, mut watches| {

@@ -1,7 +1,9 @@
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use roost::jute::{Auth, NamesStat, Ops, PathWatch, ReadOp, Request, Response, errors};
-use roost::limits::{ZK_IDENTITIES_MAX, ZK_PENDING_BYTES_MAX};
+use roost::limits::{
+    ZK_IDENTITIES_MAX, ZK_OUTPUT_BYTES_MAX, ZK_PENDING_BYTES_MAX, ZK_READS_AT_ONCE,
+};
 use roost::types::{Code, Data};
 use roost::watch::Bounds;
 use roost::zk::Options;
@@ -131,6 +133,28 @@ async fn a_client_that_does_not_read_is_not_read_and_loses_nothing() {
     for _ in 0..ROUNDS {
         assert!(client.reply().await.1.is_ok());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_there_was_no_room_for_follows_as_soon_as_there_is_some() {
+    /// By itself a connection looks again after a quarter of its session's timeout, 5 s at most: so often that takes too long.
+    const TIMES: usize = 15;
+    const DATA_BYTES: usize = ZK_OUTPUT_BYTES_MAX / ZK_READS_AT_ONCE;
+    let (_cluster, doors) = cluster(1).await;
+    let mut client = Client::connect(doors[0], fresh(60_000)).await.unwrap();
+    client.ask(create("/some", 0)).await.unwrap();
+    client.ask(set("/some", &"x".repeat(DATA_BYTES))).await.unwrap();
+    // Some more than have room at once, and no request behind them.
+    let reads = vec![crate::client::get("/some", false); ZK_READS_AT_ONCE + 50];
+    let asking = async {
+        for _ in 0..TIMES {
+            client.send(&reads).await;
+            for _ in &reads {
+                client.reply().await.1.unwrap();
+            }
+        }
+    };
+    in_time("all is answered", asking).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
