@@ -50,7 +50,7 @@ picture() {
 if [ -n "$browser" ]; then step picture; else echo "check: no browser, so the report is not looked at"; fi
 jepsen 600 "$out/workloads" run --target roost --workload set,lock,session,watch,multi,monotonic --seed 7 --duration 10s
 # One short run for each family of faults that is not in these; what cannot be made here is left out with a line. Then
-# five nodes in a ring, and nodes in namespaces.
+# five nodes in a ring, and nodes in namespaces: on a bridge, and on a switch of the suite.
 for family in clock rate fsync full power damage member; do
     # While all nodes are without power what clients write has no known outcome; those of registers also read.
     [ $family = power ] && workload=register || workload=set
@@ -59,6 +59,7 @@ done
 jepsen 180 "$out/five" run --target roost --workload set --schedule scripts/schedules/five.txt
 if [ "$(id -u)" = 0 ] && command -v nft >/dev/null && command -v ip >/dev/null; then
     jepsen 180 "$out/namespaces" run --target roost --workload register --net namespaces --schedule scripts/schedules/namespaces.txt
+    jepsen 180 "$out/switch" run --target roost --workload register --net switch --schedule scripts/schedules/switch.txt
 else
     echo "check: no root, nft or ip, so nodes are not put into namespaces"
 fi

@@ -52,6 +52,8 @@ enum Verb {
         duration: u64,
         #[arg(long, default_value = FAMILIES)]
         faults: String,
+        #[arg(long, value_enum, default_value = "proxies")]
+        net: Net,
     },
     /// Draw the report of earlier runs again.
     Report {
@@ -99,8 +101,8 @@ struct RunArgs {
     /// ZooKeeper's tickTime; its servers give each other up after four ticks.
     #[arg(long, default_value = "500ms", value_parser = parse_ms)]
     zk_tick: u64,
-    /// Families of faults that the schedule is drawn from, separated by commas: network, process, clock, rate, fsync,
-    /// full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
+    /// Families of faults that the schedule is drawn from, separated by commas: network, slow, packet, process, clock,
+    /// rate, fsync, full, power, damage, member; or all. Those that cannot be made here are left out, with a line.
     #[arg(long, default_value = FAMILIES)]
     faults: String,
     /// What is between the nodes.
@@ -149,8 +151,9 @@ async fn obey(command: Command) -> Result<bool, String> {
     match command.verb {
         Verb::Run(args) => run_all(&args, &args.workload).await,
         Verb::Compare(args) => run_all(&args, &[Workload::Registry, Workload::Register]).await,
-        Verb::Schedule { seed, nodes, duration, faults } => {
-            print!("{}", Schedule::generate(seed, nodes, duration, &families(&faults, seed)?));
+        Verb::Schedule { seed, nodes, duration, faults, net } => {
+            let families = families(&faults, seed, net)?;
+            print!("{}", Schedule::generate(seed, nodes, duration, &families));
             Ok(true)
         }
         Verb::Report { dir } => {
@@ -165,7 +168,7 @@ async fn obey(command: Command) -> Result<bool, String> {
 }
 
 /// Returns the families that were named and can be made here, and says which cannot.
-fn families(named: &str, seed: u64) -> Result<BTreeSet<Family>, String> {
+fn families(named: &str, seed: u64, net: Net) -> Result<BTreeSet<Family>, String> {
     let mut families: BTreeSet<Family> = match named {
         "all" => Family::ALL.into(),
         named => named.split(',').map(str::parse).collect::<Result<_, _>>()?,
@@ -174,7 +177,7 @@ fn families(named: &str, seed: u64) -> Result<BTreeSet<Family>, String> {
     if families.contains(&Family::Clock) && families.contains(&Family::Rate) {
         families.remove(if seed.is_multiple_of(2) { &Family::Rate } else { &Family::Clock });
     }
-    for (family, why) in Kit::find(&families).lacking() {
+    for (family, why) in Kit::find(&families, net).lacking() {
         eprintln!("SKIPPED: no faults of the family {family}: {why}");
         families.remove(family);
     }
@@ -186,7 +189,7 @@ fn schedule(args: &RunArgs) -> Result<Schedule, String> {
         if !(1..=9).contains(&args.nodes) {
             return Err("--nodes: expected 1 to 9".into());
         }
-        let families = families(&args.faults, args.seed)?;
+        let families = families(&args.faults, args.seed, args.net)?;
         return Ok(Schedule::generate(args.seed, args.nodes, args.duration, &families));
     };
     let text = std::fs::read_to_string(path).map_err(|err| format!("{}: {err}", path.display()))?;

@@ -28,6 +28,8 @@ const GRACE_US: u64 = 5_000_000;
 
 /// The guard against an empty success.
 pub const ENOUGH: &str = "enough happened";
+/// The guard against faults that are none.
+pub const ACTED: &str = "faults acted";
 /// See `check::registry`.
 pub const LOST: &str = "no acknowledged registration is lost";
 /// See `check::witness`.
@@ -101,7 +103,7 @@ pub fn faults(tormented: Tormented, result: &mut RunResult) {
     result.frame.healed_us = healed_ms * 1_000;
     result.bands = bands;
     result.say("nodes come through their faults", Verdict::of(breaches));
-    result.say("faults acted", acted);
+    result.say(ACTED, acted);
 }
 
 /// Measures a run of the registry workload.

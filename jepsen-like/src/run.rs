@@ -15,6 +15,7 @@ use crate::door::Door;
 use crate::fault::{Net, Rig, Tormented, torment};
 use crate::history::save;
 use crate::judge;
+use crate::net::Links;
 use crate::schedule::Schedule;
 use crate::target::{Cluster, System};
 use crate::workload::{Workload, World, lock, register, registry, session, set, watch};
@@ -58,8 +59,13 @@ pub struct RunResult {
 
 impl RunResult {
     /// Returns whether too little happened to say anything.
-    pub fn is_void(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         matches!(self.verdicts.get(judge::ENOUGH), Some(Verdict::Unknown(_)))
+    }
+
+    /// Returns whether it proves nothing: too little happened, or a fault was not seen to act.
+    pub fn is_void(&self) -> bool {
+        self.is_empty() || matches!(self.verdicts.get(judge::ACTED), Some(Verdict::Unknown(_)))
     }
 
     /// Returns whether every promise of the system was kept, for certain.
@@ -84,13 +90,14 @@ pub async fn run(
         return Err(format!("{} has not what {} needs", system.name(), workload.name()));
     }
     let nodes_dir = tempfile::tempdir().map_err(|err| format!("no directory for nodes: {err}"))?;
-    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net)?;
+    let links = Links::seeded(schedule.seed);
+    let mut rig = Rig::build(schedule, system.as_ref(), nodes_dir.path(), net, &links)?;
     let mut cluster = Cluster::start(
         Arc::clone(&system),
         schedule.nodes,
         nodes_dir.path(),
         rig.surroundings(),
-        schedule.seed,
+        links,
     )
     .await?;
     let clock = Clock::start();

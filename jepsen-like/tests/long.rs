@@ -20,7 +20,7 @@ esac
 "#;
 
 /// Returns whether the script was content, and what it said.
-fn chaos(dir: &Path, workloads: &str) -> (bool, String) {
+fn chaos(dir: &Path, workloads: &str, more: &[&str]) -> (bool, String) {
     let program = dir.join("roost-jepsen");
     fs::write(&program, PROGRAM).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -28,7 +28,7 @@ fn chaos(dir: &Path, workloads: &str) -> (bool, String) {
     let mut command = Command::new(script);
     command.args(["--rounds", "2", "--faults", "power,full", "--nodes", "5", "--limit", "2"]);
     command.args(["--workload", workloads, "--target", "roost,roost-zk"]);
-    command.arg("--programs").arg(dir).arg("--out").arg(dir.join("out"));
+    command.arg("--programs").arg(dir).arg("--out").arg(dir.join("out")).args(more);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.success(), said.into_owned())
@@ -37,7 +37,7 @@ fn chaos(dir: &Path, workloads: &str) -> (bool, String) {
 #[test]
 fn runs_that_end_in_different_ways_are_counted_apart_and_none_ends_the_loop() {
     let dir = tempfile::tempdir().unwrap();
-    let (is_content, said) = chaos(dir.path(), "set,lock,watch,session,multi");
+    let (is_content, said) = chaos(dir.path(), "set,lock,watch,session,multi", &[]);
     assert!(!is_content, "{said}");
     for row in [
         "| roost | set | power,full | 2 | 2 | 0 | 0 | 0 | 4 | 80 | 4 |",
@@ -58,13 +58,29 @@ fn runs_that_end_in_different_ways_are_counted_apart_and_none_ends_the_loop() {
 }
 
 #[test]
+fn what_only_a_switch_does_is_run_on_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for (faults, net) in
+        [("network,packet", "switch"), ("packet", "switch"), ("network", "namespaces")]
+    {
+        let (is_content, said) =
+            chaos(dir.path(), "set", &["--faults", faults, "--net", "namespaces"]);
+        assert!(is_content, "{said}");
+        let asked = fs::read_to_string(dir.path().join("asked")).unwrap();
+        let last = asked.lines().last().unwrap();
+        assert!(last.contains(&format!("--faults {faults} ")), "{last}");
+        assert!(last.contains(&format!("--net {net} ")), "{last}");
+    }
+}
+
+#[test]
 fn the_script_is_content_with_promises_kept_and_runs_not_judged_but_not_with_runs_that_did_not_run()
 {
     for (workload, expected) in
         [("set", true), ("set,watch", true), ("set,lock", false), ("set,session", false)]
     {
         let dir = tempfile::tempdir().unwrap();
-        let (is_content, said) = chaos(dir.path(), workload);
+        let (is_content, said) = chaos(dir.path(), workload, &[]);
         assert_eq!(is_content, expected, "{workload}: {said}");
     }
 }

@@ -37,7 +37,10 @@ impl Torment<'_> {
             | Fault::Bridge(_)
             | Fault::Ring
             | Fault::Delay { .. }
-            | Fault::Loss { .. } => Evidence::of_links(fault, self.cluster, self.rig),
+            | Fault::Loss { .. }
+            | Fault::Slow { .. }
+            | Fault::Duplicate { .. }
+            | Fault::Reorder { .. } => Evidence::of_links(fault, self.cluster, self.rig),
             Fault::Clock { .. } | Fault::Rate { .. } => Evidence::Clock(node),
             // Seen at their ends.
             _ => Evidence::Known(false),

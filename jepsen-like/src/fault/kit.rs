@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{clock, trace, volume};
+use super::{Net, clock, trace, volume};
 use crate::schedule::{Family, Fault, Schedule, Step};
 use crate::target::{Place, System};
 
@@ -11,13 +11,21 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Finds out about these families, by trying. Cost: about a second for file systems.
-    pub fn find(families: &BTreeSet<Family>) -> Kit {
+    /// Finds out about these families, with such a network between nodes, by trying. Cost: about a second for file systems.
+    pub fn find(families: &BTreeSet<Family>, net: Net) -> Kit {
         let mut lacking = BTreeMap::new();
         let mut file_systems = None;
         for family in families {
             let why = match family {
-                Family::Network | Family::Process | Family::Damage | Family::Member => None,
+                Family::Network
+                | Family::Slow
+                | Family::Process
+                | Family::Damage
+                | Family::Member => None,
+                Family::Packet => match net {
+                    Net::Switch => None,
+                    Net::Proxies | Net::Namespaces => Some("only --net switch does that".into()),
+                },
                 Family::Clock | Family::Rate => match clock::library() {
                     Some(_) => None,
                     None => Some("libfaketime is not installed".into()),

@@ -6,7 +6,8 @@
 //!
 //! | family | made by | needs |
 //! |---|---|---|
-//! | network | the proxies of `net`; or, between nodes, namespaces and packet filters | nothing; or root, nft |
+//! | network, slow | the proxies of `net`; or, between nodes, namespaces and packet filters, or a switch | nothing; or root, nft |
+//! | packet | the switch of `net`, between nodes that are in namespaces | root |
 //! | process | SIGKILL, SIGSTOP, SIGCONT | nothing |
 //! | clock, rate | libfaketime, preloaded into every node, and a file per node that says what time it is | libfaketime |
 //! | fsync | strace, attached to the node, which answers its syncs with EIO or holds them up | strace, and to be allowed to trace |
@@ -24,12 +25,12 @@
 //! no other node's is touched. Such a fault is passed over, which its band says. Nor is a store torn while its power is
 //! cut: what the cut took away would hide that something is missing.
 //!
-//! Between nodes there are two networks, and the same schedule for both ([`Net`]). Proxies need no root, and nothing is
-//! lost in them. In namespaces packets are dropped, so what TCP does about that is in the game. Clients are reached
-//! through proxies in both, since they are all in this process.
+//! Between nodes there are three networks, and the same schedule for all ([`Net`]). Proxies need no root, and nothing is
+//! lost in them. In namespaces packets are dropped, so what TCP does about that is in the game: by the kernel's filters on
+//! a bridge, where a link is neither late nor narrow, or by a switch of our own, which can do all that a link can do and is seeded.
+//! Clients are reached through proxies in all three, since they are all in this process.
 //!
-//! What this deliberately lacks: links in namespaces that are slow or change the order of packets, for which the kernel
-//! would need netem, or a switch of our own over TAP devices; a `delay` then is one between clients and nodes only.
+//! What this deliberately lacks: the kernel's netem, which many machines have not.
 
 mod acts;
 mod clock;

@@ -1,5 +1,6 @@
-//! A network of its own for the nodes: each in a namespace, all on a bridge, this program as one more host on it. Links
-//! between nodes are cut and made lossy by a packet filter in the namespace of who receives.
+//! A network of its own for the nodes: each in a namespace, this program as one more host. Either all are on a bridge, and
+//! links between nodes are cut and made lossy by a packet filter in the namespace of who receives; or their cables end in a
+//! [`Switch`], which does all that a link can do.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::net::{HOST, Links, Switch};
 use crate::schedule::{End, Link, Network};
 
 /// Networks that this process has made so far, so that two at a time have different names.
@@ -21,31 +23,62 @@ pub(super) struct Namespaces {
     nodes: u8,
     /// What the filters of each node were last told.
     rules: BTreeMap<u8, String>,
+    /// Without it there is a bridge.
+    switch: Option<Switch>,
 }
 
 impl Namespaces {
-    /// Makes so many. Error: what is missing for it.
-    pub(super) fn create(nodes: u8) -> Result<Namespaces, String> {
+    /// Makes so many, on a bridge; or on a switch, whose links are these. Error: what is missing for it.
+    pub(super) fn create(nodes: u8, switched: Option<&Links>) -> Result<Namespaces, String> {
         let number = std::process::id() ^ (MADE.fetch_add(1, Ordering::Relaxed) << 20);
         // Names of interfaces have at most 15 characters.
         let name = format!("rj{:x}", number);
         let subnet = (128 + (number / 250 % 100) as u8, (number % 250) as u8);
-        let made = Namespaces { name, subnet, nodes, rules: BTreeMap::new() };
-        let (bridge, (high, low)) = (&made.name, subnet);
-        run(&format!("ip link add {bridge} type bridge"))?;
-        run(&format!("ip addr add 10.{high}.{low}.254/24 dev {bridge}"))?;
-        run(&format!("ip link set {bridge} up"))?;
+        let (rules, switch) = (BTreeMap::new(), None);
+        let mut made = Namespaces { name, subnet, nodes, rules, switch };
+        let (own, (high, low), mac) = (&made.name, subnet, mac(HOST));
+        match switched {
+            None => run(&format!("ip link add {own} type bridge"))?,
+            Some(_) => {
+                let port = made.link(HOST);
+                run(&format!("ip link add {own} address {mac} type veth peer name {port}"))?;
+                run(&format!("ip link set {own} {ONE_SEGMENT}"))?;
+                run(&format!("ip link set {port} {SILENT} up"))?;
+            }
+        }
+        run(&format!("ip addr add 10.{high}.{low}.254/24 dev {own}"))?;
+        run(&format!("ip link set {own} up"))?;
         for node in 1..=nodes {
             let (space, link, host) = (made.space(node), made.link(node), made.host(node));
             run(&format!("ip netns add {space}"))?;
-            run(&format!("ip link add {link} type veth peer name eth0 netns {space}"))?;
-            run(&format!("ip link set {link} master {bridge} up"))?;
+            let mac = self::mac(node);
+            run(&format!(
+                "ip link add {link} type veth peer name eth0 address {mac} netns {space}"
+            ))?;
+            match switched {
+                None => {
+                    run(&format!("ip link set {link} master {own} up"))?;
+                    filter(&space, "")?;
+                }
+                Some(_) => {
+                    run(&format!("ip link set {link} {SILENT} up"))?;
+                    run(&format!("ip -n {space} link set eth0 {ONE_SEGMENT}"))?;
+                }
+            }
             run(&format!("ip -n {space} addr add {host}/24 dev eth0"))?;
             run(&format!("ip -n {space} link set eth0 up"))?;
             run(&format!("ip -n {space} link set lo up"))?;
-            filter(&space, "")?;
+        }
+        if let Some(links) = switched {
+            let ports: Vec<_> = (HOST..=nodes).map(|port| (port, made.link(port))).collect();
+            made.switch = Some(Switch::start(&ports, links)?);
         }
         Ok(made)
+    }
+
+    /// Returns whether all that a link can do is done here.
+    pub(super) fn has_switch(&self) -> bool {
+        self.switch.is_some()
     }
 
     fn space(&self, node: u8) -> String {
@@ -66,8 +99,12 @@ impl Namespaces {
         vec!["nsenter".into(), format!("--net=/run/netns/{}", self.space(node))]
     }
 
-    /// Makes the links between nodes what they are in this network. A link that is slow is not made so.
+    /// Makes the links between nodes what they are in this network; a switch knows by itself. On a bridge a link that is
+    /// slow is not made so.
     pub(super) fn set(&mut self, network: &Network) -> Result<(), String> {
+        if self.has_switch() {
+            return Ok(());
+        }
         for node in 1..=self.nodes {
             let mut rules = String::new();
             for (from, to, link) in network.ill() {
@@ -97,12 +134,23 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
+        drop(self.switch.take());
         for node in 1..=self.nodes {
             // Its end of the cable goes with it.
             let _ = run(&format!("ip netns del {}", self.space(node)));
         }
         let _ = run(&format!("ip link del {}", self.name));
     }
+}
+
+/// The near end of a cable to a switch does not answer for this host, which has an end of its own.
+const SILENT: &str = "arp off";
+/// What sends to a switch divides what it sends into packets by itself.
+const ONE_SEGMENT: &str = "gso_max_segs 1";
+
+/// Returns the address of a port's far end: its last byte is the port.
+fn mac(port: u8) -> String {
+    format!("02:00:00:00:00:{port:02x}")
 }
 
 /// Puts rules in force in a namespace, all at once, in the place of those before.
@@ -139,39 +187,112 @@ fn run(line: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::fs::File;
+    use std::io::{Read as _, Write as _};
+    use std::net::{Shutdown, TcpListener, TcpStream};
     use std::process::Command;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, setns};
 
     use super::Namespaces;
-    use crate::schedule::{Fault, Network};
+    use crate::clock::Clock;
+    use crate::net::Links;
+    use crate::schedule::{End, Fault, Network};
+
+    /// Returns nothing, and says so past the test harness, which would swallow it, where there are no namespaces.
+    fn create(switched: Option<&Links>) -> Option<Namespaces> {
+        let made = Namespaces::create(3, switched);
+        made.inspect_err(|why| {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no namespaces ({why})");
+        })
+        .ok()
+    }
 
     /// Whether a node reaches another: a listener there hears a word from here.
     fn reaches(spaces: &Namespaces, from: u8, to: u8) -> bool {
         let prefix = spaces.prefix(from);
         let mut ping = Command::new(&prefix[0]);
-        ping.arg(&prefix[1]).args(["timeout", "2", "bash", "-c"]);
+        ping.arg(&prefix[1]).args(["timeout", "1", "bash", "-c"]);
         // Refused is an answer, too: only who is cut off gets none.
         let script = format!("exec 3<>/dev/tcp/{}/9", spaces.host(to));
         let output = ping.arg(script).output().unwrap();
         String::from_utf8_lossy(&output.stderr).contains("refused")
     }
 
+    fn under(faults: &[&str]) -> Network {
+        let faults: Vec<Fault> = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        Network::under(&faults, 3)
+    }
+
     #[test]
     fn packets_pass_between_nodes_as_the_network_says() {
-        let mut spaces = match Namespaces::create(3) {
-            Ok(spaces) => spaces,
-            Err(why) => {
-                // Past the test harness, which would swallow it.
-                let _ = writeln!(std::io::stderr(), "SKIPPED: no namespaces ({why})");
-                return;
+        for is_switched in [false, true] {
+            let links = Links::default();
+            let Some(mut spaces) = create(is_switched.then_some(&links)) else { return };
+            assert!(reaches(&spaces, 1, 2));
+            for (faults, is_cut) in [(&["partition n1 | rest"][..], true), (&[], false)] {
+                links.set(under(faults));
+                spaces.set(&under(faults)).unwrap();
+                assert!(reaches(&spaces, 1, 2) != is_cut && reaches(&spaces, 3, 1) != is_cut);
+                assert!(reaches(&spaces, 3, 2));
             }
-        };
-        assert!(reaches(&spaces, 1, 2));
-        let fault: Fault = "partition n1 | rest".parse().unwrap();
-        spaces.set(&Network::under([&fault], 3)).unwrap();
-        assert!(!reaches(&spaces, 1, 2) && !reaches(&spaces, 3, 1));
-        assert!(reaches(&spaces, 3, 2));
-        spaces.set(&Network::default()).unwrap();
-        assert!(reaches(&spaces, 1, 2));
+        }
+    }
+
+    /// Does something where a node is. Sockets that are made there stay there.
+    fn at<T: Send + 'static>(
+        spaces: &Namespaces,
+        node: u8,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let space = File::open(format!("/run/netns/{}", spaces.space(node))).unwrap();
+        thread::spawn(move || {
+            setns(space, CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        })
+    }
+
+    /// Sends bytes from node 1 to node 2, which sends back what it heard; returns that, and how long a connection took, ms.
+    fn send(spaces: &Namespaces, bytes: Vec<u8>) -> (Vec<u8>, u64) {
+        let host = spaces.host(2);
+        let listener = at(spaces, 2, move || TcpListener::bind((host, 0)).unwrap()).join().unwrap();
+        let addr = listener.local_addr().unwrap();
+        let hearing = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).unwrap();
+            stream.write_all(&heard).unwrap();
+        });
+        let sending = at(spaces, 1, move || {
+            let clock = Clock::start();
+            let mut stream = TcpStream::connect(addr).unwrap();
+            let took_ms = clock.now_ms();
+            stream.write_all(&bytes).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).unwrap();
+            (back, took_ms)
+        });
+        hearing.join().unwrap();
+        sending.join().unwrap()
+    }
+
+    #[test]
+    fn a_switch_makes_links_slow_loses_doubles_and_disorders_and_tcp_puts_it_right() {
+        let links = Links::seeded(7);
+        let Some(spaces) = create(Some(&links)) else { return };
+        let bytes: Vec<u8> = (0..400_000_u32).map(|n| (n % 251) as u8).collect();
+        links.set(under(&[
+            "delay n1 5ms jitter 2ms",
+            "loss n1 1%",
+            "duplicate n2 10%",
+            "reorder n1 20% 4ms",
+        ]));
+        let (back, took_ms) = send(&spaces, bytes.clone());
+        assert!(back == bytes, "{} bytes of {}", back.len(), bytes.len());
+        assert!(took_ms >= 10, "there and back in {took_ms} ms");
+        let tally = links.tally(End::Node(1), End::Node(2));
+        assert!(tally.lost > 0 && tally.doubled > 0 && tally.overtaken > 0, "{tally:?}");
     }
 }

@@ -8,6 +8,7 @@ use super::namespaces::Namespaces;
 use super::trace::Trace;
 use super::volume::Volume;
 use super::{Kit, clock};
+use crate::net::Links;
 use crate::schedule::{Family, Network, Schedule};
 use crate::target::{Place, Surroundings, System};
 
@@ -18,6 +19,8 @@ pub enum Net {
     Proxies,
     /// A namespace for each, on a bridge. Needs root.
     Namespaces,
+    /// A namespace for each, on a switch of this program. Needs root.
+    Switch,
 }
 
 /// What the faults of a run need and its nodes must find when they start. Drop it after the cluster.
@@ -36,16 +39,18 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Makes what a schedule needs on a system whose nodes will be below this directory, and nothing that it does not.
+    /// Makes what a schedule needs on a system whose nodes will be below this directory, and nothing that it does not. A
+    /// switch, if it is one, heeds the state of these links.
     /// Error: why it cannot be carried out.
     pub fn build(
         schedule: &Schedule,
         system: &dyn System,
         dir: &Path,
         net: Net,
+        links: &Links,
     ) -> Result<Rig, String> {
         let needed = schedule.needed();
-        let kit = Kit::find(&needed);
+        let kit = Kit::find(&needed, net);
         let rig_dir = dir.join("rig");
         create(&rig_dir)?;
         let mut rig = Rig {
@@ -57,11 +62,12 @@ impl Rig {
             traced: BTreeSet::new(),
             namespaces: None,
         };
-        if net == Net::Namespaces {
+        if net != Net::Proxies {
             if !system.can_live_elsewhere() {
                 return Err(format!("{} is not run in namespaces", system.name()));
             }
-            rig.namespaces = Some(Namespaces::create(schedule.nodes)?);
+            let switched = (net == Net::Switch).then_some(links);
+            rig.namespaces = Some(Namespaces::create(schedule.nodes, switched)?);
         }
         for node in 1..=schedule.nodes {
             if let Some(spaces) = &rig.namespaces {
@@ -92,6 +98,11 @@ impl Rig {
     /// Makes the links between nodes what they are in this network, if no proxies do that.
     pub(super) fn set_links(&mut self, network: &Network) -> Result<(), String> {
         self.namespaces.as_mut().map_or(Ok(()), |spaces| spaces.set(network))
+    }
+
+    /// Returns whether links between nodes do all that links can do.
+    pub(super) fn has_switch(&self) -> bool {
+        self.namespaces.as_ref().is_some_and(Namespaces::has_switch)
     }
 
     fn add_clock(&mut self, node: u8, is_monotonic_real: bool) -> Result<(), String> {

@@ -12,19 +12,23 @@
 //!   see silence, not an error. A connection that is made meanwhile is accepted and, if the link is not well within a
 //!   second, reset, which is how a client's connect ends in a real network.
 //! - *delay, jitter*: bytes wait so much longer; order is kept, and the link holds as much as a window.
+//! - *little bandwidth*: bytes of all its connections wait for each other.
 //! - *loss*: a segment that is lost comes 200 ms later, and all behind it wait.
 //!
 //! Differences from a real network: a connect to a port without listener succeeds and is then reset, so a client cannot
 //! tell that its request was not read and must record it as unknown; acknowledgements are not lost in a one-way cut, so
-//! the sender of the good direction never has to stop; nothing is corrupted or reordered, which TCP would hide anyway: what
-//! comes out of order only comes later.
+//! the sender of the good direction never has to stop; nothing comes twice or in another order, which TCP hides from a
+//! proxy. Where nodes have networks of their own, the links between them are those of a [`Switch`] instead, which has none of
+//! these differences.
 
 mod owner;
 mod ports;
 mod proxy;
+mod switch;
 
 pub use ports::Ports;
 pub use proxy::{Proxy, Source};
+pub use switch::{HOST, Switch};
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -34,6 +38,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::schedule::{End, Network};
 
 /// Spreads numbers that are near each other.
@@ -45,16 +50,25 @@ pub struct Links {
     state: Arc<watch::Sender<Network>>,
     dice: Arc<Mutex<Dice>>,
     tallies: Arc<Mutex<BTreeMap<(End, End), Tally>>>,
+    /// Until when links that carry little are busy with what they have, µs.
+    busy: Arc<Mutex<BTreeMap<(End, End), u64>>>,
+    clock: Clock,
 }
 
-/// What faults did to the bytes of one link, since the run began.
+/// What faults did to the bytes of one link, since the run began. A segment is what a proxy read at once, or a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Connections and segments that had to wait because the link was cut.
+    /// Connections and segments that had to wait because the link was cut, and frames that were dropped because of it.
     pub held: u64,
-    /// Segments that were sent again because one was lost.
+    /// Segments that were lost.
     pub lost: u64,
-    /// Segments that came while the link was lossy.
+    /// Segments that waited for those before them, since the link carries little.
+    pub queued: u64,
+    /// Frames that were handed on twice.
+    pub doubled: u64,
+    /// Frames that left behind one that had come after them.
+    pub overtaken: u64,
+    /// Segments that came while chance decided what happens to them, or the link carried little.
     pub exposed: u64,
 }
 
@@ -90,7 +104,8 @@ impl Links {
     pub fn seeded(seed: u64) -> Links {
         let dice = Dice { seed, changes: 0, links: BTreeMap::new() };
         let state = Arc::new(watch::Sender::new(Network::default()));
-        Links { state, dice: Arc::new(Mutex::new(dice)), tallies: Arc::default() }
+        let (tallies, busy, clock) = (Arc::default(), Arc::default(), Clock::start());
+        Links { state, dice: Arc::new(Mutex::new(dice)), tallies, busy, clock }
     }
 
     /// Puts another state in force.
@@ -98,12 +113,33 @@ impl Links {
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
         dice.changes += 1;
         dice.links.clear();
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.state.send_replace(network);
     }
 
     /// Draws a number for the next segment on a link.
     fn draw(&self, ends: (End, End), from: RangeInclusive<u64>) -> u64 {
         self.dice.lock().unwrap_or_else(PoisonError::into_inner).of(ends).random_range(from)
+    }
+
+    /// Puts bytes behind those that a link has to carry, and returns how long it takes until it has, µs; `None`, and they are
+    /// not carried, if that is longer than they may wait. The time is that of whoever serves the link.
+    fn queue_us(
+        &self,
+        ends: (End, End),
+        now_us: u64,
+        (bytes, kb_per_second): (usize, u32),
+        wait_us_max: u64,
+    ) -> Option<u64> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy_until_us = busy.entry(ends).or_default();
+        let takes_us = bytes as u64 * 1_000 / u64::from(kb_per_second.max(1));
+        let until_us = now_us.max(*busy_until_us) + takes_us;
+        let wait_us = until_us - now_us;
+        (wait_us <= wait_us_max).then(|| {
+            *busy_until_us = until_us;
+            wait_us
+        })
     }
 
     /// Returns the present state, and a way to wait for another.
@@ -128,6 +164,21 @@ impl Links {
 mod tests {
     use super::Links;
     use crate::schedule::{End, Network};
+
+    #[test]
+    fn a_link_that_carries_little_takes_as_long_as_all_that_is_before() {
+        let links = Links::default();
+        let (one, other) = ((End::Node(1), End::Node(2)), (End::Node(2), End::Node(1)));
+        let queue = |ends, now_us| links.queue_us(ends, now_us, (500, 10), 100_000);
+        assert_eq!(queue(one, 0), Some(50_000));
+        assert_eq!(queue(one, 20_000), Some(80_000));
+        assert_eq!(queue(one, 20_000), None, "it would wait too long");
+        assert_eq!(queue(one, 50_000), Some(100_000), "what was not carried is not in the way");
+        assert_eq!(queue(other, 20_000), Some(50_000));
+        assert_eq!(queue(one, 900_000), Some(50_000), "it was idle");
+        links.set(Network::default());
+        assert_eq!(queue(one, 900_000), Some(50_000), "that was another state");
+    }
 
     #[test]
     fn what_happens_by_chance_is_decided_by_the_seed_the_change_and_the_link() {

@@ -166,10 +166,11 @@ async fn send(
     ends: (End, End),
     links: &Links,
 ) -> Result<(), ()> {
-    let state = links.watch();
+    let mut state = links.watch();
     let mut buffer = vec![0; SEGMENT_BYTES];
     loop {
         let count = from.read(&mut buffer).await.map_err(|_| ())?;
+        squeeze(count, &mut state, ends, links).await;
         let link = state.borrow().link(ends.0, ends.1);
         let mut delay = Duration::from_millis(link.delay_ms);
         if link.jitter_ms > 0 {
@@ -190,6 +191,27 @@ async fn send(
             return Ok(());
         }
     }
+}
+
+/// Waits until a link that carries little has taken so many bytes, or carries another amount.
+async fn squeeze(
+    bytes: usize,
+    state: &mut watch::Receiver<Network>,
+    ends: (End, End),
+    links: &Links,
+) {
+    let kb_per_second = state.borrow().link(ends.0, ends.1).kb_per_second;
+    if kb_per_second == 0 {
+        return;
+    }
+    links.count(ends, |tally| {
+        tally.exposed += 1;
+        tally.queued += 1;
+    });
+    let wait = links.queue_us(ends, links.clock.now_us(), (bytes, kb_per_second), u64::MAX);
+    let wait = Duration::from_micros(wait.unwrap_or(0));
+    let is_other = |network: &Network| network.link(ends.0, ends.1).kb_per_second != kb_per_second;
+    let _ = timeout(wait, state.wait_for(is_other)).await;
 }
 
 async fn deliver(
@@ -297,6 +319,22 @@ mod tests {
         from.read_to_end(&mut heard).await.unwrap();
         writing.await.unwrap();
         assert!(heard == sent, "{} bytes of {}", heard.len(), sent.len());
+    }
+
+    #[tokio::test]
+    async fn a_link_that_carries_little_takes_its_time() {
+        let (links, _proxy, mut stream) = echo().await;
+        links.set(network("slow c1 100kB/s"));
+        let clock = crate::clock::Clock::start();
+        stream.write_all(&[7; 10_000]).await.unwrap();
+        let mut heard = [0; 10_000];
+        stream.read_exact(&mut heard).await.unwrap();
+        // A tenth of a second there and as much back, of which the one may be under way while the other begins.
+        assert!(clock.now_ms() >= 100, "{} ms", clock.now_ms());
+        assert!(links.tally(End::Site(1), End::Node(1)).queued > 0);
+        links.set(Network::default());
+        say(&mut stream, b"one!").await;
+        assert_eq!(hear(&mut stream).await, *b"one!");
     }
 
     #[tokio::test]

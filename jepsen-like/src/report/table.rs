@@ -43,7 +43,8 @@ fn violations(target: &str, all: &[RunResult]) -> Option<f64> {
             Verdict::Unknown(_) => return None,
         }
     }
-    Some(count as f64)
+    // That nothing was found where little happened is not worth a number.
+    (count > 0 || !run.is_void()).then_some(count as f64)
 }
 
 fn rows(results: &[&RunResult], all: &[RunResult]) -> Vec<Row> {
@@ -95,12 +96,16 @@ fn rows(results: &[&RunResult], all: &[RunResult]) -> Vec<Row> {
     rows
 }
 
-/// Returns the table. In each row the best and the worst are marked where they differ by more than a tenth; runs in which
-/// too little happened are shown and not ranked. Figures of other workloads are looked for among `all`.
+/// Returns the table. In each row the best and the worst are marked where they differ by more than a tenth; runs that
+/// prove nothing are shown and not ranked. Figures of other workloads are looked for among `all`.
 pub(super) fn table(results: &[&RunResult], all: &[RunResult]) -> String {
     let mut out = String::from("<table><tr><th>measure</th>");
     results.iter().for_each(|result| {
-        let void = if result.is_void() { " (too little happened)" } else { "" };
+        let void = match (result.is_empty(), result.is_void()) {
+            (true, _) => " (too little happened)",
+            (false, true) => " (faults not seen)",
+            (false, false) => "",
+        };
         let _ = write!(out, "<th>{}{void}</th>", escape(&result.target));
     });
     out += "</tr>";

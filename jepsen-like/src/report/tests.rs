@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::html;
 use crate::check::Verdict;
 use crate::check::registry::{Distribution, Frame, Measures};
-use crate::judge::{LINEARIZABLE, WITNESS};
+use crate::judge::{ACTED, ENOUGH, LINEARIZABLE, WITNESS};
 use crate::run::{Band, RunResult};
 use crate::workload::Workload;
 
@@ -85,6 +85,34 @@ fn a_run_in_which_too_little_happened_is_said_to_prove_nothing() {
     let page = html(&[void]);
     assert!(page.contains("Too little happened in the runs of roost"));
     assert!(html(&[]).contains("There were no runs to compare"));
+}
+
+#[test]
+fn a_run_whose_faults_were_not_seen_to_act_proves_nothing_either() {
+    let mut unseen = result("ap-careful", 0, &[]);
+    unseen.verdicts.insert(ACTED.into(), Verdict::Unknown("`ring` at 3000 ms".into()));
+    let page = html(&[result("roost", 20, &[]), unseen, result("ap-described", 60, &[])]);
+    assert!(page.contains("In the runs of ap-careful a fault was not seen to act"), "{page}");
+    assert!(page.contains("least with roost") && page.contains("ap-careful (faults not seen)"));
+    let mut register = result("roost", 0, &[]);
+    (register.workload, register.measures) = (Workload::Register, None);
+    register.verdicts.extend([WITNESS, LINEARIZABLE].map(|name| (name.into(), Verdict::Ok)));
+    let of = |register: &RunResult| html(&[result("roost", 20, &[]), register.clone()]);
+    assert!(of(&register).contains("<td>linearizability violations</td><td>0</td>"));
+    register.verdicts.insert(ENOUGH.into(), Verdict::Unknown("nothing".into()));
+    let page = of(&register);
+    assert!(page.contains("<td>linearizability violations</td><td>—</td>"), "{page}");
+    assert!(page.contains("Too little happened in the runs of roost (register)"));
+}
+
+#[test]
+fn what_a_node_did_beside_its_lists_is_said_too() {
+    let mut run = result("roost", 20, &[]);
+    run.verdicts.insert("nodes agree".into(), Verdict::Unknown("in time".into()));
+    let page = html(std::slice::from_ref(&run));
+    assert!(page.contains("Of roost this could not be judged: nodes agree."), "{page}");
+    run.verdicts.insert("nodes agree".into(), Verdict::of(vec!["they differ".into()]));
+    assert!(html(&[run]).contains("roost BROKE this in the registry run: nodes agree."));
 }
 
 #[test]

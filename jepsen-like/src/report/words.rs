@@ -4,6 +4,7 @@ use super::sides::{Side, sides};
 use super::table::share;
 use crate::check::Verdict;
 use crate::check::registry::Measures;
+use crate::judge;
 use crate::run::RunResult;
 use crate::workload::Workload;
 
@@ -20,16 +21,26 @@ pub(super) fn conclusion(results: &[RunResult]) -> Vec<String> {
     let compared: Vec<(&RunResult, &Measures)> =
         counting.filter_map(|result| Some((result, result.measures.as_ref()?))).collect();
     let mut said = Vec::new();
-    let void: Vec<&str> = results.iter().filter(|one| one.is_void()).map(name).collect();
-    if !void.is_empty() {
+    let empty = results.iter().filter(|one| one.is_empty()).map(run_of);
+    let empty: Vec<String> = empty.collect();
+    if !empty.is_empty() {
         said.push(format!(
             "Too little happened in the runs of {} to conclude anything about them.",
-            list(&void)
+            list(&strs(&empty))
+        ));
+    }
+    let unseen = results.iter().filter(|one| one.is_void() && !one.is_empty()).map(run_of);
+    let unseen: Vec<String> = unseen.collect();
+    if !unseen.is_empty() {
+        said.push(format!(
+            "In the runs of {} a fault was not seen to act, so nothing is concluded about them.",
+            list(&strs(&unseen))
         ));
     }
     said.extend(busy(results));
     said.extend(failed_calls(&compared));
     said.extend(lost(&compared));
+    said.extend(results.iter().filter_map(otherwise));
     said.extend(availability(&compared));
     said.extend(by_side(&compared));
     said.extend(wrong_lists(&compared));
@@ -57,6 +68,18 @@ fn busy(results: &[RunResult]) -> Option<String> {
 
 fn name(result: &RunResult) -> &str {
     &result.target
+}
+
+/// Says whose run it is, and of what unless that is the comparison.
+fn run_of(result: &RunResult) -> String {
+    match result.workload {
+        Workload::Registry => result.target.clone(),
+        other => format!("{} ({})", result.target, other.name()),
+    }
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
 }
 
 /// Says names as a person lists them.
@@ -111,6 +134,28 @@ fn lost(compared: &[(&RunResult, &Measures)]) -> Vec<String> {
         said.push(format!("No acknowledged registration was lost by {}.", list(&names)));
     }
     said
+}
+
+/// What a registry run showed beside its lists: a node that ended or came to another state is no matter of figures.
+fn otherwise(result: &RunResult) -> Option<String> {
+    let rest = result.verdicts.iter().filter(|(name, _)| {
+        ![judge::LOST, judge::ENOUGH, judge::ACTED].contains(&name.as_str())
+            && !result.unpromised.contains(*name)
+    });
+    let rest = || rest.clone().filter(|_| result.workload == Workload::Registry);
+    let broken: Vec<&str> = rest()
+        .filter(|(_, verdict)| verdict.is_violated())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let is_open = |verdict: &Verdict| matches!(verdict, Verdict::Unknown(_));
+    let open: Vec<&str> =
+        rest().filter(|(_, verdict)| is_open(verdict)).map(|(name, _)| name.as_str()).collect();
+    let target = &result.target;
+    match (&broken[..], &open[..]) {
+        ([], []) => None,
+        ([], open) => Some(format!("Of {target} this could not be judged: {}.", list(open))),
+        (broken, _) => Some(format!("{target} BROKE this in the registry run: {}.", list(broken))),
+    }
 }
 
 fn availability(compared: &[(&RunResult, &Measures)]) -> Option<String> {
@@ -238,10 +283,10 @@ fn promise(workload: Workload) -> &'static str {
 
 fn stronger(results: &[RunResult]) -> Vec<String> {
     let judged = results.iter().filter(|result| result.workload != Workload::Registry);
-    judged.map(judge).collect()
+    judged.map(verdict_on).collect()
 }
 
-fn judge(result: &RunResult) -> String {
+fn verdict_on(result: &RunResult) -> String {
     let (target, promise) = (&result.target, promise(result.workload));
     let is_promised = |name: &String| !result.unpromised.contains(name);
     let count = |is: &dyn Fn(&String, &Verdict) -> bool| {

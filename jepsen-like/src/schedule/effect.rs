@@ -22,8 +22,16 @@ pub struct Link {
     pub delay_ms: u64,
     /// And up to so much more, ms.
     pub jitter_ms: u64,
-    /// So many percent of the segments are sent twice, the second time 200 ms later.
+    /// So many percent of the segments are lost, and sent again by who sent them.
     pub loss_percent: u8,
+    /// So many kB pass in a second, 0: as many as there are.
+    pub kb_per_second: u32,
+    /// Of the frames so many are handed on twice.
+    pub duplicate_percent: u8,
+    /// And so many are held back alone.
+    pub reorder_percent: u8,
+    /// For so long, ms.
+    pub reorder_ms: u64,
 }
 
 /// The state of all links, each with a direction. Links that are well are not in it.
@@ -40,16 +48,17 @@ pub fn resolve(fault: &Fault, leader: u8, nodes: u8) -> Fault {
         Who::Follower => Who::Number(leader % nodes + 1),
         Who::Last => Who::Number(if leader > 1 { leader - 1 } else { nodes }),
     };
+    let numbers = |all: &[Who]| all.iter().map(|who| number(*who)).collect::<Vec<_>>();
     let party = |party: Party| match party {
         Party::Node(who) => Party::Node(number(who)),
         Party::Clients(who) => Party::Clients(number(who)),
     };
     let parties = |all: &[Party]| all.iter().map(|one| party(*one)).collect::<Vec<_>>();
     match fault {
-        Fault::Kill(nodes) => Fault::Kill(nodes.iter().map(|who| number(*who)).collect()),
+        Fault::Kill(nodes) => Fault::Kill(numbers(nodes)),
         Fault::KillAll => Fault::KillAll,
         Fault::Wipe(who) => Fault::Wipe(number(*who)),
-        Fault::Pause(nodes) => Fault::Pause(nodes.iter().map(|who| number(*who)).collect()),
+        Fault::Pause(nodes) => Fault::Pause(numbers(nodes)),
         Fault::Partition(groups) => {
             let group = |group: &Group| match group {
                 Group::Of(all) => Group::Of(parties(all)),
@@ -66,12 +75,21 @@ pub fn resolve(fault: &Fault, leader: u8, nodes: u8) -> Fault {
         Fault::Loss { parties: all, percent } => {
             Fault::Loss { parties: parties(all), percent: *percent }
         }
+        Fault::Slow { parties: all, kb_per_second } => {
+            Fault::Slow { parties: parties(all), kb_per_second: *kb_per_second }
+        }
+        Fault::Duplicate { nodes, percent } => {
+            Fault::Duplicate { nodes: numbers(nodes), percent: *percent }
+        }
+        Fault::Reorder { nodes, percent, ms } => {
+            Fault::Reorder { nodes: numbers(nodes), percent: *percent, ms: *ms }
+        }
         Fault::Clock { node, ms } => Fault::Clock { node: number(*node), ms: *ms },
         Fault::Rate { node, percent } => Fault::Rate { node: number(*node), percent: *percent },
         Fault::FsyncFail(who) => Fault::FsyncFail(number(*who)),
         Fault::FsyncSlow { node, ms } => Fault::FsyncSlow { node: number(*node), ms: *ms },
         Fault::DiskFull(who) => Fault::DiskFull(number(*who)),
-        Fault::PowerCut(nodes) => Fault::PowerCut(nodes.iter().map(|who| number(*who)).collect()),
+        Fault::PowerCut(nodes) => Fault::PowerCut(numbers(nodes)),
         Fault::PowerCutAll => Fault::PowerCutAll,
         Fault::Tear { node, bytes } => Fault::Tear { node: number(*node), bytes: *bytes },
         Fault::Flip { node, bits } => Fault::Flip { node: number(*node), bits: *bits },
@@ -108,7 +126,10 @@ impl Fault {
             | Fault::Bridge(_)
             | Fault::Ring
             | Fault::Delay { .. }
-            | Fault::Loss { .. } => BTreeSet::new(),
+            | Fault::Loss { .. }
+            | Fault::Slow { .. }
+            | Fault::Duplicate { .. }
+            | Fault::Reorder { .. } => BTreeSet::new(),
         }
     }
 }
@@ -150,6 +171,14 @@ impl Network {
 
     fn cut(&mut self, from: End, to: End) {
         self.links.entry((from, to)).or_default().is_cut = true;
+    }
+
+    /// Changes the links from and to one of these nodes that lead from node to node, each once.
+    fn worsen_between(&mut self, nodes: &[Who], all: &[End], change: impl Fn(&mut Link)) {
+        let is_node = |end: &End| matches!(end, End::Node(_));
+        let all: Vec<End> = all.iter().copied().filter(is_node).collect();
+        let parties: Vec<Party> = nodes.iter().map(|who| Party::Node(*who)).collect();
+        self.worsen(&parties, &all, change);
     }
 
     /// Changes all links from and to one of these parties, each once.
@@ -206,6 +235,19 @@ impl Network {
             }),
             Fault::Loss { parties, percent } => self.worsen(parties, all, |link| {
                 link.loss_percent = link.loss_percent.max(*percent);
+            }),
+            Fault::Slow { parties, kb_per_second } => self.worsen(parties, all, |link| {
+                link.kb_per_second = match link.kb_per_second {
+                    0 => *kb_per_second,
+                    other => other.min(*kb_per_second),
+                };
+            }),
+            Fault::Duplicate { nodes, percent } => self.worsen_between(nodes, all, |link| {
+                link.duplicate_percent = link.duplicate_percent.max(*percent);
+            }),
+            Fault::Reorder { nodes, percent, ms } => self.worsen_between(nodes, all, |link| {
+                link.reorder_percent = link.reorder_percent.max(*percent);
+                link.reorder_ms = link.reorder_ms.max(*ms);
             }),
             // Those of processes, disks and clocks leave links as they are.
             _ => {}
@@ -276,14 +318,31 @@ mod tests {
 
     #[test]
     fn faults_that_overlap_add_up() {
-        let faults: Vec<Fault> =
-            ["delay n1 50ms jitter 5ms", "delay n2 7ms jitter 0ms", "loss n1 9%"]
-                .map(|text| text.parse().unwrap())
-                .into();
+        let faults: Vec<Fault> = [
+            "delay n1 50ms jitter 5ms",
+            "delay n2 7ms jitter 0ms",
+            "loss n1 9%",
+            "slow n1 30kB/s",
+            "slow n2 20kB/s",
+        ]
+        .map(|text| text.parse().unwrap())
+        .into();
         let network = Network::under(&faults, 3);
         let link = network.link(End::Node(2), End::Node(1));
         assert_eq!((link.delay_ms, link.jitter_ms, link.loss_percent), (57, 5, 9));
+        let slow = |a, b| network.link(End::Node(a), End::Node(b)).kb_per_second;
+        assert_eq!((slow(2, 1), slow(1, 3), slow(3, 2)), (20, 30, 20));
         assert_eq!(network.link(End::Node(2), End::Node(3)).delay_ms, 7);
         assert_eq!(network.link(End::Site(3), End::Node(3)).delay_ms, 0);
+    }
+
+    #[test]
+    fn packets_come_twice_or_late_between_nodes_only() {
+        let network = under("reorder leader 30% 12ms", 3);
+        let link = network.link(End::Node(2), End::Node(3));
+        assert_eq!((link.reorder_percent, link.reorder_ms, link.duplicate_percent), (30, 12, 0));
+        let network = under("duplicate n1 7%", 3);
+        assert_eq!(network.link(End::Node(3), End::Node(1)).duplicate_percent, 7);
+        assert_eq!(network.ill().count(), 4, "each of two links both ways");
     }
 }

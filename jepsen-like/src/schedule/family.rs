@@ -9,6 +9,10 @@ use super::{Fault, Schedule};
 pub enum Family {
     /// Links that are cut, slow or lossy.
     Network,
+    /// Links that carry little.
+    Slow,
+    /// Packets that come twice or in another order.
+    Packet,
     /// Processes that are killed and paused.
     Process,
     /// Wall clocks that jump.
@@ -29,8 +33,10 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 9] = [
+    pub const ALL: [Family; 11] = [
         Family::Network,
+        Family::Slow,
+        Family::Packet,
         Family::Process,
         Family::Clock,
         Family::Rate,
@@ -50,6 +56,8 @@ impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Family::Network => "network",
+            Family::Slow => "slow",
+            Family::Packet => "packet",
             Family::Process => "process",
             Family::Clock => "clock",
             Family::Rate => "rate",
@@ -91,6 +99,8 @@ impl Fault {
             | Fault::Ring
             | Fault::Delay { .. }
             | Fault::Loss { .. } => Family::Network,
+            Fault::Slow { .. } => Family::Slow,
+            Fault::Duplicate { .. } | Fault::Reorder { .. } => Family::Packet,
             Fault::Clock { .. } => Family::Clock,
             Fault::Rate { .. } => Family::Rate,
             Fault::FsyncFail(_) | Fault::FsyncSlow { .. } => Family::Fsync,

@@ -58,7 +58,9 @@ fn salt(family: Family) -> u64 {
 /// Returns how long faults of a family last at most, and the pauses between them, ms.
 fn rhythm(family: Family) -> (RangeInclusive<u64>, RangeInclusive<u64>) {
     match family {
-        Family::Network | Family::Process => (500..=4_000, 500..=4_000),
+        Family::Network | Family::Slow | Family::Packet | Family::Process => {
+            (500..=4_000, 500..=4_000)
+        }
         // A clock that is wrong is noticed within a second.
         Family::Clock => (2_500..=6_000, 500..=4_000),
         Family::Rate => (5_000..=9_000, 500..=4_000),
@@ -72,6 +74,17 @@ fn rhythm(family: Family) -> (RangeInclusive<u64>, RangeInclusive<u64>) {
 fn fault(family: Family, random: &mut StdRng, nodes: u8) -> Fault {
     match family {
         Family::Network => network_fault(random, nodes),
+        Family::Slow => Fault::Slow {
+            parties: vec![Party::Node(someone(random, nodes))],
+            kb_per_second: random.random_range(5..=100),
+        },
+        Family::Packet => {
+            let (nodes, percent) = (vec![someone(random, nodes)], random.random_range(5..=50));
+            match random.random_bool(0.5) {
+                true => Fault::Reorder { nodes, percent, ms: random.random_range(1..=40) },
+                false => Fault::Duplicate { nodes, percent },
+            }
+        }
         Family::Process => process_fault(random, nodes),
         Family::Clock => clock_fault(random, nodes),
         Family::Rate => {

@@ -23,6 +23,9 @@
 //! | `ring` | each node sees only the two that are next to it by number |
 //! | `delay a 50ms jitter 20ms` | everything from and to these parties takes so much longer, each way |
 //! | `loss a 20%` | of the segments from and to these parties so many are lost, and sent again after 200 ms |
+//! | `slow a 64kB/s` | each link from and to these parties carries so much and no more, each way; 1 kB is 1,000 bytes |
+//! | `duplicate a b 10%` | so many of the packets between these nodes and others come twice |
+//! | `reorder a b 25% 20ms` | so many of them are held back for so long, and those behind overtake them |
 //! | `clock a +3600s` | its wall clock is so much ahead, or behind with `-`; its monotonic clock is not touched |
 //! | `rate a 150%` | killed and started again, its clocks running so fast, the monotonic one too; likewise at the end |
 //! | `fsync-fail a` | what it asks to be synced fails with EIO |
@@ -102,6 +105,9 @@ pub enum Fault {
     Ring,
     Delay { parties: Vec<Party>, ms: u64, jitter_ms: u64 },
     Loss { parties: Vec<Party>, percent: u8 },
+    Slow { parties: Vec<Party>, kb_per_second: u32 },
+    Duplicate { nodes: Vec<Who>, percent: u8 },
+    Reorder { nodes: Vec<Who>, percent: u8, ms: u64 },
     Clock { node: Who, ms: i64 },
     Rate { node: Who, percent: u16 },
     FsyncFail(Who),

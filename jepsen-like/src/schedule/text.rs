@@ -65,6 +65,15 @@ impl Display for Fault {
                 write!(f, "delay {} {ms}ms jitter {jitter_ms}ms", words(parties))
             }
             Fault::Loss { parties, percent } => write!(f, "loss {} {percent}%", words(parties)),
+            Fault::Slow { parties, kb_per_second } => {
+                write!(f, "slow {} {kb_per_second}kB/s", words(parties))
+            }
+            Fault::Duplicate { nodes, percent } => {
+                write!(f, "duplicate {} {percent}%", words(nodes))
+            }
+            Fault::Reorder { nodes, percent, ms } => {
+                write!(f, "reorder {} {percent}% {ms}ms", words(nodes))
+            }
             Fault::Clock { node, ms } => {
                 let sign = if *ms < 0 { '-' } else { '+' };
                 write!(f, "clock {node} {sign}{}", seconds(ms.unsigned_abs()))
@@ -193,12 +202,23 @@ impl FromStr for Fault {
                 jitter_ms: parse_ms(jitter)?,
             }),
             ["loss", parties @ .., percent] => {
-                let number = percent.strip_suffix('%').and_then(|number| number.parse().ok());
-                let percent = number
-                    .filter(|percent| *percent <= 100)
-                    .ok_or_else(|| format!("{percent:?} is not a share: expected 20%"))?;
-                Ok(Fault::Loss { parties: all(parties)?, percent })
+                Ok(Fault::Loss { parties: all(parties)?, percent: share(percent)? })
             }
+            ["slow", parties @ .., amount] => {
+                let number = amount.strip_suffix("kB/s").and_then(|number| number.parse().ok());
+                let kb_per_second = number
+                    .filter(|number| *number > 0)
+                    .ok_or_else(|| format!("{amount:?} is no bandwidth: expected 64kB/s"))?;
+                Ok(Fault::Slow { parties: all(parties)?, kb_per_second })
+            }
+            ["duplicate", nodes @ .., percent] => {
+                Ok(Fault::Duplicate { nodes: all(nodes)?, percent: share(percent)? })
+            }
+            ["reorder", nodes @ .., percent, ms] => Ok(Fault::Reorder {
+                nodes: all(nodes)?,
+                percent: share(percent)?,
+                ms: parse_ms(ms)?,
+            }),
             ["power-cut", nodes @ ..] => Ok(Fault::PowerCut(all(nodes)?)),
             ["power-cut-all"] => Ok(Fault::PowerCutAll),
             [word, node] => of_one(word, node.parse(), text),
@@ -206,6 +226,13 @@ impl FromStr for Fault {
             _ => Err(no_fault(text)),
         }
     }
+}
+
+/// Reads `20%`.
+fn share(word: &str) -> Result<u8, String> {
+    let number = word.strip_suffix('%').and_then(|number| number.parse().ok());
+    let percent = number.filter(|percent| *percent <= 100);
+    percent.ok_or_else(|| format!("{word:?} is not a share: expected 20%"))
 }
 
 fn no_fault(text: &str) -> String {

@@ -27,12 +27,15 @@ at 20s for 1s tear n1 4096
 at 21s for 1s flip n1 3
 at 22s for 1s leave leader
 at 23s for 1s transfer n2
+at 24s for 1s duplicate n1 leader 10%
+at 25s for 1s slow n1 c-leader 64kB/s
+at 26s for 1s reorder follower 25% 20ms
 ";
 
 #[test]
 fn every_fault_is_printed_as_it_is_parsed() {
     let schedule: Schedule = ALL.parse().unwrap();
-    assert_eq!(schedule.steps.len(), 23);
+    assert_eq!(schedule.steps.len(), 26);
     assert_eq!(schedule.to_string(), ALL);
 }
 
@@ -53,6 +56,11 @@ fn a_mistake_is_named_with_its_line() {
         ("at 1s for 1s partition n1 n2", "two or more groups"),
         ("at 1s for 1s partition rest | rest", "at most one"),
         ("at 1s for 1s loss n1 101%", "is not a share"),
+        ("at 1s for 1s slow n1 0kB/s", "is no bandwidth"),
+        ("at 1s for 1s slow n1 5MB/s", "is no bandwidth"),
+        ("at 1s for 1s duplicate c1 10%", "\"c1\" is no node"),
+        ("at 1s for 1s reorder 25% 20ms", "names nobody"),
+        ("at 1s for 1s reorder n1 25 20ms", "is not a share"),
         ("at 1s for 1s explode n1", "is no fault"),
         ("at 1s for 1s explode n1 2", "is no fault"),
         ("at 1s for 1s clock n1 10s", "is no jump"),

@@ -127,17 +127,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a new cluster below a directory and returns when all of its nodes serve, each in these surroundings.
-    /// What happens by chance on its links is decided by the seed.
+    /// Starts a new cluster below a directory and returns when all of its nodes serve, each in these surroundings, and
+    /// connected by these links.
     pub async fn start(
         system: Arc<dyn System>,
         nodes: u8,
         dir: &Path,
         surroundings: BTreeMap<u8, Surroundings>,
-        seed: u64,
+        links: Links,
     ) -> Result<Cluster, String> {
         let ports = Ports::reserve()?;
-        let links = Links::seeded(seed);
         let pids: Arc<Mutex<BTreeMap<u8, u32>>> = Arc::default();
         let failed = |err: std::io::Error| format!("cannot start a proxy: {err}");
         let (mut between, mut doors, mut places) = (Vec::new(), BTreeMap::new(), Vec::new());
