@@ -109,6 +109,8 @@ pub const FOLLOWERS_MAX: usize = 10_000;
 pub const EFFECTS_PER_LOOK_MAX: usize = 256;
 /// Znodes below the pattern of one override that the leader looks at; one beyond has no effect in other layouts.
 pub const OVERRIDDEN_SEEN_MAX: usize = 100_000;
+/// Instances of which a leader remembers that an override which observes would change them. Beyond: they are not noted.
+pub const OBSERVED_MAX: usize = 10_000;
 /// Lines of the audit that a node keeps in memory, of what was done and of what was denied each; the oldest go first. The file
 /// has them longer.
 pub const AUDIT_LINES_MAX: usize = 4_096;

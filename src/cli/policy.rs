@@ -52,8 +52,11 @@ pub enum PolicyCommand {
         /// The data of that write.
         #[arg(long, requires = "write")]
         data: Option<String>,
+        /// A path to ask whether it may be followed, with its children and their data.
+        #[arg(long, value_name = "PATH", conflicts_with = "write")]
+        follow: Option<String>,
         /// The address from which it comes, one's own when left out.
-        #[arg(long, value_name = "IP", requires = "write")]
+        #[arg(long, value_name = "IP")]
         from: Option<String>,
     },
 }
@@ -106,10 +109,13 @@ pub(super) async fn execute(context: &Context, command: &PolicyCommand) -> Resul
             let done = context.client.remove_policy(kind, name).await?;
             context.output.result(&done, Vec::new)
         }
-        PolicyCommand::Test { kind, policy, write, data, from } => {
+        PolicyCommand::Test { kind, policy, write, data, follow, from } => {
             let write =
                 write.as_ref().map(|path| json!({ "path": path, "data": data, "address": from }));
-            let wanted = json!({ "kind": kind, "policy": policy.policy()?, "write": write });
+            let follow = follow.as_ref().map(|path| json!({ "path": path, "address": from }));
+            let policy = policy.policy()?;
+            let wanted =
+                json!({ "kind": kind, "policy": policy, "write": write, "follow": follow });
             let answer = context.client.test_policy(&wanted).await?;
             context.output.result(&answer, || pretty(&answer))
         }

@@ -14,7 +14,7 @@ use super::answer;
 use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read::{self, Freshness};
-use super::service_view::{ServiceView, Wanted};
+use super::service_view::{self, ServiceView, Wanted};
 use crate::limits::DISCOVERY_SERVICES_MAX;
 use crate::node::View;
 use crate::registry::{Instance, service_path};
@@ -70,7 +70,7 @@ pub(crate) async fn prometheus_targets(
     let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
     let mut groups = Vec::new();
     for service in services {
-        let providers = providers(&view, service, &caller)?;
+        let providers = providers(&door, &view, service, &caller)?;
         groups.extend(providers.iter().map(|(id, provider)| group(service, id, provider)));
     }
     let response = answer::json_at(StatusCode::OK, view.tree.zxid(), &groups);
@@ -92,7 +92,7 @@ pub(crate) async fn nginx_upstream(
         return Err(Failed::bad_arguments(why));
     }
     let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
-    let text = upstream(name, &providers(&view, &params.upstream, &caller)?);
+    let text = upstream(name, &providers(&door, &view, &params.upstream, &caller)?);
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     let mut response = answer::with_type(StatusCode::OK, plain, text);
     response.headers_mut().insert(answer::ZXID, HeaderValue::from(view.tree.zxid().0));
@@ -103,12 +103,14 @@ pub(crate) async fn nginx_upstream(
 /// those who have lost their address to another are not among them. A service that does not exist has none: other programs
 /// take an error for a failure of the registry.
 fn providers(
+    door: &Door,
     view: &View,
     service: &str,
     caller: &Caller,
 ) -> Result<Vec<(String, Instance)>, Failed> {
     service_path(service)?;
     let wanted = Wanted { service: service.to_owned(), ..Wanted::default() };
+    service_view::admit(door, caller, &view.tree, &wanted)?;
     let instances = match ServiceView::of(&view.tree, &caller.authority, wanted) {
         Ok(service) => service.instances(),
         Err(failed) if failed.is(Code::NoNode) => return Ok(Vec::new()),

@@ -15,11 +15,14 @@ use super::extract::{Caller, Params};
 use super::policies::{Wanted, complete};
 use super::protection::StandingBody;
 use super::read;
+use super::watch;
 use super::write;
 use super::znodes::NoParams;
 use crate::limits::POLICY_TEST_ZNODES_MAX;
 use crate::node;
-use crate::policy::{self, Kind, Mode, Notify, Pattern, Policies, Policy, Proposed, Terms};
+use crate::policy::{
+    self, Asked, Denial, Kind, Mode, Notify, Pattern, Policies, Policy, Proposed, Terms, Verdict,
+};
 use crate::tree::{Standing, Tree};
 use crate::types::{AclId, CreateMode, Data, Op, Origin, SessionId, Txn, ZnodePath};
 
@@ -35,6 +38,8 @@ pub(crate) struct TestBody {
     policy: Option<Map<String, Value>>,
     /// A write to ask the policies of admission about.
     write: Option<ProposedBody>,
+    /// A subscription to ask them about.
+    follow: Option<FollowBody>,
 }
 
 /// A write that somebody might propose.
@@ -45,6 +50,19 @@ pub(crate) struct ProposedBody {
     path: String,
     /// The data as text.
     data: Option<String>,
+    /// From which address; the caller's own when left out.
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+}
+
+/// A path that somebody might follow.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ProposedSubscription)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FollowBody {
+    path: String,
+    /// `data`, `children`, `children_data` (when left out) or `subtree`.
+    kind: Option<String>,
     /// From which address; the caller's own when left out.
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
@@ -73,8 +91,11 @@ pub(crate) struct TestedBody {
     /// Of a policy of the kind `notify`: what it would spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<SpreadBody>,
-    /// Of a write: why it would not be allowed; null when it would be.
+    /// Of a write or a subscription: why it would not be allowed; null when it would be.
     denied: Option<DenialBody>,
+    /// Of a write: how many places of the index of policies, networks and rules it is compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<usize>,
     zxid: u64,
 }
 
@@ -146,6 +167,7 @@ pub(crate) async fn test_policy(
         services: None,
         spread: None,
         denied: None,
+        compared: None,
         zxid: tree.zxid().0,
     };
     if let Some(wanted) = tried {
@@ -164,7 +186,12 @@ pub(crate) async fn test_policy(
         policies.set(kind, name, wanted.policy);
     }
     if let Some(write) = &body.write {
-        answer.denied = ask(&policies, &caller.authority, write)?;
+        let verdict = weigh(&policies, &caller.authority, write)?;
+        (answer.denied, answer.compared) = (verdict.denial.map(shown), Some(verdict.compared));
+    }
+    if let Some(follow) = &body.follow {
+        let denied = follow_denied(&policies, &caller.authority, follow)?.map(shown);
+        answer.denied = answer.denied.or(denied);
     }
     Ok(answer::json_at(StatusCode::OK, tree.zxid(), &answer))
 }
@@ -282,24 +309,41 @@ fn spread(door: &Door, policy: &Policy) -> Option<SpreadBody> {
     Some(SpreadBody { waves, round_ms: waves * interval_ms, connections, subscriptions })
 }
 
-fn ask(
-    policies: &Policies,
-    authority: &[AclId],
-    write: &ProposedBody,
-) -> Result<Option<DenialBody>, Failed> {
-    let path = ZnodePath::parse(&write.path)?;
+/// Returns whom a caller would prove to be from another address.
+fn from(authority: &[AclId], address: Option<IpAddr>) -> Vec<AclId> {
     let mut authority = authority.to_vec();
-    if let Some(address) = write.address {
+    if let Some(address) = address {
         authority.retain(|id| id.scheme != "ip");
         authority.push(crate::identity::of_address(address));
     }
+    authority
+}
+
+fn weigh(
+    policies: &Policies,
+    authority: &[AclId],
+    write: &ProposedBody,
+) -> Result<Verdict, Failed> {
+    let path = ZnodePath::parse(&write.path)?;
+    let authority = from(authority, write.address);
     let data = write.data.as_ref().map(|text| text.as_bytes());
     let is_folder = data.is_none_or(<[u8]>::is_empty);
     let proposed = Proposed { path: path.as_str(), data, is_folder, authority: &authority };
-    let denial = policy::denial(policies, &proposed);
-    Ok(denial.map(|denial| DenialBody {
-        rule: denial.rule,
-        why: denial.why,
-        enforced: denial.is_enforced,
-    }))
+    Ok(policy::weighed(policies, &proposed))
+}
+
+fn follow_denied(
+    policies: &Policies,
+    authority: &[AclId],
+    follow: &FollowBody,
+) -> Result<Option<Denial>, Failed> {
+    let path = ZnodePath::parse(&follow.path)?;
+    let kind = watch::kind(follow.kind.as_deref().unwrap_or("children_data"))?;
+    let authority = from(authority, follow.address);
+    let asked = Asked { path: path.as_str(), reach: node::reach_of(kind), authority: &authority };
+    Ok(policy::following_denial(policies, &asked))
+}
+
+fn shown(denial: Denial) -> DenialBody {
+    DenialBody { rule: denial.rule, why: denial.why, enforced: denial.is_enforced }
 }

@@ -11,6 +11,7 @@ use super::error::Failed;
 use super::extract::Caller;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_CHILDREN_MAX};
 use crate::node::{Consistency, View};
+use crate::policy::Reach;
 use crate::tree::Znode;
 use crate::types::Zxid;
 
@@ -49,6 +50,17 @@ pub(crate) fn readable<'a>(
 ) -> Result<&'a Znode, Failed> {
     let found = view.tree.readable(path, &caller.authority);
     found.map(Arc::as_ref).map_err(|code| Failed::code(code).at(view.tree.zxid()))
+}
+
+/// Returns whether policies let the caller follow a path. To read counts as to follow: through this door the one is done by
+/// the other, again and again.
+pub(crate) fn admit(
+    door: &Door,
+    caller: &Caller,
+    path: &str,
+    reach: Reach,
+) -> Result<(), Failed> {
+    Ok(door.node().admit_subscription(caller.session, &caller.authority, path, reach)?)
 }
 
 /// Adds the age of the state to the answer of a stale read.

@@ -20,7 +20,7 @@ use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
 use super::service_body::{ProviderBody, UnparsableBody, sign_text};
 use super::service_delta::{Deleted, DeltaBody};
-use super::service_view::{NOT_PERMITTED, ServiceView, Wanted};
+use super::service_view::{self, NOT_PERMITTED, ServiceView, Wanted};
 use super::snapshot::{json, piece, put};
 use super::stream::reason_name;
 use super::watch::{event_stream, turn};
@@ -78,7 +78,11 @@ pub(crate) async fn watch_services(
     let mut filters = Vec::new();
     for WatchedServiceBody { name, namespace, since } in asked.services {
         let wanted = Wanted { namespace, service: name, ..Wanted::default() };
+        service_view::admit(&door, &caller, &tree, &wanted)?;
+        service_view::admit_first(&door, &caller, &tree, &wanted)?;
+        // A list of another layout that does not exist yet and may not be followed is one of which it will not hear.
         let mut paths = instance_lists(&wanted.namespace, &wanted.service)?;
+        paths.retain(|path| service_view::is_admitted(&tree, &caller.authority, path));
         // Beside those that may come there are some whose place the name alone does not tell.
         let present = tree.services().lists(&wanted.namespace, &wanted.service).iter();
         paths.extend(present.filter(|path| is_of_instances(path)).cloned());
@@ -236,7 +240,7 @@ impl Stream {
             // Whoever loses the stream before this must not resume behind what it never had.
             put(&mut self.out, format_args!("id: {zxid}\n"));
         }
-        match ServiceView::of(&unsent.tree, &self.authority, wanted.clone()) {
+        match ServiceView::followed(&unsent.tree, &self.authority, wanted.clone()) {
             Ok(service) => {
                 let delta = DeltaBody::new(&service, since, unsent.deleted.as_deref(), zxid);
                 if delta.is_empty() {
@@ -317,7 +321,7 @@ impl Stream {
                 out.push(b']');
             }
             let state = tree.as_ref().and_then(|tree| {
-                match ServiceView::of(tree, &self.authority, wanted.clone()) {
+                match ServiceView::followed(tree, &self.authority, wanted.clone()) {
                     Ok(service) => Some(service.state(true)),
                     Err(failed) if failed.is(Code::NoNode) => Some((Zxid(0), 0)),
                     // A list that was closed meanwhile: there is nothing to compare with.

@@ -5,8 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::Door;
 use super::error::Failed;
-use crate::registry::{self, Category, Instance, LayoutKind, List, Rule, list_at};
+use super::extract::Caller;
+use super::read;
+use crate::policy::{self, Asked, Reach};
+use crate::registry::{
+    self, Category, Instance, LayoutKind, List, Rule, list_at, namespaced, providers_path,
+};
 use crate::traffic::Effect;
 use crate::tree::{Lists, Tree, Znode, permits};
 use crate::types::{AclId, Code, Perms, SessionId, Stat, ZnodePath, Zxid, normal_host};
@@ -115,6 +121,23 @@ impl<'a> ServiceView<'a> {
             return Err(Failed::code(Code::NoNode).at(tree.zxid()));
         }
         Ok(ServiceView { tree, authority, wanted, lists })
+    }
+
+    /// Returns the service as [`ServiceView::of`] does, to somebody who follows it: `no_auth` also where policies do not allow
+    /// that any more.
+    pub(crate) fn followed(
+        tree: &'a Tree,
+        authority: &'a [AclId],
+        wanted: Wanted,
+    ) -> Result<ServiceView<'a>, Failed> {
+        let service = ServiceView::of(tree, authority, wanted)?;
+        let may_follow = |(path, list): &(&ZnodePath, List<'_>)| {
+            !list.category.is_instances() || is_admitted(tree, authority, path)
+        };
+        match service.lists.iter().all(may_follow) {
+            true => Ok(service),
+            false => Err(Failed::code(Code::NoAuth).at(tree.zxid())),
+        }
     }
 
     /// Returns what an instance says itself where overrides have changed its data, by JSON pointer.
@@ -256,6 +279,42 @@ impl Wanted {
 /// Returns whether a name is that of a framework whose layout is Curator's.
 fn is_on_curator(name: &str) -> bool {
     matches!(name, "spring" | "dubbo_application")
+}
+
+/// Returns whether policies let the caller follow a service: each list of instances that it has.
+pub(crate) fn admit(
+    door: &Door,
+    caller: &Caller,
+    tree: &Tree,
+    wanted: &Wanted,
+) -> Result<(), Failed> {
+    let lists = tree.services().lists(&wanted.namespace, &wanted.service).iter();
+    let mut lists =
+        lists.filter(|path| list_at(path.as_str()).is_some_and(|list| wanted.has(&list)));
+    lists.try_for_each(|path| read::admit(door, caller, path.as_str(), Reach::Entries))
+}
+
+/// Returns whether policies let the caller follow the list in which a service that has none yet would begin: that of roost's
+/// own layout, if the name can be one of it.
+pub(crate) fn admit_first(
+    door: &Door,
+    caller: &Caller,
+    tree: &Tree,
+    wanted: &Wanted,
+) -> Result<(), Failed> {
+    let own = providers_path(&wanted.service).and_then(|own| namespaced(&wanted.namespace, &own));
+    match own {
+        Ok(own) if tree.services().list(own.as_str()).is_none() => {
+            read::admit(door, caller, own.as_str(), Reach::Entries)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether policies let somebody follow a list of instances. Notes nothing.
+pub(crate) fn is_admitted(tree: &Tree, authority: &[AclId], path: &ZnodePath) -> bool {
+    let asked = Asked { path: path.as_str(), reach: Reach::Entries, authority };
+    policy::following_denial(tree.policies(), &asked).is_none_or(|denial| !denial.is_enforced)
 }
 
 /// Parses `key=value`.

@@ -99,6 +99,9 @@ pub(crate) async fn list_services(
         if is_chosen {
             examined += 1 + providers;
             let one = Wanted { service: name.to_owned(), ..wanted.clone() };
+            if service_view::admit(&door, &caller, tree, &one).is_err() {
+                continue;
+            }
             let found = ServiceView::of(tree, &caller.authority, one);
             if !found.is_ok_and(|service| !service.instances().all.is_empty()) {
                 continue;
@@ -164,6 +167,7 @@ pub(crate) async fn get_service(
         label: params.label.as_deref().map(service_view::label).transpose()?,
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
+    service_view::admit(&door, &caller, &view.tree, &wanted)?;
     let service = ServiceView::of(&view.tree, &caller.authority, wanted)?;
     let zxid = view.tree.zxid();
     // Consumers and rules are no part of what is asked for with `since`.
@@ -253,6 +257,9 @@ pub(crate) async fn list_conflicts(
         let namespace = params.namespace.clone();
         let one = Wanted { namespace, service: name.to_owned(), ..Wanted::default() };
         // Whoever may not read a service does not learn who quarrels there.
+        if service_view::admit(&door, &caller, tree, &one).is_err() {
+            continue;
+        }
         let Ok(service) = ServiceView::of(tree, &caller.authority, one) else { continue };
         for (loser, winner) in service.instances().conflicts {
             let conflict = ConflictBody::new(loser, winner);

@@ -18,7 +18,7 @@ use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read;
 use super::service_body::sign_text;
-use super::service_view::{ServiceView, Wanted};
+use super::service_view::{self, ServiceView, Wanted};
 use super::watch::event_stream;
 use super::znodes::{NoParams, ReadParams};
 use crate::limits::{SERVICES_PER_REQUEST_MAX, STREAM_SILENCE_MS_MAX};
@@ -122,6 +122,7 @@ pub(crate) async fn versions(
             layout: asked.layout.clone(),
             ..Wanted::default()
         };
+        service_view::admit(&door, &caller, &view.tree, &wanted)?;
         match ServiceView::of(&view.tree, &caller.authority, wanted) {
             Ok(service) => {
                 let (revision, sign) = service.state(true);

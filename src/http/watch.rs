@@ -16,10 +16,11 @@ use super::answer;
 use super::dto::{Encoding, StatBody};
 use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params, Segments};
+use super::read;
 use super::snapshot::{Sending, SnapshotText, TooSlow, kind_name, piece, put};
 use super::stream::{Events, Viewer};
 use crate::limits::{FILTERS_PER_SUBSCRIPTION_MAX, PAGE_BYTES_MAX, POLL_WAIT_MS_MAX};
-use crate::node::{Delivery, Subscription};
+use crate::node::{Delivery, Subscription, reach_of};
 use crate::registry::providers_path;
 use crate::tree::Tree;
 use crate::types::{Code, Error, ZnodePath, Zxid};
@@ -105,9 +106,7 @@ const KINDS: [WatchKind; 4] =
 /// Parses `<kind>:<path>`.
 fn parse_filter(text: &str) -> Result<Filter, Failed> {
     let named = text.split_once(':');
-    let found = named.and_then(|(name, path)| {
-        KINDS.into_iter().find(|kind| kind_name(*kind) == name).map(|kind| (kind, path))
-    });
+    let found = named.and_then(|(name, path)| Some((kind(name).ok()?, path)));
     let Some((kind, path)) = found else {
         let kinds = KINDS.map(kind_name).join(", ");
         return Err(Failed::bad_arguments(format!(
@@ -115,6 +114,15 @@ fn parse_filter(text: &str) -> Result<Filter, Failed> {
         )));
     };
     Ok(Filter { path: ZnodePath::parse(path)?, kind })
+}
+
+/// Parses the name of a kind.
+pub(super) fn kind(name: &str) -> Result<WatchKind, Failed> {
+    let found = KINDS.into_iter().find(|kind| kind_name(*kind) == name);
+    found.ok_or_else(|| {
+        let kinds = KINDS.map(kind_name).join(", ");
+        Failed::bad_arguments(format!("kind is {name:?}: it is none of {kinds}"))
+    })
 }
 
 /// Refuses to watch a znode that the caller may not read. One that does not exist (yet) may be watched.
@@ -148,6 +156,9 @@ fn subscribe(
     since: Option<u64>,
 ) -> Result<(Subscription, Viewer), Failed> {
     check_readable(&door.node().local(), &filters, &caller)?;
+    for Filter { path, kind } in &filters {
+        read::admit(door, &caller, path.as_str(), reach_of(*kind))?;
+    }
     let subscription = door.node().subscribe(filters.clone(), since.map(Zxid), turn(&caller))?;
     Ok((subscription, Viewer { filters, authority: Arc::from(caller.authority) }))
 }

@@ -17,6 +17,7 @@ use super::error::Failed;
 use super::extract::{At, Caller, IfMatch, Params, Rest, WantsBytes};
 use super::read::{self, Freshness};
 use super::write;
+use crate::policy::Reach;
 use crate::tree::permits;
 use crate::types::{Op, Perms, Reply, ZnodePath};
 
@@ -69,6 +70,7 @@ pub(crate) async fn get_znode(
 ) -> Result<Response, Failed> {
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let znode = read::readable(&view, path.as_str(), &caller)?;
+    read::admit(&door, &caller, path.as_str(), Reach::Znode)?;
     let (stat, zxid) = (znode.stat(), view.tree.zxid());
     let mut response = if params.raw || bytes {
         let bytes = znode.data().map_or_else(Bytes::new, |data| Bytes::copy_from_slice(data));
@@ -113,6 +115,7 @@ pub(crate) async fn head_znode(
 ) -> Result<Response, Failed> {
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let znode = read::readable(&view, path.as_str(), &caller)?;
+    read::admit(&door, &caller, path.as_str(), Reach::Znode)?;
     let mut response = Response::default();
     let headers = response.headers_mut();
     headers.insert(answer::ZXID, HeaderValue::from(view.tree.zxid().0));
@@ -302,6 +305,7 @@ pub(crate) async fn get_children(
     let limit = read::page_limit(params.limit)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let znode = read::readable(&view, path.as_str(), &caller)?;
+    read::admit(&door, &caller, path.as_str(), if params.values { Reach::Entries } else { Reach::Children })?;
     let child_body = |child: &'_ ZnodePath| {
         let found = view.tree.get(child.as_str());
         let open = found

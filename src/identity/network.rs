@@ -8,7 +8,7 @@ pub fn of_address(address: IpAddr) -> AclId {
 }
 
 /// The addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
     address: IpAddr,
     bits: u32,
@@ -17,7 +17,29 @@ pub struct Network {
 impl Network {
     /// Reads `addr` or `addr/bits`; bits are at most the width of the address.
     pub fn parse(text: &str) -> Option<Network> {
-        parse(text).map(|(address, bits)| Network { address, bits })
+        parse(text).and_then(|(address, bits)| Network::around(address, bits))
+    }
+
+    /// Returns the network of an address that has so many bits; `None` when the address has fewer.
+    pub fn around(address: IpAddr, bits: u32) -> Option<Network> {
+        let address = match address {
+            IpAddr::V4(address) => {
+                let rest = 32_u32.checked_sub(bits)?;
+                let mask = u32::MAX.checked_shl(rest).unwrap_or(0);
+                IpAddr::V4((address.to_bits() & mask).into())
+            }
+            IpAddr::V6(address) => {
+                let rest = 128_u32.checked_sub(bits)?;
+                let mask = u128::MAX.checked_shl(rest).unwrap_or(0);
+                IpAddr::V6((address.to_bits() & mask).into())
+            }
+        };
+        Some(Network { address, bits })
+    }
+
+    /// Returns how many leading bits its addresses have in common.
+    pub fn bits(self) -> u32 {
+        self.bits
     }
 
     /// Returns whether an address is one of them. An IPv4 address in IPv6 clothes is IPv4.
@@ -56,7 +78,7 @@ pub(super) fn parse(text: &str) -> Option<(IpAddr, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_in, of_address, parse};
+    use super::{IpAddr, Network, is_in, of_address, parse};
 
     #[test]
     fn an_address_lies_in_a_network_by_its_leading_bits() {
@@ -80,6 +102,22 @@ mod tests {
         ] {
             assert_eq!(is_in(network, address), expected, "{address} in {network}");
         }
+    }
+
+    #[test]
+    fn a_network_is_one_value_whichever_of_its_addresses_it_was_named_by() {
+        for (network, address) in [
+            ("10.1.2.3/16", "10.1.9.9"),
+            ("10.1.2.3/0", "9.9.9.9"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("2001:db8::7/32", "2001:db8:1::"),
+            ("::/0", "::1"),
+        ] {
+            let network = Network::parse(network).unwrap();
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(Network::around(address, network.bits()), Some(network));
+        }
+        assert_eq!(Network::around("10.0.0.1".parse().unwrap(), 33), None);
     }
 
     #[test]

@@ -1,13 +1,39 @@
-//! What a node refuses before the log, at whichever door it came in: policies that are none, and writes that a policy of
-//! admission forbids. It asks the policies of this node's own state, so one that is set holds for a node from the moment at
+//! What a node refuses, at whichever door it came in: before the log policies that are none, and writes that a policy of
+//! admission forbids; before anything is installed, to follow what such a policy forbids. It asks the policies of this node's own state, so one that is set holds for a node from the moment at
 //! which that has applied it.
+
+use std::sync::atomic::Ordering;
 
 use super::Node;
 use super::audit::Denied;
-use crate::policy::{self, Denial, Proposed};
+use crate::policy::{self, Asked, Denial, Proposed, Reach};
 use crate::traffic::{DRAINS, LOSSES, SUSPECTS};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Error, Op, SessionId};
+use crate::watch::{WatchKind, WatchMode};
+
+/// What a denial is of, as the audit and the log say it.
+const WRITE: &str = "write";
+const SUBSCRIBE: &str = "subscribe";
+
+/// Returns what a subscriber of this kind hears of.
+pub fn reach_of(kind: WatchKind) -> Reach {
+    match kind {
+        WatchKind::Data => Reach::Znode,
+        WatchKind::Children => Reach::Children,
+        WatchKind::ChildrenData => Reach::Entries,
+        WatchKind::Subtree => Reach::Subtree,
+    }
+}
+
+/// Returns what a connection hears of by a watch of this mode.
+pub(super) fn reach_of_watch(mode: WatchMode) -> Reach {
+    match mode {
+        WatchMode::Data => Reach::Znode,
+        WatchMode::Child | WatchMode::Persistent => Reach::Children,
+        WatchMode::Recursive => Reach::Subtree,
+    }
+}
 
 impl Node {
     /// Returns whether somebody may propose an op, and notes it in the audit when a policy speaks against it. Errors: `Invalid`
@@ -19,9 +45,8 @@ impl Node {
         op: &Op,
     ) -> Result<(), Error> {
         let stage = &self.inner.stage;
-        let note = |root: &Tree, path: &str, Denial { rule, why, is_enforced }: &Denial| {
-            let denied = Denied { authority, path, rule, why, is_enforced: *is_enforced };
-            stage.audit.denied((root.zxid(), stage.clock.wall_ms()), session, &denied);
+        let note = |root: &Tree, path: &str, denial: &Denial| {
+            self.note_denial(root, session, authority, (WRITE, path), denial);
         };
         match op {
             Op::Multi(ops) => {
@@ -35,6 +60,61 @@ impl Node {
                 admit_one(&stage.root(), authority, op, None, &note)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Returns whether somebody may follow a path, and notes it when a policy speaks against it. Error: `Forbidden`.
+    pub fn admit_subscription(
+        &self,
+        session: SessionId,
+        authority: &[AclId],
+        path: &str,
+        reach: Reach,
+    ) -> Result<(), Error> {
+        let root = self.inner.stage.root();
+        let asked = Asked { path, reach, authority };
+        let Some(denial) = policy::following_denial(root.policies(), &asked) else {
+            return Ok(());
+        };
+        self.note_denial(&root, session, authority, (SUBSCRIBE, path), &denial);
+        let Denial { rule, why, is_enforced } = denial;
+        if is_enforced { Err(Error::Forbidden { rule, why, multi_index: None }) } else { Ok(()) }
+    }
+
+    /// Notes what a policy that observes would have done: at a znode, as the audit names it.
+    pub(super) fn note_observed(
+        &self,
+        root: &Tree,
+        session: SessionId,
+        did: (&'static str, &str),
+        policy: &str,
+        why: String,
+    ) {
+        let observed = Denial { rule: policy.to_owned(), why, is_enforced: false };
+        self.note_denial(root, session, &[], did, &observed);
+    }
+
+    /// Counts a denial and notes it in the audit and in the log.
+    fn note_denial(
+        &self,
+        root: &Tree,
+        session: SessionId,
+        authority: &[AclId],
+        (op, path): (&'static str, &str),
+        Denial { rule, why, is_enforced }: &Denial,
+    ) {
+        let stage = &self.inner.stage;
+        let (rule, why, is_enforced) = (rule.as_str(), why.as_str(), *is_enforced);
+        let counter = match is_enforced {
+            true => &stage.counters.denied,
+            false => &stage.counters.observed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let denied = Denied { authority, op, path, rule, why, is_enforced };
+        stage.audit.denied((root.zxid(), stage.clock.wall_ms()), session, &denied);
+        match is_enforced {
+            true => tracing::info!(op, rule, path, ?authority, why, "a policy forbids it"),
+            false => tracing::info!(op, rule, path, ?authority, why, "a policy only observes it"),
         }
     }
 }
@@ -77,10 +157,5 @@ fn admit_one(
     let Some(denial) = policy::denial(root.policies(), &proposed) else { return Ok(()) };
     note(root, &path, &denial);
     let Denial { rule, why, is_enforced } = denial;
-    if !is_enforced {
-        tracing::info!(rule, path, ?authority, why, "a policy that observes would forbid a write");
-        return Ok(());
-    }
-    tracing::info!(rule, path, ?authority, why, "a policy forbids a write");
-    Err(Error::Forbidden { rule, why, multi_index })
+    if is_enforced { Err(Error::Forbidden { rule, why, multi_index }) } else { Ok(()) }
 }

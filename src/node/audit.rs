@@ -47,8 +47,8 @@ pub struct AuditLine {
     pub who: Vec<String>,
     /// The client's session, `0x…`, if it had one.
     pub session: Option<String>,
-    /// What was done or tried: `create`, `set`, `set_acl`, `delete`, `expire`, `deregister`, `write` (of a denial), or
-    /// `restore`: this node took over the state of that zxid as a whole, and lines before it may be missing here.
+    /// What was done or tried: `create`, `set`, `set_acl`, `delete`, `expire`, `deregister`, `write` or `subscribe` (of
+    /// a denial), `disconnect` or `override` (of what a policy observed), or `restore`: this node took over the state of that zxid as a whole, and lines before it may be missing here.
     pub op: &'static str,
     /// To which znode.
     pub path: String,
@@ -192,7 +192,7 @@ impl Audit {
         });
     }
 
-    /// Notes that a policy turned a write away, or would have. Beyond [`AUDIT_DENIALS_PER_S_MAX`] they are dropped.
+    /// Notes that a policy turned somebody away, or would have. Beyond [`AUDIT_DENIALS_PER_S_MAX`] they are dropped.
     pub(super) fn denied(&self, at: (Zxid, u64), session: SessionId, denied: &Denied<'_>) {
         let (zxid, wall_ms) = at;
         let is_too_many = {
@@ -216,7 +216,7 @@ impl Audit {
             node: self.identity.node(),
             who: names(denied.authority),
             session: (!session.is_none()).then(|| session.to_string()),
-            op: "write",
+            op: denied.op,
             path: denied.path.to_owned(),
             set_by: None,
             reason: None,
@@ -268,9 +268,11 @@ impl Node {
     }
 }
 
-/// A write that a policy does not allow.
+/// What a policy does not allow.
 pub(super) struct Denied<'a> {
     pub(super) authority: &'a [AclId],
+    /// As [`AuditLine::op`] has it.
+    pub(super) op: &'static str,
     pub(super) path: &'a str,
     pub(super) rule: &'a str,
     pub(super) why: &'a str,

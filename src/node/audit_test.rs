@@ -86,7 +86,8 @@ fn denials_neither_push_out_what_was_done_nor_flood_the_file() {
     let mut bed = Bed::new();
     bed.apply(&[&audit], create("/roost", ""));
     bed.apply(&[&audit], create("/roost/a", ""));
-    let denied = Denied { authority: &[], path: "/p", rule: "r", why: "w", is_enforced: true };
+    let denied =
+        Denied { authority: &[], op: "write", path: "/p", rule: "r", why: "w", is_enforced: true };
     for second in 0..100 {
         for _ in 0..AUDIT_DENIALS_PER_S_MAX + 1 {
             audit.denied((Zxid(1), second * 1_000), SessionId::NONE, &denied);

@@ -1,5 +1,7 @@
 //! What a node counts of its own duties since its start, for those who watch it.
 
+use std::sync::atomic::AtomicU64;
+
 use parking_lot::Mutex;
 
 use super::Node;
@@ -39,6 +41,10 @@ pub(super) struct Counters {
     pub(super) proposals: Mutex<Tasks>,
     /// Sessions that it ended as the leader.
     pub(super) expired: Mutex<u64>,
+    /// What policies have denied here.
+    pub(super) denied: AtomicU64,
+    /// What policies that observe would have denied, or done.
+    pub(super) observed: AtomicU64,
 }
 
 /// What a node has counted since its start.

@@ -11,17 +11,19 @@
 //!
 //! Who is leaving ([`Drain`]) is overridden too, until it has gone: as draining and without weight, after all policies.
 //!
+//! Of an override that only observes it is noted on the leader, once for each instance, what it would do ([`observed`]).
+//!
 //! Each effect is noted in the same transaction, with what was there before ([`Effect`]).
 //!
 //! [`plan`] is a function of the tree. What it lacks on purpose: a memory of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use crate::limits::{EFFECTS_PER_LOOK_MAX, OVERRIDDEN_SEEN_MAX};
+use crate::limits::{EFFECTS_PER_LOOK_MAX, OBSERVED_MAX, OVERRIDDEN_SEEN_MAX};
 use crate::policy::{Kind, Mode, Overrides, Policy, Target, Terms, path_of};
 use crate::traffic::{Claim, DRAINS, Drain, EFFECTS, Effect, claim, means};
 use crate::tree::{Tree, Znode};
@@ -63,13 +65,52 @@ pub fn plan(tree: &Tree) -> Vec<Op> {
     patches.chain(made).chain(left).take(EFFECTS_PER_LOOK_MAX).collect()
 }
 
-/// Returns the overrides that act, the more special ones behind the others, of equal ones by name: the later one has the last
-/// word.
-fn overrides(tree: &Tree) -> Vec<(&str, &Policy, &Overrides)> {
-    let overrides = tree.policies().iter().filter_map(|(_, (name, policy))| match &policy.terms {
-        Terms::Overrides(overrides) if policy.mode == Mode::Enforce => {
-            Some((&**name, policy, overrides))
+/// What an override that observes would change: which one, as of which zxid, at which znode, made when.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Observed {
+    pub(super) policy: String,
+    set_at: u64,
+    pub(super) path: ZnodePath,
+    czxid: u64,
+}
+
+/// Returns what overrides that observe would change, each by itself. Cost: as of [`plan`].
+pub(super) fn observed(tree: &Tree) -> BTreeSet<Observed> {
+    let mut observed = BTreeSet::new();
+    for (name, policy, overrides) in overrides(tree, Mode::Observe) {
+        let set_at = set_at(tree, name);
+        for (path, znode) in meant(tree, policy) {
+            let mut wanted = Wanted::default();
+            wanted.add(path, znode, overrides, (name, set_at));
+            if wanted.patches.is_empty() && wanted.made.is_empty() {
+                continue;
+            }
+            let (policy, path) = (name.to_owned(), path.clone());
+            observed.insert(Observed { policy, set_at, path, czxid: znode.stat().czxid.0 });
+            if observed.len() >= OBSERVED_MAX {
+                return observed;
+            }
         }
+    }
+    observed
+}
+
+/// Yields the znodes that an override's pattern matches.
+fn meant<'a>(
+    tree: &'a Tree,
+    policy: &'a Policy,
+) -> impl Iterator<Item = (&'a ZnodePath, &'a Znode)> {
+    let below = tree.descendants(policy.pattern.prefix()).take(OVERRIDDEN_SEEN_MAX);
+    below
+        .filter(|(path, _)| policy.pattern.matches(path.as_str()))
+        .map(|(path, znode)| (path, &**znode))
+}
+
+/// Returns the overrides in this mode, the more special ones behind the others, of equal ones by name: the later one has the
+/// last word.
+fn overrides(tree: &Tree, mode: Mode) -> Vec<(&str, &Policy, &Overrides)> {
+    let overrides = tree.policies().iter().filter_map(|(_, (name, policy))| match &policy.terms {
+        Terms::Overrides(overrides) if policy.mode == mode => Some((&**name, policy, overrides)),
         _ => None,
     });
     let mut overrides: Vec<_> = overrides.collect();
@@ -84,10 +125,9 @@ fn set_at(tree: &Tree, name: &str) -> u64 {
 
 fn wanted(tree: &Tree) -> Wanted {
     let mut wanted = Wanted::default();
-    for (name, policy, overrides) in overrides(tree) {
+    for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
         let set_at = set_at(tree, name);
-        let below = tree.descendants(policy.pattern.prefix()).take(OVERRIDDEN_SEEN_MAX);
-        for (path, znode) in below.filter(|(path, _)| policy.pattern.matches(path.as_str())) {
+        for (path, znode) in meant(tree, policy) {
             wanted.add(path, znode, overrides, (name, set_at));
         }
     }
@@ -138,7 +178,7 @@ impl Wanted {
 pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> {
     let mut wanted = Wanted::default();
     if let Some(znode) = tree.get(path.as_str()) {
-        for (name, policy, overrides) in overrides(tree) {
+        for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
             if policy.pattern.matches(path.as_str()) {
                 wanted.add(path, znode, overrides, (name, set_at(tree, name)));
             }
@@ -175,7 +215,7 @@ fn configurators(
     let of_provider = ["group", "version"].map(|key| Some((key, claimed.labels.get(key)?.clone())));
     for (key, value) in weight.into_iter().chain(disabled).chain(of_provider.into_iter().flatten())
     {
-        query.push_str(&format!("&{key}={value}"));
+        query.push_str(&format!("&{key}={}", utf8_percent_encode(&value, &IN_URL)));
     }
     for (key, value) in &overrides.labels {
         let (key, value) = (utf8_percent_encode(key, &IN_URL), utf8_percent_encode(value, &IN_URL));

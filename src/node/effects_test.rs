@@ -80,6 +80,11 @@ fn consumers_of_a_dubbo_provider_are_told_of_an_override_until_it_goes() {
     set_override(&mut tree, "no", "/dubbo/*/providers/*", r#""ip":"10.0.0.6","weight":0"#);
     set_override(&mut tree, "see", "/dubbo/**", r#""status":"out_of_service","mode":"observe""#);
     settle(&mut tree);
+    let observed = |tree: &Tree| -> Vec<(String, String)> {
+        observed(tree).into_iter().map(|one| (one.policy, one.path.to_string())).collect()
+    };
+    let seen = [("see".to_owned(), provider.clone())];
+    assert_eq!(observed(&tree), seen, "once, and not what its configurators say");
     let url = "override://10.0.0.5:20880/com.a.Demo?category=configurators&dynamic=false&enabled=true&weight=0\
         &group=g&version=1.0&roost=o";
     assert_eq!(configured(&tree), [url]);

@@ -22,6 +22,9 @@ use crate::types::{AclId, Op, SessionId, Silence, ZnodePath, Zxid};
 /// Time between two looks at what overrides have to show elsewhere, and at the sessions whose end is put off, ms.
 const EFFECTS_INTERVAL_MS: u64 = 500;
 
+/// What is observed of overrides, as the audit says it.
+const OVERRIDE: &str = "override";
+
 /// Granularity of housekeeping.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -48,7 +51,7 @@ pub(super) async fn run(
     let leadership = consensus.leadership();
     let check_interval_ms = pace.check_interval.as_millis() as u64;
     let (mut next_check_ms, mut next_effects_ms) = (0, 0);
-    let mut effects_seen = Zxid(0);
+    let mut effects_seen = OverridesSeen::default();
     let mut over_quota = BTreeSet::new();
     let mut suspects = protection::Look::default();
     // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
@@ -148,13 +151,28 @@ fn reap(node: &Node) {
     }
 }
 
-/// Keeps what overrides do in step with them, looking only when something has changed since the last look.
-fn show_overrides(node: &Node, seen: &mut Zxid) {
+/// What was seen of overrides at the last look.
+#[derive(Default)]
+struct OverridesSeen {
+    zxid: Zxid,
+    observed: BTreeSet<effects::Observed>,
+}
+
+/// Keeps what overrides do in step with them, looking only when something has changed since the last look, and notes once
+/// what those would do that only observe.
+fn show_overrides(node: &Node, seen: &mut OverridesSeen) {
     let root = node.inner.stage.root();
-    if root.zxid() == *seen || !effects::is_needed(&root) {
+    if root.zxid() == seen.zxid || !effects::is_needed(&root) {
         return;
     }
-    *seen = root.zxid();
+    seen.zxid = root.zxid();
+    let observed = effects::observed(&root);
+    for one in observed.difference(&seen.observed) {
+        let did = (OVERRIDE, one.path.as_str());
+        let why = "it would change what this instance shows".to_owned();
+        node.note_observed(&root, SessionId::NONE, did, &one.policy, why);
+    }
+    seen.observed = observed;
     for op in effects::plan(&root) {
         // Those who may set overrides need not be permitted to write what other frameworks read.
         propose_as_super(node, op);

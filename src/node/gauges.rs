@@ -126,6 +126,16 @@ fn read(node: &Node) -> Vec<Gauge> {
             "Lines of the audit that were dropped or not written, since the start",
             unaudited as f64,
         ),
+        (
+            "roost_policy_denied",
+            "Writes and subscriptions that policies have denied here, since the start",
+            node.inner.stage.counters.denied.load(Ordering::Relaxed) as f64,
+        ),
+        (
+            "roost_policy_observed",
+            "What policies that observe would have denied or done here, since the start",
+            node.inner.stage.counters.observed.load(Ordering::Relaxed) as f64,
+        ),
         ("roost_watch_ring_bytes", "Bytes of changes kept for resuming", watches.ring_bytes as f64),
     ];
     gauges.extend(expired(node));

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
+use super::admit::reach_of_watch;
 use super::lines::{self, Inbox};
 use super::outbox::Waiter;
 use super::{Node, Request};
@@ -156,6 +157,13 @@ impl Line {
         let outcome = self.node.enqueue(&mut request, Waiter::Line(self.id));
         self.authority = request.authority;
         outcome.map_err(|error| (error, Box::new(request.op)))
+    }
+
+    /// Returns whether the client may watch a path in this way, and notes it when a policy speaks against it. Error:
+    /// `Forbidden`.
+    pub fn admit_watch(&self, path: &str, mode: WatchMode) -> Result<(), Error> {
+        let reach = reach_of_watch(mode);
+        self.node.admit_subscription(self.session, &self.authority, path, reach)
     }
 
     /// Waits until there is something to look at. Cancelling loses nothing.

@@ -86,6 +86,7 @@ use crate::types::{
     Zxid,
 };
 
+pub use admit::reach_of;
 pub use audit::AuditLine;
 pub use audit_file::AuditFile;
 pub use counters::{Measures, Tasks};

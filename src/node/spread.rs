@@ -171,7 +171,7 @@ mod tests {
         };
         let none = Urgency::default();
         assert_eq!(spread("", none, 0), [true, true, false, false]);
-        assert_eq!(spread(r#","mode":"observe""#, none, 0), [false; 4]);
+        assert_eq!(spread(r#","mode":"off""#, none, 0), [false; 4]);
         assert_eq!(spread(r#","auto_events_per_s":9"#, none, 9), [false; 4]);
         assert_eq!(spread("", Urgency { is_drain: true, ..none }, 0), [false; 4]);
         assert!(waves(&Policies::default(), &events, none, 0).is_empty());

@@ -1,41 +1,22 @@
-use core::net::IpAddr;
-use std::collections::BTreeMap;
-
-use super::payload::Payload;
+use super::index::{Found, Reach};
+use super::rule::{Rule, Rules, What};
 use super::{Fields, Kind, Mode, Policies, Terms, Wrong};
-use crate::identity::{Network, fix_up};
-use crate::types::{Acl, AclId, Perms};
+use crate::registry::said;
+use crate::types::AclId;
 
-/// Who may create znodes and set their data where the pattern matches their path, and what they may register there. With
-/// an allow list, whom no rule of it allows is denied.
+/// Who may create znodes and set their data where the pattern matches their path, and what they may register there; and who
+/// may follow what is there. With rules that allow something, whom none of them allows it is denied it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    allow: Option<Vec<Rule>>,
-    deny: Vec<Rule>,
+    register: Lists,
+    subscribe: Lists,
 }
 
-/// One rule: it speaks of a write whose client is one of `who` and whose payload fits all that is asked of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    id: String,
-    who: Vec<Who>,
-    /// Every host that is registered must be one of these, if there are any.
-    hosts: Vec<Host>,
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Who {
-    Anyone,
-    Network(Network),
-    Identity(AclId),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
-    /// The address from which the client speaks.
-    Peer,
-    Network(Network),
+/// The rules that speak of one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Lists {
+    allow: Option<Rules>,
+    deny: Rules,
 }
 
 /// A write that somebody proposes.
@@ -51,7 +32,18 @@ pub struct Proposed<'a> {
     pub authority: &'a [AclId],
 }
 
-/// Why a write is not allowed.
+/// A path that somebody asks to follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where.
+    pub path: &'a str,
+    /// What it would hear of.
+    pub reach: Reach,
+    /// Whom the client has proved to be, its address among it.
+    pub authority: &'a [AclId],
+}
+
+/// Why something is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// The policy's name, and behind a slash the rule's id for a rule that denies.
@@ -62,189 +54,151 @@ pub struct Denial {
     pub is_enforced: bool,
 }
 
+/// What was decided, and what that took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why it is not allowed; `None` when it is.
+    pub denial: Option<Denial>,
+    /// How many places of the index of policies, networks and rules were compared with it.
+    pub compared: usize,
+}
+
 impl Admission {
     pub(super) fn parse(fields: &mut Fields) -> Result<Admission, Wrong> {
-        let allow = if fields.has("allow") { Some(rules(fields, "allow")?) } else { None };
+        let mut admission = Admission { register: Lists::default(), subscribe: Lists::default() };
+        let has_allow = fields.has("allow");
+        let allow = rules(fields, "allow")?;
+        if has_allow && allow.is_empty() {
+            // Nobody may register anything.
+            admission.register.allow = Some(Rules::default());
+        }
+        for (what, rule) in allow {
+            admission.lists(what).allow.get_or_insert_default().push(rule);
+        }
         let deny = rules(fields, "deny")?;
-        if allow.is_none() && deny.is_empty() {
+        if !has_allow && deny.is_empty() {
             return Err(
                 fields.wrong("allow", "there is neither a rule that allows nor one that denies")
             );
         }
-        Ok(Admission { allow, deny })
+        for (what, rule) in deny {
+            admission.lists(what).deny.push(rule);
+        }
+        Ok(admission)
     }
 
-    /// Returns the rule that denies a write, if one does, and why it is not allowed.
-    fn denies(&self, proposed: &Proposed<'_>, payload: &Payload) -> Option<(Option<&str>, String)> {
-        if let Some(rule) = self.deny.iter().find(|rule| rule.mismatch(proposed, payload).is_none())
-        {
-            return Some((Some(&rule.id), "a rule denies it".to_owned()));
+    fn lists(&mut self, what: What) -> &mut Lists {
+        match what {
+            What::Register => &mut self.register,
+            What::Subscribe => &mut self.subscribe,
         }
-        let allow = self.allow.as_deref()?;
+    }
+
+    /// Returns whether it says who may follow what.
+    pub(super) fn is_about_following(&self) -> bool {
+        self.subscribe != Lists::default()
+    }
+}
+
+fn rules(fields: &mut Fields, name: &str) -> Result<Vec<(What, Rule)>, Wrong> {
+    let rules = fields.objects(name)?.into_iter().enumerate();
+    rules.map(|(index, fields)| Rule::parse(format!("{name}-{index}"), fields)).collect()
+}
+
+impl Lists {
+    /// Returns the rule that denies something, if one does, and why it is not allowed. `misfit` says why a rule that speaks of
+    /// the client does not fit. Adds to `compared` what that took.
+    fn denies(
+        &self,
+        authority: &[AclId],
+        compared: &mut usize,
+        misfit: &mut dyn FnMut(&Rule) -> Option<String>,
+    ) -> Option<(Option<&str>, String)> {
+        for rule in self.deny.of(authority, compared) {
+            *compared += 1;
+            if misfit(rule).is_none() {
+                return Some((Some(&rule.id), "a rule denies it".to_owned()));
+            }
+        }
         let mut nearest = None;
-        for rule in allow {
-            match rule.mismatch(proposed, payload) {
+        for rule in self.allow.as_ref()?.of(authority, compared) {
+            *compared += 1;
+            match misfit(rule) {
                 None => return None,
                 // Of what almost fits it can be said what is missing.
-                Some(Mismatch::Payload(why)) => nearest = Some(format!("rule {}: {why}", rule.id)),
-                Some(Mismatch::Who) => {}
+                Some(why) => nearest = Some(format!("rule {}: {why}", rule.id)),
             }
         }
         Some((None, nearest.unwrap_or_else(|| "no rule allows it to this client".to_owned())))
     }
 }
 
-fn rules(fields: &mut Fields, name: &str) -> Result<Vec<Rule>, Wrong> {
-    let rules = fields.objects(name)?.into_iter().enumerate();
-    rules.map(|(index, fields)| Rule::parse(format!("{name}-{index}"), fields)).collect()
+fn is_super(authority: &[AclId]) -> bool {
+    authority.iter().any(|id| id.scheme == "super")
 }
 
-enum Mismatch {
-    Who,
-    Payload(String),
-}
-
-impl Rule {
-    fn parse(default_id: String, mut fields: Fields) -> Result<Rule, Wrong> {
-        let id = fields.text("id")?.unwrap_or(default_id);
-        let texts = fields.texts("who")?.unwrap_or_default();
-        let who = texts.iter().map(|text| Who::parse(text));
-        let who =
-            who.collect::<Result<Vec<Who>, String>>().map_err(|why| fields.wrong("who", why))?;
-        if who.is_empty() {
-            return Err(
-                fields.wrong("who", "it is missing: a list of networks, identities or \"anyone\"")
-            );
-        }
-        let texts = fields.texts("host")?.unwrap_or_default();
-        let hosts = texts.iter().map(|text| Host::parse(text));
-        let hosts = hosts
-            .collect::<Result<Vec<Host>, String>>()
-            .map_err(|why| fields.wrong("host", why))?;
-        let labels = fields.labels("labels")?;
-        fields.finish()?;
-        Ok(Rule { id, who, hosts, labels })
-    }
-
-    /// Returns why the rule does not speak of a write, `None` when it does.
-    fn mismatch(&self, proposed: &Proposed<'_>, payload: &Payload) -> Option<Mismatch> {
-        if !self.who.iter().any(|who| who.is_among(proposed.authority)) {
-            return Some(Mismatch::Who);
-        }
-        // It registers nobody, so there is nothing that could be wrong with whom.
-        if proposed.is_folder && payload.hosts.is_empty() {
-            return None;
-        }
-        if !self.hosts.is_empty() {
-            if payload.hosts.is_empty() {
-                return Some(Mismatch::Payload(
-                    "it registers no host that is understood".to_owned(),
-                ));
-            }
-            let fits =
-                |host: &&String| self.hosts.iter().any(|rule| rule.fits(host, proposed.authority));
-            if let Some(host) = payload.hosts.iter().find(|host| !fits(host)) {
-                return Some(Mismatch::Payload(format!("it registers the host {host}")));
-            }
-        }
-        let wrong = |(key, wanted): &(&String, &String)| payload.label(key) != Some(wanted);
-        self.labels.iter().find(wrong).map(|(key, wanted)| {
-            let found =
-                payload.label(key).map_or("missing".to_owned(), |found| format!("{found:?}"));
-            Mismatch::Payload(format!("its label {key} is {found}, not {wanted:?}"))
-        })
-    }
-}
-
-impl Who {
-    /// Reads `anyone`, a network, or `scheme:id` as it stands in access control lists.
-    fn parse(text: &str) -> Result<Who, String> {
-        if text == "anyone" {
-            return Ok(Who::Anyone);
-        }
-        if let Some(network) = Network::parse(text) {
-            return Ok(Who::Network(network));
-        }
-        let (scheme, id) = text.split_once(':').unwrap_or(("", text));
-        let id = AclId { scheme: scheme.to_owned(), id: id.to_owned() };
-        let rule = Acl { perms: Perms::ALL, id: id.clone() };
-        match fix_up(&[rule], &[]) {
-            Ok(_) if matches!(scheme, "digest" | "x509") => Ok(Who::Identity(id)),
-            _ => Err(format!(
-                "{text:?} is none of anyone, ADDRESS, ADDRESS/BITS, digest:NAME:HASH, x509:NAME"
-            )),
-        }
-    }
-
-    fn is_among(&self, authority: &[AclId]) -> bool {
-        match self {
-            Who::Anyone => true,
-            Who::Network(network) => addresses(authority).any(|address| network.contains(address)),
-            Who::Identity(id) => authority.contains(id),
-        }
-    }
-}
-
-impl Host {
-    /// Reads `peer` or a network.
-    fn parse(text: &str) -> Result<Host, String> {
-        match text {
-            "peer" => Ok(Host::Peer),
-            text => Network::parse(text)
-                .map(Host::Network)
-                .ok_or_else(|| format!("{text:?} is none of peer, ADDRESS, ADDRESS/BITS")),
-        }
-    }
-
-    fn fits(&self, host: &str, authority: &[AclId]) -> bool {
-        // A name could become any address once it is registered.
-        let Ok(host) = host.parse::<IpAddr>() else { return false };
-        match self {
-            Host::Peer => addresses(authority).any(|address| address == host.to_canonical()),
-            Host::Network(network) => network.contains(host),
-        }
-    }
-}
-
-/// Yields the addresses among somebody's identities.
-fn addresses(authority: &[AclId]) -> impl Iterator<Item = IpAddr> {
-    let ids = authority.iter().filter(|id| id.scheme == "ip");
-    ids.filter_map(|id| id.id.parse::<IpAddr>().ok()).map(|address| address.to_canonical())
-}
-
-/// Returns why a write is not allowed, `None` when it is. All policies of admission that match its path have a say, those
-/// that are enforced first; `super` may do everything. Cost: that of [`Policies::matching`], and the rules of what matches.
-pub fn denial(policies: &Policies, proposed: &Proposed<'_>) -> Option<Denial> {
-    if policies.has_none(Kind::Admission)
-        || proposed.authority.iter().any(|id| id.scheme == "super")
-    {
-        return None;
-    }
-    let mut payload = None;
-    let mut observed = None;
-    for (name, policy) in policies.matching(Kind::Admission, proposed.path) {
+/// Asks all policies that were found, those that are enforced first.
+fn decide(
+    found: Found<'_>,
+    lists: fn(&Admission) -> &Lists,
+    authority: &[AclId],
+    misfit: &mut dyn FnMut(&Rule) -> Option<String>,
+) -> Verdict {
+    let mut verdict = Verdict { denial: None, compared: found.steps };
+    for (name, policy) in found.policies {
         let Terms::Admission(admission) = &policy.terms else { continue };
         if policy.mode == Mode::Off {
             continue;
         }
-        let last = proposed.path.rsplit('/').next().unwrap_or_default();
-        let payload = payload.get_or_insert_with(|| Payload::read(last, proposed.data));
-        let Some((rule, why)) = admission.denies(proposed, payload) else { continue };
+        let denied = lists(admission).denies(authority, &mut verdict.compared, misfit);
+        let Some((rule, why)) = denied else { continue };
         let rule = rule.map_or_else(|| name.to_string(), |rule| format!("{name}/{rule}"));
         let is_enforced = policy.mode == Mode::Enforce;
         let denial = Denial { rule, why, is_enforced };
         if is_enforced {
-            return Some(denial);
+            verdict.denial = Some(denial);
+            break;
         }
-        observed.get_or_insert(denial);
+        verdict.denial.get_or_insert(denial);
     }
-    observed
+    verdict
+}
+
+/// Decides about a write. All policies of admission that match its path have a say; `super` may do everything. Cost: that of
+/// [`Policies::matching`], and the rules that speak of the client in what matches; not the number of policies or rules.
+pub fn weighed(policies: &Policies, proposed: &Proposed<'_>) -> Verdict {
+    let Proposed { path, data, is_folder, authority } = *proposed;
+    if policies.has_none(Kind::Admission) || is_super(authority) {
+        return Verdict::default();
+    }
+    let mut read = None;
+    let mut misfit = |rule: &Rule| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        rule.misfit(authority, read.get_or_insert_with(|| said(name, data)), is_folder)
+    };
+    decide(policies.find(Kind::Admission, path), |it| &it.register, authority, &mut misfit)
+}
+
+/// Returns why a write is not allowed, `None` when it is: see [`weighed`].
+pub fn denial(policies: &Policies, proposed: &Proposed<'_>) -> Option<Denial> {
+    weighed(policies, proposed).denial
+}
+
+/// Returns why somebody may not follow a path, `None` when it may. All policies about following that speak of something it
+/// would hear of have a say; `super` may follow everything. Cost: as of [`weighed`], and of a subtree the policies in it.
+pub fn following_denial(policies: &Policies, asked: &Asked<'_>) -> Option<Denial> {
+    let Asked { path, reach, authority } = *asked;
+    if policies.has_none_about_following() || is_super(authority) {
+        return None;
+    }
+    let found = policies.find_about_following(path, reach);
+    decide(found, |it| &it.subscribe, authority, &mut |_| None).denial
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Policies, Policy};
-    use super::{Denial, Proposed, denial};
+    use super::super::{Kind, Policies, Policy, Reach};
+    use super::{Asked, Denial, Proposed, denial, following_denial, weighed};
     use crate::types::AclId;
 
     fn policies(rules: &[(&str, &str)]) -> Policies {
@@ -347,10 +301,88 @@ mod tests {
             (r#""allow":[{"who":["anyone"],"host":["self"]}]"#, "allow[0].host"),
             (r#""allow":[{"who":["anyone"],"env":"x"}]"#, "allow[0].env"),
             (r#""deny":[{"who":["anyone"],"labels":{"a":1}}]"#, "deny[0].labels"),
+            (r#""deny":[{"who":["anyone"],"what":"read"}]"#, "deny[0].what"),
+            (r#""allow":[{"who":["anyone"],"what":"subscribe","host":["peer"]}]"#, "allow[0].host"),
         ] {
             let json = format!(r#"{{"set_by":"a","reason":"b","pattern":"/**",{rest}}}"#);
             let wrong = Policy::parse(Kind::Admission, json.as_bytes()).unwrap_err();
             assert_eq!(wrong.field, field, "{rest}");
         }
+    }
+
+    fn follow(policies: &Policies, path: &str, reach: Reach, from: &str) -> Option<Denial> {
+        following_denial(policies, &Asked { path, reach, authority: &[id("ip", from)] })
+    }
+
+    #[test]
+    fn a_rule_speaks_of_registering_or_of_subscribing_and_never_of_the_other() {
+        let rules = r#""pattern":"/services/*/providers/*","allow":[{"who":["10.0.0.0/8"]},
+            {"what":"subscribe","who":["10.1.0.0/16"]}],"deny":[{"id":"lab","what":"subscribe","who":["10.1.9.9"]}]"#;
+        let both = policies(&[("prod", rules)]);
+        let list = "/services/web/providers";
+        let denied = |from| follow(&both, list, Reach::Children, from).map(|denial| denial.rule);
+        assert_eq!(denied("10.1.0.1"), None);
+        assert_eq!(denied("10.2.0.1").as_deref(), Some("prod"));
+        assert_eq!(denied("10.1.9.9").as_deref(), Some("prod/lab"));
+        assert_eq!(ask(&both, PATH, "", &[id("ip", "10.2.0.1")]), None, "it may register");
+        assert!(ask(&both, PATH, "", &[id("ip", "11.0.0.1")]).is_some());
+        assert_eq!(follow(&both, "/services/web", Reach::Children, "10.2.0.1"), None);
+        let subtree = follow(&both, "/services", Reach::Subtree, "10.2.0.1");
+        assert!(subtree.is_some(), "who follows all of it follows what is below");
+        let asked = Asked { path: list, reach: Reach::Entries, authority: &[id("super", "")] };
+        assert_eq!(following_denial(&both, &asked), None);
+
+        // Rules about one thing alone leave the other open.
+        let of = |rule: &str| policies(&[("a", &format!(r#""pattern":"/**","allow":[{rule}]"#))]);
+        let registering = of(r#"{"who":["10.0.0.1"]}"#);
+        assert_eq!(follow(&registering, list, Reach::Subtree, "10.9.9.9"), None);
+        let subscribing = of(r#"{"what":"subscribe","who":["10.0.0.1"]}"#);
+        assert_eq!(ask(&subscribing, PATH, "", &[id("ip", "10.9.9.9")]), None);
+        assert!(ask(&of(""), PATH, "", &[id("ip", "10.9.9.9")]).is_some(), "an empty list");
+    }
+
+    /// How many comparisons a write to the service `svc-7` and one to no service cost from 10.3.7.7.
+    fn compared(policies: &Policies) -> [usize; 2] {
+        ["/services/svc-7/providers/a", "/services/other/providers/a"].map(|path| {
+            let authority = [id("ip", "10.3.7.7"), id("digest", "u:h")];
+            let data = Some(&br#"{"host":"10.3.7.7","port":1}"#[..]);
+            weighed(policies, &Proposed { path, data, is_folder: false, authority: &authority })
+                .compared
+        })
+    }
+
+    #[test]
+    fn ten_thousand_rules_are_not_compared_one_by_one() {
+        let allow = r#""allow":[{"who":["10.0.0.0/8"],"host":["peer"]}]"#;
+        let of_services = |count: u32, pattern: &dyn Fn(u32) -> String| {
+            let mut policies = policies(&[]);
+            for at in 0..count {
+                let pattern = pattern(at);
+                let json =
+                    format!(r#"{{"set_by":"a","reason":"b","pattern":"{pattern}",{allow}}}"#);
+                let policy = Policy::parse(Kind::Admission, json.as_bytes()).unwrap();
+                policies.set(Kind::Admission, &format!("p{at}"), policy);
+            }
+            policies
+        };
+        // Whether the service is named at the end of the pattern's literal beginning or behind a wildcard.
+        let literal: fn(u32) -> String = |at| format!("/services/svc-{at}/providers/*");
+        let behind: fn(u32) -> String = |at| format!("/*/svc-{at}/**");
+        for pattern in [literal, behind] {
+            let few = compared(&of_services(10, &pattern));
+            assert_eq!(compared(&of_services(10_000, &pattern)), few);
+            assert!(few[0] <= 8 && few[1] <= 4, "{few:?}");
+        }
+        // Many rules in one policy, each for somebody else.
+        let of_clients = |count: u32| {
+            let rules: Vec<String> = (0..count)
+                .map(|at| format!(r#"{{"who":["10.{}.{}.7"]}}"#, at / 250, at % 250))
+                .collect();
+            let rest = format!(r#""pattern":"/services/**","allow":[{}]"#, rules.join(","));
+            policies(&[("all", &rest)])
+        };
+        let (few, many) = (compared(&of_clients(800)), compared(&of_clients(2_500)));
+        assert_eq!(many, few);
+        assert!(many[0] <= 8, "{many:?}");
     }
 }

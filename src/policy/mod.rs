@@ -16,8 +16,8 @@
 //! - No number of a policy is ever a float: a ratio is read from its decimal digits into a permille.
 //! - [`Policies`] is a persistent value, kept by the tree in step with the znodes, and a pure function of them and of the
 //!   policies that are built in. A policy of the same kind and name takes the place of a built-in one.
-//! - Looking up what speaks of a path costs the depth of the path, not the number of policies: they are found by the part
-//!   of their pattern before its first wildcard.
+//! - Looking up what speaks of a path costs the depth of the path, not the number of policies: they are found by the elements
+//!   of their patterns, one after the other.
 //!
 //! To add a kind: a file with its terms and their `parse`, a variant of [`Kind`] and of [`Terms`], and the two lines in
 //! [`Kind::name`] and `Terms::parse` that the compiler asks for.
@@ -28,19 +28,23 @@
 mod admission;
 mod disconnect;
 mod fields;
+mod index;
 mod notify;
 mod overrides;
 mod pattern;
-mod payload;
 mod probe;
 mod removal;
+mod rule;
 mod set;
 
 use crate::limits::POLICY_BYTES_MAX;
 
-pub use admission::{Admission, Denial, Proposed, denial};
+pub use admission::{
+    Admission, Asked, Denial, Proposed, Verdict, denial, following_denial, weighed,
+};
 pub use disconnect::Disconnect;
 pub use fields::{Fields, Wrong};
+pub use index::Reach;
 pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
@@ -56,7 +60,7 @@ pub const ROOT: &str = "/roost/policies";
 pub enum Kind {
     /// How many providers a service may lose at once by silence.
     Removal,
-    /// Who may register what, from where.
+    /// Who may register what, from where, and who may follow it.
     Admission,
     /// What it means that a client ends its connection.
     Disconnect,
@@ -101,6 +105,14 @@ impl Kind {
         }
     }
 
+    /// Returns whether a policy of this kind can observe: what it would do is then noted as it would be done.
+    fn can_observe(self) -> bool {
+        match self {
+            Kind::Removal | Kind::Admission | Kind::Disconnect | Kind::Overrides => true,
+            Kind::Probe | Kind::Notify => false,
+        }
+    }
+
     /// Returns the kind of this name.
     pub fn from_name(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
@@ -120,7 +132,7 @@ impl Kind {
 pub enum Mode {
     /// It does.
     Enforce,
-    /// It does not; what one of admission would have denied is logged.
+    /// It does not; what it would have done is logged.
     Observe,
     /// It does not, nor does any that it takes precedence over.
     Off,
@@ -206,7 +218,11 @@ impl Policy {
                 .map_err(|why| Wrong::new("pattern", why))?,
             mode: match fields.text("mode")?.as_deref() {
                 None | Some("enforce") => Mode::Enforce,
-                Some("observe") => Mode::Observe,
+                Some("observe") if kind.can_observe() => Mode::Observe,
+                Some("observe") => {
+                    let why = "there is nothing to observe of this kind: POST /v1/policies/test says what it would do";
+                    return Err(Wrong::new("mode", why));
+                }
                 Some("off") => Mode::Off,
                 Some(other) => {
                     let why = format!("{other:?} is none of enforce, observe, off");
@@ -218,6 +234,11 @@ impl Policy {
         };
         fields.finish()?;
         Ok(policy)
+    }
+
+    /// Returns whether it says who may follow what.
+    fn is_about_following(&self) -> bool {
+        matches!(&self.terms, Terms::Admission(admission) if admission.is_about_following())
     }
 }
 
@@ -297,6 +318,8 @@ mod tests {
                 Policy::parse(Kind::Removal, GOOD.replace(from, to).as_bytes()).unwrap_err();
             assert_eq!(wrong.field, field, "{wrong}");
         }
+        let observing = r#"{"set_by":"a","reason":"b","pattern":"/**","mode":"observe","networks":["::1"],"probe":"tcp"}"#;
+        assert_eq!(Policy::parse(Kind::Probe, observing.as_bytes()).unwrap_err().field, "mode");
         for bytes in [&b""[..], b"[]", b"{", b"\xff", &[b' '; 70_000]] {
             assert_eq!(Policy::parse(Kind::Removal, bytes).unwrap_err().field, "the policy");
         }

@@ -5,7 +5,7 @@ use crate::types::ZnodePath;
 
 /// One element of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// This name.
     Name(Arc<str>),
     /// Any one name.
@@ -56,6 +56,16 @@ impl Pattern {
         &self.prefix
     }
 
+    /// Returns its elements but for `**`.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Returns whether any rest may follow its elements.
+    pub(super) fn has_rest(&self) -> bool {
+        self.has_rest
+    }
+
     /// Returns whether a path is one of those that it stands for. Cost: O(length).
     pub fn matches(&self, path: &str) -> bool {
         let mut elements = path.split('/').filter(|element| !element.is_empty());
@@ -82,23 +92,9 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Yields a path and all above it, longest first, ending with `/`.
-pub(super) fn upwards(path: &str) -> impl Iterator<Item = &str> {
-    let mut next = Some(path);
-    std::iter::from_fn(move || {
-        let current = next?;
-        next = match current.rfind('/') {
-            _ if current == "/" => None,
-            Some(0) | None => Some("/"),
-            Some(at) => Some(&current[..at]),
-        };
-        Some(current)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, upwards};
+    use super::Pattern;
 
     #[test]
     fn a_star_is_one_element_and_two_are_any_rest() {
@@ -144,8 +140,6 @@ mod tests {
         ] {
             assert_eq!(&**Pattern::parse(pattern).unwrap().prefix(), prefix, "{pattern}");
         }
-        assert_eq!(upwards("/a/b").collect::<Vec<_>>(), ["/a/b", "/a", "/"]);
-        assert_eq!(upwards("/").collect::<Vec<_>>(), ["/"]);
     }
 
     #[test]

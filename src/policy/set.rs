@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::pattern::upwards;
-use super::{Kind, Mode, Policy, Removal, Terms};
+use super::index::{Found, Place};
+use super::{Kind, Mode, Policy, Reach, Removal, Terms};
 
 /// A policy and its name.
 pub type Named<'a> = (&'a Arc<str>, &'a Policy);
@@ -17,14 +17,13 @@ const PROTECTED: [(&str, &str); 4] = [
     ("default-curator", "/services/*"),
 ];
 
-/// The policies of one kind, by the literal beginning of their pattern and by name.
-type ByPrefix = OrdMap<Arc<str>, OrdMap<Arc<str>, Arc<Policy>>>;
-
 /// All policies at one point of history, the built-in ones among them. A clone is O(1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policies {
     all: OrdMap<(Kind, Arc<str>), Arc<Policy>>,
-    by_prefix: OrdMap<Kind, ByPrefix>,
+    by_pattern: OrdMap<Kind, Place>,
+    /// Those that say who may follow what.
+    about_following: Place,
 }
 
 impl Default for Policies {
@@ -36,7 +35,11 @@ impl Default for Policies {
 impl Policies {
     /// Returns those that are built in.
     pub fn new() -> Policies {
-        let mut policies = Policies { all: OrdMap::new(), by_prefix: OrdMap::new() };
+        let mut policies = Policies {
+            all: OrdMap::new(),
+            by_pattern: OrdMap::new(),
+            about_following: Place::default(),
+        };
         for (name, _) in PROTECTED {
             policies.remove(Kind::Removal, name);
         }
@@ -47,9 +50,10 @@ impl Policies {
     pub fn set(&mut self, kind: Kind, name: &str, policy: Policy) {
         self.take_out(kind, name);
         let (name, policy): (Arc<str>, _) = (Arc::from(name), Arc::new(policy));
-        let by_prefix = self.by_prefix.entry(kind).or_default();
-        let prefix = Arc::clone(policy.pattern.prefix());
-        by_prefix.entry(prefix).or_default().insert(Arc::clone(&name), Arc::clone(&policy));
+        self.by_pattern.entry(kind).or_default().enter(&name, &policy);
+        if policy.is_about_following() {
+            self.about_following.enter(&name, &policy);
+        }
         self.all.insert((kind, name), policy);
     }
 
@@ -63,15 +67,13 @@ impl Policies {
 
     fn take_out(&mut self, kind: Kind, name: &str) {
         let Some(policy) = self.all.remove(&(kind, Arc::from(name))) else { return };
-        let Some(by_prefix) = self.by_prefix.get_mut(&kind) else { return };
-        let prefix = policy.pattern.prefix();
-        let Some(named) = by_prefix.get_mut(prefix) else { return };
-        named.remove(name);
-        if named.is_empty() {
-            by_prefix.remove(prefix);
+        if policy.is_about_following() {
+            self.about_following.leave(name, &policy.pattern);
         }
-        if by_prefix.is_empty() {
-            self.by_prefix.remove(&kind);
+        let Some(by_pattern) = self.by_pattern.get_mut(&kind) else { return };
+        by_pattern.leave(name, &policy.pattern);
+        if *by_pattern == Place::default() {
+            self.by_pattern.remove(&kind);
         }
     }
 
@@ -87,24 +89,39 @@ impl Policies {
 
     /// Returns whether there is none of a kind.
     pub fn has_none(&self, kind: Kind) -> bool {
-        !self.by_prefix.contains_key(&kind)
+        !self.by_pattern.contains_key(&kind)
     }
 
-    /// Yields the policies of a kind whose pattern matches a path. Cost: O(depth · log n + those with the same literal
-    /// beginning).
-    pub fn matching<'a>(&'a self, kind: Kind, path: &'a str) -> impl Iterator<Item = Named<'a>> {
-        let by_prefix = self.by_prefix.get(&kind).into_iter();
-        let named = by_prefix.flat_map(move |by| upwards(path).filter_map(|prefix| by.get(prefix)));
-        let policies = named.flat_map(|named| named.iter());
-        policies
-            .filter(move |(_, policy)| policy.pattern.matches(path))
-            .map(|(name, policy)| (name, policy.as_ref()))
+    /// Returns whether none says who may follow what.
+    pub fn has_none_about_following(&self) -> bool {
+        self.about_following == Place::default()
+    }
+
+    /// Yields the policies of a kind whose pattern matches a path. Cost: O(places of the index that the path leads to), which
+    /// are at most those that patterns with its elements, or `*` in their place, have.
+    pub fn matching<'a>(&'a self, kind: Kind, path: &str) -> impl Iterator<Item = Named<'a>> {
+        self.find(kind, path).policies.into_iter()
+    }
+
+    pub(super) fn find<'a>(&'a self, kind: Kind, path: &str) -> Found<'a> {
+        let mut found = Found::default();
+        if let Some(index) = self.by_pattern.get(&kind) {
+            index.find(path, Reach::Znode, &mut found);
+        }
+        found
+    }
+
+    /// Finds the policies about following that speak of what somebody hears of a path.
+    pub(super) fn find_about_following<'a>(&'a self, path: &str, reach: Reach) -> Found<'a> {
+        let mut found = Found::default();
+        self.about_following.find(path, reach, &mut found);
+        found
     }
 
     /// Returns the policy of a kind that holds for a path where one alone can hold: one that will end by itself before
     /// those that stay, one that was set before those that are built in, then the one with the most special pattern, and
     /// of equal ones the first by name.
-    pub fn prevailing<'a>(&'a self, kind: Kind, path: &'a str) -> Option<Named<'a>> {
+    pub fn prevailing<'a>(&'a self, kind: Kind, path: &str) -> Option<Named<'a>> {
         self.matching(kind, path).max_by(|(a_name, a), (b_name, b)| {
             let rank = |policy: &Policy| {
                 (policy.expires_at_ms.is_some(), !policy.is_built_in, policy.pattern.specificity())
@@ -115,7 +132,7 @@ impl Policies {
 
     /// Returns the name and the terms of the policy of removal that holds where the providers of a service are the children
     /// of this path, and its mode; `None` where none holds or it is off.
-    pub fn removal<'a>(&'a self, parent: &'a str) -> Option<(&'a str, &'a Removal, Mode)> {
+    pub fn removal<'a>(&'a self, parent: &str) -> Option<(&'a str, &'a Removal, Mode)> {
         let (name, policy) = self.prevailing(Kind::Removal, parent)?;
         match &policy.terms {
             Terms::Removal(removal) if policy.mode != Mode::Off => {

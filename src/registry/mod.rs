@@ -7,6 +7,7 @@
 //!
 //! That is roost's own layout (`layout`). Frameworks that were written for ZooKeeper have theirs, and are part of the same
 //! services: `place` says by the path alone which znode is a list of which service, `parse` what an entry of a list says.
+//! [`claim`] reads the little that everybody asks for, where an instance says it is, without knowing of which list it is.
 //! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same.
 //!
 //! What follows from it:
@@ -19,11 +20,13 @@
 //!
 //! What it lacks on purpose: health checks, access control, and any knowledge of HTTP or sessions.
 
+mod claim;
 mod layout;
 mod parse;
 mod place;
 mod sign;
 
+pub use claim::{Claim, claim, said};
 pub use layout::{
     Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, metadata_path,
     namespaced, providers_path, service_path, services_path,

@@ -1,8 +1,8 @@
 //! Who takes traffic: where an instance says it is, and what keeps it from coming back.
 //!
 //! A registry is told of instances in many ways: a URL as the name of a znode, JSON as its data, an address as the name.
-//! [`claim`] reads from any of them the one thing that traffic control needs, *where* the instance says it is, and its
-//! labels. It is a reading of one znode: it knows nothing of services and nothing of the tree.
+//! [`claim`], which is the registry's, reads from any of them the one thing that traffic control needs, *where* the instance
+//! says it is, and its labels.
 //!
 //! A [`Tombstone`] says what may not be created for a while: the znode at a path, or any registration at (or from) an
 //! address below a pattern. It is a TTL znode below [`TOMBSTONES`] whose *name* says all that decides, so that the tree
@@ -27,16 +27,15 @@
 //! What it lacks on purpose: the state (a tombstone is in force for as long as its znode exists, which is the tree's
 //! business), and who may set one (the access control list of [`TOMBSTONES`] says so, as for any znode).
 
-mod claim;
 mod drain;
 mod effect;
 mod overlay;
 mod protection;
 mod tombstone;
 
-pub use claim::{Claim, claim};
 pub use drain::{DRAINS, Drain};
 pub use effect::{EFFECTS, Effect};
 pub use overlay::means;
 pub use protection::{LOSSES, Loss, SUSPECTS, Suspect};
+pub use crate::registry::{Claim, claim};
 pub use tombstone::{TOMBSTONES, Tombstone, address_prefix, scope_of};

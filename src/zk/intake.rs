@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Door;
 use super::pending::Task;
+use super::reads::watched;
 use super::rearm::Rearm;
 use super::writes::{self, Shape};
 use crate::identity::prove;
@@ -11,6 +12,7 @@ use crate::jute::{Auth, Ops, Request, Response, WriteOp, errors};
 use crate::limits::ZK_IDENTITIES_MAX;
 use crate::node::Line;
 use crate::types::{AclId, Code, Op};
+use crate::watch::WatchMode;
 
 /// Returns what there is to do for a request.
 pub(super) fn task(door: &Door, line: &mut Line, request: Request) -> Task {
@@ -37,20 +39,28 @@ pub(super) fn task(door: &Door, line: &mut Line, request: Request) -> Task {
             Task::Write { op: Some(Box::new(op)), shape: Shape::Close }
         }
         Request::Sync(path) => Task::Sync { path, is_passed: false },
-        Request::SetWatches(wanted) => Task::Rearm(Box::new(Rearm::one_shot(wanted))),
-        Request::SetWatches2(wanted) => Task::Rearm(Box::new(Rearm::new(wanted))),
+        Request::SetWatches(wanted) => Task::Rearm(Box::new(Rearm::one_shot(wanted, admits(line)))),
+        Request::SetWatches2(wanted) => Task::Rearm(Box::new(Rearm::new(wanted, admits(line)))),
         Request::Auth(auth) => authenticate(door, line, &auth),
         Request::Reconfig(wanted) if door.options().reconfig => {
             Task::Reconfig { wanted: Box::new(wanted), outcome: None }
         }
         Request::Reconfig(_) => known(door, Err(errors::RECONFIG_DISABLED)),
-        request => Task::Read(Box::new(request)),
+        request => match watched(&request).map(|(path, mode)| line.admit_watch(path, mode)) {
+            Some(Err(_)) => known(door, Err(Code::NoAuth.number())),
+            _ => Task::Read(Box::new(request)),
+        },
     }
 }
 
 /// Returns the task that is left when it is known what is replied: before anything behind it is submitted.
 pub(super) fn known(door: &Door, outcome: Result<Response, i32>) -> Task {
     Task::Known { outcome, at: door.node().local().zxid() }
+}
+
+/// Returns whether policies let this client watch a path in some way.
+fn admits(line: &Line) -> impl Fn(&str, WatchMode) -> bool + '_ {
+    |path, mode| line.admit_watch(path, mode).is_ok()
 }
 
 /// Takes credentials. What they prove holds from now on, also for what is pending.

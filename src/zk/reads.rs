@@ -150,6 +150,31 @@ fn acl(tree: &Tree, asker: Asker<'_>, path: &str) -> Result<Response, Code> {
     Ok(Response::Acl(AclStat { acl: rules, stat: znode.stat() }))
 }
 
+/// Returns which path a request asks to watch, and how, if it does.
+pub(super) fn watched(request: &Request) -> Option<(&str, WatchMode)> {
+    match request {
+        Request::Exists(wanted) | Request::Read(ReadOp::GetData(wanted)) if wanted.watch => {
+            Some((&wanted.path, WatchMode::Data))
+        }
+        Request::GetChildren2(wanted) | Request::Read(ReadOp::GetChildren(wanted))
+            if wanted.watch =>
+        {
+            Some((&wanted.path, WatchMode::Child))
+        }
+        Request::AddWatch(wanted) => Some((&wanted.path, added(wanted.mode)?)),
+        _ => None,
+    }
+}
+
+/// Returns how a client wants to watch from now on. Source: ZooKeeper `AddWatchMode`.
+fn added(mode: i32) -> Option<WatchMode> {
+    match mode {
+        0 => Some(WatchMode::Persistent),
+        1 => Some(WatchMode::Recursive),
+        _ => None,
+    }
+}
+
 /// Sets the watch that a read asks for, under the look that gives it its root. A read that is refused sets none, but to
 /// ask whether a znode exists is answered, and watched, also where there is none. Error: the node's watches are full.
 pub(super) fn set_watch(
@@ -158,17 +183,7 @@ pub(super) fn set_watch(
     request: &Request,
     watches: &mut OwnWatches<'_>,
 ) -> Result<(), i32> {
-    let (path, mode) = match request {
-        Request::Exists(wanted) | Request::Read(ReadOp::GetData(wanted)) if wanted.watch => {
-            (&wanted.path, WatchMode::Data)
-        }
-        Request::GetChildren2(wanted) | Request::Read(ReadOp::GetChildren(wanted))
-            if wanted.watch =>
-        {
-            (&wanted.path, WatchMode::Child)
-        }
-        _ => return Ok(()),
-    };
+    let Some((path, mode)) = watched(request) else { return Ok(()) };
     let is_wanted = match tree.readable(path, asker.authority) {
         Ok(_) => true,
         Err(Code::NoNode) => matches!(request, Request::Exists(_)),
@@ -188,10 +203,8 @@ pub(super) fn change_watches(
 ) -> Option<Result<Response, i32>> {
     match request {
         Request::AddWatch(wanted) => {
-            let mode = match wanted.mode {
-                0 => WatchMode::Persistent,
-                1 => WatchMode::Recursive,
-                _ => return Some(Err(Code::MarshallingError.number())),
+            let Some(mode) = added(wanted.mode) else {
+                return Some(Err(Code::MarshallingError.number()));
             };
             let Ok(path) = ZnodePath::parse(&wanted.path) else {
                 return Some(Err(Code::BadArguments.number()));

@@ -46,15 +46,20 @@ pub(super) struct Rearmed {
 }
 
 impl Rearm {
-    pub(super) fn one_shot(request: SetWatches) -> Rearm {
-        Rearm::new(SetWatches2 {
-            one_shot: request,
-            persistent: Vec::new(),
-            persistent_recursive: Vec::new(),
-        })
+    pub(super) fn one_shot(
+        request: SetWatches,
+        is_admitted: impl Fn(&str, WatchMode) -> bool,
+    ) -> Rearm {
+        let (persistent, persistent_recursive) = (Vec::new(), Vec::new());
+        let request = SetWatches2 { one_shot: request, persistent, persistent_recursive };
+        Rearm::new(request, is_admitted)
     }
 
-    pub(super) fn new(request: SetWatches2) -> Rearm {
+    /// Takes up a request, but for what is not admitted: as the reply speaks of all paths together, that is passed over.
+    pub(super) fn new(
+        request: SetWatches2,
+        is_admitted: impl Fn(&str, WatchMode) -> bool,
+    ) -> Rearm {
         let SetWatches { relative_zxid, data, exist, child } = request.one_shot;
         let lists = [
             (Watched::Data, data),
@@ -63,7 +68,10 @@ impl Rearm {
             (Watched::Persistent, request.persistent),
             (Watched::Recursive, request.persistent_recursive),
         ];
-        let lists = lists.map(|(watched, paths)| (watched, joined(&paths)));
+        let lists = lists.map(|(watched, paths)| {
+            let paths = paths.iter().map(String::as_str);
+            (watched, joined(paths.filter(|path| is_admitted(path, watched.mode()))))
+        });
         let since = Zxid(u64::try_from(relative_zxid).unwrap_or(0));
         Rearm { since, lists, list: 0, at: 0 }
     }
@@ -110,9 +118,9 @@ impl Rearm {
 }
 
 /// Returns paths as one text. What is no path is left out: it names a znode that can never exist.
-fn joined(paths: &[String]) -> String {
+fn joined<'a>(paths: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::new();
-    for path in paths.iter().filter(|path| ZnodePath::parse(path).is_ok()) {
+    for path in paths.filter(|path| ZnodePath::parse(path).is_ok()) {
         text.push(SEPARATOR);
         text += path;
     }
@@ -169,7 +177,7 @@ mod tests {
             persistent: paths(&["", "/é"]),
             persistent_recursive: paths(&["/a"]),
         };
-        let mut rearm = Rearm::new(request);
+        let mut rearm = Rearm::new(request.clone(), |_, _| true);
         let taken: Vec<_> = std::iter::from_fn(|| rearm.path()).collect();
         let expected = [
             (Watched::Data, "/a"),
@@ -182,13 +190,18 @@ mod tests {
             taken,
             expected.map(|(watched, path)| (watched, ZnodePath::parse(path).unwrap()))
         );
+        let mut some = Rearm::new(request, |path, mode| path != "/a" || mode != WatchMode::Data);
+        let left: Vec<_> = std::iter::from_fn(|| some.path()).collect();
+        assert_eq!(left.len(), expected.len() - 1, "{left:?}");
+        assert_eq!(left[0].1.as_str(), "/b/c");
         let many = SetWatches {
             relative_zxid: 0,
             data: vec!["/a".to_owned(); 100_000],
             exist: vec![],
             child: vec![],
         };
-        let kept: usize = Rearm::one_shot(many).lists.iter().map(|(_, text)| text.capacity()).sum();
+        let kept: usize =
+            Rearm::one_shot(many, |_, _| true).lists.iter().map(|(_, text)| text.capacity()).sum();
         assert!(kept <= 3 * 100_000, "{kept} bytes");
     }
 }

@@ -1,10 +1,12 @@
 //! Who may register what, through this door; and the audit, which is the same through whichever door a switch came.
 
-use roost::jute::{Create, Ops, Request, Response, WriteOp};
+use roost::jute::{Create, Ops, Request, Response, SetWatches, WriteOp};
 use roost::node::AuditLine;
 use roost::types::{Code, Data};
 
-use crate::client::{Client, children, cluster, create, everyone};
+use crate::client::{
+    Client, add_watch, children, cluster, create, delete, everyone, exists, get, set,
+};
 use crate::harness::Cluster;
 
 /// Only from the address of the client, which is that of this machine.
@@ -58,6 +60,64 @@ async fn a_provider_with_an_address_that_is_not_allowed_is_not_registered() {
         assert_eq!((line.rule.as_deref(), line.path), (Some("dubbo"), provider("10.9.9.9")));
         assert!(line.why.unwrap().contains("hall") && line.session.is_some());
     }
+}
+
+/// Only to the shop, which is not where this client is.
+const READERS: &str = r#"{"set_by":"a test","reason":"only the shop","pattern":"/dubbo/*/providers/*",
+    "allow":[{"what":"subscribe","who":["10.0.0.0/8"]}]}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_follow_a_list_has_no_watch_on_it_in_whichever_way_it_asks() {
+    let (cluster, doors) = cluster(1).await;
+    let mut client = Client::new(doors[0]).await;
+    for path in ["/roost", "/roost/policies", "/roost/policies/admission"] {
+        client.ask(create(path, 0)).await.unwrap();
+    }
+    let list = "/dubbo/Demo/providers";
+    for path in ["/dubbo", "/dubbo/Demo", list] {
+        client.ask(create(path, 0)).await.unwrap();
+    }
+    let policy = "/roost/policies/admission/readers";
+    client.ask(Request::Write(made(policy, READERS, 0))).await.unwrap();
+    let entry = provider("127.0.0.1");
+    client.ask(Request::Write(made(&entry, "", 1))).await.unwrap();
+
+    let ways = || {
+        let single = [children(list, true), get(&entry, true), exists(&entry, true)];
+        let lasting = [add_watch(list, 0), add_watch(&entry, 0), add_watch("/dubbo", 1)];
+        single.into_iter().chain(lasting)
+    };
+    for way in ways() {
+        assert_eq!(client.ask(way.clone()).await, Err(NO_AUTH), "{way:?}");
+    }
+    // Whoever says that it watched it before is not let in by that, and keeps what it may watch.
+    let again = SetWatches {
+        relative_zxid: i64::MAX,
+        data: vec![entry.clone()],
+        exist: vec![],
+        child: vec![list.to_owned(), "/dubbo".to_owned()],
+    };
+    client.ask(Request::SetWatches(again)).await.unwrap();
+    assert_eq!(cluster.node(1).watch_counts(), (1, 1, 1));
+    assert!(client.ask(children(list, false)).await.is_ok(), "to look once is not to follow");
+    client.ask(delete(&entry)).await.unwrap();
+    assert_eq!(client.events, []);
+    let of = |result: &'static str| {
+        audit(&cluster, 1, |line| line.op == "subscribe" && line.result == result)
+    };
+    let denied = of("denied");
+    assert_eq!(denied.len(), ways().count() + 2, "{denied:?}");
+    assert!(denied.iter().all(|line| line.rule.as_deref() == Some("readers")), "{denied:?}");
+
+    let observing = READERS.replacen('{', r#"{"mode":"observe","#, 1);
+    client.ask(set(policy, &observing)).await.unwrap();
+    client.ask(Request::Write(made(&entry, "", 1))).await.unwrap();
+    for way in ways() {
+        assert!(client.ask(way.clone()).await.is_ok(), "{way:?}");
+    }
+    client.ask(delete(&entry)).await.unwrap();
+    assert!(client.events.iter().any(|(.., path)| path == list), "{:?}", client.events);
+    assert_eq!(of("observed").len(), ways().count());
 }
 
 #[tokio::test(flavor = "multi_thread")]

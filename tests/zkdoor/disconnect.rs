@@ -64,3 +64,36 @@ async fn a_session_whose_client_has_left_ends_after_its_grace_where_a_policy_say
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_that_observes_would_shorten_is_noted_and_not_shortened() {
+    let (cluster, doors) = cluster(1).await;
+    let mut admin = Client::connect(doors[0], fresh(60_000)).await.unwrap();
+    for path in ["/roost", "/roost/policies", "/roost/policies/disconnect", "/quick"] {
+        admin.ask(create(path, 0)).await.unwrap();
+    }
+    admin.ask(policy(&POLICY.replacen('{', r#"{"mode":"observe","#, 1))).await.unwrap();
+    let noted = || {
+        let lines = cluster.node(1).audit_after(0, usize::MAX);
+        lines.iter().find(|line| line.op == "disconnect").cloned()
+    };
+    // Until the node has been well for as long as the session's timeout.
+    let (mut sessions, mut at) = (Vec::new(), 0);
+    let line = loop {
+        let mut client = Client::connect(doors[0], fresh(1_000)).await.unwrap();
+        client.ask(create(&format!("/quick/{at}"), 1)).await.unwrap();
+        sessions.push(client.session.to_string());
+        let grace_ms = roost::node::grace_ms(&cluster.node(1).local(), client.session);
+        assert_eq!(grace_ms, None);
+        drop(client);
+        // It does something else, so that the end of the connection is seen meanwhile.
+        admin.ask(set("/quick", "x")).await.unwrap();
+        if let Some(line) = noted() {
+            break line;
+        }
+        at += 1;
+    };
+    assert_eq!((line.result, line.rule.as_deref()), ("observed", Some("quick")));
+    assert!(sessions.contains(&line.session.clone().unwrap()) && line.path.starts_with("/quick/"));
+    assert!(line.why.as_ref().unwrap().contains("200 ms"), "{line:?}");
+}

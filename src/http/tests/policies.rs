@@ -219,6 +219,130 @@ async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
     assert_eq!(bed.get("/v1/services/web").await.json()["providers"][0]["weight"], 7);
 }
 
+#[tokio::test]
+async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    let register = |id: &str| {
+        let body = json!({"id": id, "host": "127.0.0.1", "port": 1}).to_string();
+        bed.send("POST /v1/services/web/providers", &auth, body)
+    };
+    assert_eq!(register("a").await.status, 201);
+    let policy = |mode: &str| {
+        json!({"reason": "only the shop", "mode": mode, "pattern": "/services/web/**",
+            "allow": [{"what": "subscribe", "who": ["10.0.0.0/8"]}]})
+    };
+    let list = "/services/web/providers";
+    let both = r#"{"services":[{"name":"other"},{"name":"web"}]}"#;
+    let ways = [
+        ("GET /v1/services/web".to_owned(), ""),
+        ("GET /v1/services/web?since=1".to_owned(), ""),
+        ("GET /v1/services/web/subscribe".to_owned(), ""),
+        ("GET /v1/sd/nginx?upstream=web".to_owned(), ""),
+        ("GET /v1/sd/prometheus?service=web".to_owned(), ""),
+        (format!("GET /v1/children{list}"), ""),
+        (format!("GET /v1/znodes{list}/a"), ""),
+        (format!("HEAD /v1/znodes{list}/a"), ""),
+        (format!("GET /v1/poll?watch=children:{list}"), ""),
+        (format!("GET /v1/watch?watch=data:{list}/a"), ""),
+        ("GET /v1/watch?watch=subtree:/services".to_owned(), ""),
+        ("POST /v1/watch".to_owned(), both),
+        ("POST /v1/versions".to_owned(), r#"{"services":["web"]}"#),
+    ];
+    let gauge = |name: &str| {
+        let all = bed.node.gauges();
+        all.iter().find(|(known, ..)| *known == name).map(|(.., value)| *value).unwrap()
+    };
+    let noted = |result: &str| {
+        let lines = bed.node.audit_after(0, usize::MAX);
+        let of = |line: &&std::sync::Arc<crate::node::AuditLine>| {
+            (line.op, line.result) == ("subscribe", result)
+        };
+        lines.iter().filter(of).count()
+    };
+    assert_eq!(put(&bed, "admission", "shop", policy("observe")).await.status, 200);
+    for (way, body) in &ways {
+        let got = bed.raw(way, &[], *body).await;
+        assert_eq!(got.status(), 200, "what observes lets through: {way}");
+    }
+    // A service with two lists that are spoken of is noted for both.
+    assert!(noted("observed") >= ways.len() && noted("denied") == 0);
+    assert_eq!(gauge("roost_policy_observed"), noted("observed") as f64);
+    assert_eq!(gauge("roost_subscriptions"), 0.0, "the streams are gone again");
+
+    assert_eq!(put(&bed, "admission", "shop", policy("enforce")).await.status, 200);
+    for (way, body) in &ways {
+        let got = bed.send(way, &[], *body).await;
+        assert_eq!(got.status, 403, "{way}");
+        if !way.starts_with("HEAD") {
+            assert_eq!(got.json()["rule"], "shop", "{way}");
+        }
+    }
+    assert_eq!((noted("denied"), gauge("roost_policy_denied")), (ways.len(), ways.len() as f64));
+    assert_eq!(gauge("roost_subscriptions"), 0.0, "nothing was installed");
+    // Other services, the list of services, and registering are not spoken of.
+    assert_eq!(register("b").await.status, 201);
+    for way in ["/v1/services/web2", "/v1/children/services", "/v1/services?prefix=w"] {
+        assert_ne!(bed.get(way).await.status, 403, "{way}");
+    }
+    let list_of_others = bed.raw("POST /v1/watch", &[], r#"{"services":[{"name":"other"}]}"#).await;
+    assert_eq!(list_of_others.status(), 200);
+
+    let test = |address: &str| {
+        json!({"kind": "admission", "follow": {"path": list, "address": address}}).to_string()
+    };
+    let tested = bed.post("/v1/policies/test", test("127.0.0.1")).await.json();
+    assert_eq!(tested["denied"]["rule"], "shop", "{tested}");
+    let tested = bed.post("/v1/policies/test", test("10.0.0.1")).await.json();
+    assert_eq!(tested["denied"], Value::Null, "{tested}");
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_exist_yet_is_not_followed_past_a_policy() {
+    let bed = Bed::new().await;
+    let rule = |pattern: &str| {
+        json!({"reason": "r", "pattern": pattern,
+            "deny": [{"what": "subscribe", "who": ["anyone"]}]})
+    };
+    assert_eq!(put(&bed, "admission", "late", rule("/services/late/**")).await.status, 200);
+    let follow = |name: &str| {
+        let body = json!({"services": [{"name": name}]}).to_string();
+        async { bed.raw("POST /v1/watch", &[], body).await.status() }
+    };
+    assert_eq!(follow("late").await, 403);
+    // A layout that nobody may follow keeps nobody from a service that is not in it.
+    assert_eq!(put(&bed, "admission", "dubbo", rule("/dubbo/**")).await.status, 200);
+    assert_eq!(follow("web").await, 200);
+    bed.post("/v1/znodes/dubbo/web/providers?parents=true", "").await;
+    assert_eq!(follow("web").await, 403);
+}
+
+#[tokio::test]
+async fn what_an_override_that_observes_would_change_is_noted_once_for_each_instance() {
+    let bed = Bed::new().await;
+    let policy = json!({"reason": "r", "pattern": "/services/web/providers/*", "mode": "observe", "weight": 0});
+    assert_eq!(put(&bed, "overrides", "calm", policy).await.status, 200);
+    let (_, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    let noted = || {
+        let lines = bed.node.audit_after(0, usize::MAX);
+        let of = |line: &&std::sync::Arc<crate::node::AuditLine>| line.op == "override";
+        let texts = lines
+            .iter()
+            .filter(of)
+            .map(|line| (line.path.clone(), line.rule.clone().unwrap(), line.result));
+        texts.collect::<Vec<_>>()
+    };
+    let line = |id: &str| (format!("/services/web/providers/{id}"), "calm".to_owned(), "observed");
+    for (id, expected) in [("a", vec![line("a")]), ("b", vec![line("a"), line("b")])] {
+        let body = json!({"id": id, "host": "10.0.0.1", "port": 1, "weight": 7}).to_string();
+        bed.send("POST /v1/services/web/providers", &auth, body).await;
+        pass_until(&bed.node, "it is noted", || noted() == expected).await;
+    }
+    assert_eq!(bed.get("/v1/services/web").await.json()["providers"][0]["weight"], 7);
+}
+
 /// So long that no wave but the first runs while a test does.
 fn notify() -> Value {
     json!({"reason": "flapping", "pattern": "/services/**", "wave_interval_ms": 60_000, "ttl_s": 600})

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::layout::{Layout, Provider, WEIGHT_DEFAULT};
 use super::place::{Category, LayoutKind, List};
 
+pub(super) use url::Url;
 pub use url::{Rule, rule};
 
 /// Where an instance answers.

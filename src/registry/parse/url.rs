@@ -8,15 +8,15 @@ use super::{Endpoint, Instance};
 use crate::types::{normal_host, parse_address};
 
 /// A URL, taken apart.
-pub(super) struct Url {
-    pub(super) scheme: String,
-    pub(super) host: String,
-    pub(super) port: Option<u16>,
-    pub(super) parameters: BTreeMap<String, String>,
+pub(in crate::registry) struct Url {
+    pub(in crate::registry) scheme: String,
+    pub(in crate::registry) host: String,
+    pub(in crate::registry) port: Option<u16>,
+    pub(in crate::registry) parameters: BTreeMap<String, String>,
 }
 
 impl Url {
-    pub(super) fn parse(text: &str) -> Result<Url, String> {
+    pub(in crate::registry) fn parse(text: &str) -> Result<Url, String> {
         let wrong = || format!("{:?} is not a URL", text.chars().take(80).collect::<String>());
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
