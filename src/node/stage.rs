@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::spread;
 use crate::clock::Clock;
 use crate::latest;
+use crate::limits::PACING_MESSAGES_PER_NOTICE;
 use crate::policy::{self, Kind, Urgency};
 use crate::raft::ApplySink;
 use crate::session::ExpiryQueue;
@@ -87,7 +88,7 @@ impl Audience {
         self.drains.note(zxid, &events, &self.hub, &self.lines);
         let told = mutant!(M28, without_deletions(events), events);
         let messages = self.hub.publish(zxid, told, &pace);
-        self.pacer.note(now_ms, notices + messages);
+        self.pacer.note(now_ms, notices * PACING_MESSAGES_PER_NOTICE + messages);
         if is_turned {
             // Who waits for a wave that may not come any more does not.
             self.release_until(u64::MAX, now_ms);

@@ -1,5 +1,5 @@
 use crate::limits::{
-    PACING_NOTICES_PER_S, PACING_PERIOD_MS, PACING_WINDOW_MS_MAX, PACING_WINDOW_MS_STEP,
+    PACING_MESSAGES_PER_S, PACING_PERIOD_MS, PACING_WINDOW_MS_MAX, PACING_WINDOW_MS_STEP,
 };
 
 /// Decides how far apart one listener is told things, by how many a node has to tell all of them: not at all when it is
@@ -28,7 +28,7 @@ impl Pacer {
         let periods = now_ms.saturating_sub(self.began_ms) / PACING_PERIOD_MS;
         if periods > 0 {
             let is_loaded =
-                self.counted * 1_000 > PACING_NOTICES_PER_S * periods * PACING_PERIOD_MS;
+                self.counted * 1_000 > PACING_MESSAGES_PER_S * periods * PACING_PERIOD_MS;
             self.counted = 0;
             self.began_ms += periods * PACING_PERIOD_MS;
             if !self.is_forced {
@@ -71,7 +71,7 @@ impl Rate {
 mod tests {
     use super::*;
 
-    const LOAD: usize = (PACING_NOTICES_PER_S * PACING_PERIOD_MS / 1_000) as usize;
+    const LOAD: usize = (PACING_MESSAGES_PER_S * PACING_PERIOD_MS / 1_000) as usize;
 
     /// Notes as much in each period, and returns the window at the end of each.
     fn windows(pacer: &mut Pacer, periods: std::ops::Range<u64>, count: usize) -> Vec<u64> {
