@@ -66,7 +66,7 @@ pub(super) async fn connection(door: &Door, mut stream: TcpStream, place: &Place
     place.tally.attached(line.session(), timeout_ms, door.node().wall_ms());
     let mut conversation = Conversation::new(door.clone(), line, place.tally.clone(), told);
     conversation.output().extend_from_slice(&reply);
-    let mut socket = Socket { stream, input, sent: 0, client_left: false };
+    let mut socket = Socket { stream, input, sent: 0, has_sent: false, client_left: false };
     let why = socket.serve(door, &mut conversation, timeout_ms).await;
     if socket.client_left {
         door.node().connection_lost(conversation.line().session(), conversation.line().owner());
@@ -164,6 +164,8 @@ struct Socket {
     input: BytesMut,
     /// Of the output, so many bytes are sent.
     sent: usize,
+    /// The client has taken some of it since that was looked at last.
+    has_sent: bool,
     /// The client's side has ended the connection: its process closed it, or is gone. A network that swallows everything
     /// does not look like that.
     client_left: bool,
@@ -238,8 +240,10 @@ impl Socket {
                     if node.leaderless_ms() > u64::from(timeout_ms) {
                         return "this node has been without a leader for longer than its session's timeout";
                     }
-                    // That it is not read is no fault of the client.
-                    if !is_read {
+                    // That it is not read is no fault of the client, unless that is because it takes nothing: a process
+                    // that hangs does not either.
+                    let takes = std::mem::take(&mut self.has_sent) || conversation.has_room();
+                    if !is_read && takes {
                         node.touch(conversation.line().session());
                     }
                 }
@@ -303,7 +307,10 @@ impl Socket {
     fn send(&mut self, output: &mut Vec<u8>) -> Result<(), &'static str> {
         while self.sent < output.len() {
             match self.stream.try_write(&output[self.sent..]) {
-                Ok(count) => self.sent += count,
+                Ok(count) => {
+                    self.sent += count;
+                    self.has_sent = true;
+                }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return Err("the socket is gone"),
             }

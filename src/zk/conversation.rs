@@ -91,7 +91,7 @@ impl Conversation {
         !self.is_closing
             && self.pending.len() < ZK_PENDING_MAX
             && self.pending_bytes < ZK_PENDING_BYTES_MAX
-            && self.output.len() < ZK_OUTPUT_BYTES_MAX
+            && self.has_room()
     }
 
     /// Returns whether writes wait for a place in the node's queue.
@@ -99,9 +99,14 @@ impl Conversation {
         self.pending.get(self.submitted).is_some_and(|one| one.task.is_held())
     }
 
+    /// Returns whether there is room in the output.
+    pub(super) fn has_room(&self) -> bool {
+        self.output.len() < ZK_OUTPUT_BYTES_MAX
+    }
+
     /// Returns whether something was left for want of room in the output, and there is some now: nobody else says so.
     pub(super) fn has_room_again(&self) -> bool {
-        self.was_full && self.output.len() < ZK_OUTPUT_BYTES_MAX
+        self.was_full && self.has_room()
     }
 
     /// Returns the bytes to send.
@@ -226,7 +231,7 @@ impl Conversation {
     /// Looks once, and answers what can be answered with what is seen. Returns whether that was anything; the error says
     /// why the connection has to be closed.
     fn step(&mut self, now_us: u64) -> Result<bool, &'static str> {
-        let wants_notices = self.output.len() < ZK_OUTPUT_BYTES_MAX;
+        let wants_notices = self.has_room();
         self.was_full = !wants_notices;
         let Conversation { line, pending, inbox, .. } = self;
         let ((root, plan), has_all) =

@@ -158,6 +158,23 @@ async fn what_there_was_no_room_for_follows_as_soon_as_there_is_some() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_of_what_it_asked_for_is_not_heard_of() {
+    let (_cluster, doors) = cluster(1).await;
+    let mut other = Client::new(doors[0]).await;
+    other.ask(create("/large", 0)).await.unwrap();
+    other.ask(set("/large", &"x".repeat(100_000))).await.unwrap();
+    let mut stuck = Client::connect(doors[0], fresh(500)).await.unwrap();
+    stuck.ask(create("/lock", 1)).await.unwrap();
+    // 60 MB of replies, which neither socket nor server keeps.
+    stuck.send(&vec![crate::client::get("/large", false); 600]).await;
+    crate::harness::eventually("its lock is free", async || {
+        other.ask(exists("/lock", false)).await.err()
+    })
+    .await;
+    drop(stuck);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_requests_that_have_to_wait_are_not_gathered_without_end_and_all_are_answered() {
     const BYTES: usize = 1_000_000;
     const COUNT: usize = 32;
