@@ -54,12 +54,7 @@ pub(crate) fn readable<'a>(
 
 /// Returns whether policies let the caller follow a path. To read counts as to follow: through this door the one is done by
 /// the other, again and again.
-pub(crate) fn admit(
-    door: &Door,
-    caller: &Caller,
-    path: &str,
-    reach: Reach,
-) -> Result<(), Failed> {
+pub(crate) fn admit(door: &Door, caller: &Caller, path: &str, reach: Reach) -> Result<(), Failed> {
     Ok(door.node().admit_subscription(caller.session, &caller.authority, path, reach)?)
 }
 

@@ -33,9 +33,9 @@ mod overlay;
 mod protection;
 mod tombstone;
 
+pub use crate::registry::{Claim, claim};
 pub use drain::{DRAINS, Drain};
 pub use effect::{EFFECTS, Effect};
 pub use overlay::means;
 pub use protection::{LOSSES, Loss, SUSPECTS, Suspect};
-pub use crate::registry::{Claim, claim};
 pub use tombstone::{TOMBSTONES, Tombstone, address_prefix, scope_of};

@@ -26,12 +26,11 @@ mod tests {
     #[test]
     fn an_override_means_all_or_one_or_those_of_an_address_or_with_labels() {
         let labels = |key: &str| BTreeMap::from([(key.to_owned(), "v".to_owned())]);
-        let claim =
-            Claim {
-                addresses: vec![("10.0.0.5".to_owned(), Some(80))],
-                labels: labels("k"),
-                is_no_instance: false,
-            };
+        let claim = Claim {
+            addresses: vec![("10.0.0.5".to_owned(), Some(80))],
+            labels: labels("k"),
+            is_no_instance: false,
+        };
         let host = |host: &str, port| Target::Address(host.to_owned(), port);
         for (target, expected) in [
             (Target::All, true),
