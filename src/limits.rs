@@ -16,6 +16,10 @@ pub const BODY_BYTES_DRAINED_MAX: usize = 16 << 20;
 pub const MULTI_OPS_MAX: usize = 10_000;
 /// Data of one policy, bytes. Beyond: 400.
 pub const POLICY_BYTES_MAX: usize = 64 << 10;
+/// Layouts that policies describe. Beyond: those later by name are as if they were not there.
+pub const LAYOUTS_MAX: usize = 64;
+/// Applications that one mapping of an interface names. Beyond: those later by name are passed over.
+pub const MAPPED_APPLICATIONS_MAX: usize = 256;
 /// Znodes that a test of a policy looks at. Beyond: the answer says that there are more.
 pub const POLICY_TEST_ZNODES_MAX: usize = 100_000;
 /// Longest window of a policy of removal, s: also the most losses that are told apart for one service, one per second. Beyond: 400.
@@ -167,7 +171,7 @@ pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// share of it overflow as if they were full.
 pub const MAILBOX_MESSAGES_TOTAL_MAX: usize = 4 << 20;
 /// Paths watched by one subscription. Beyond: 400.
-pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 1024;
+pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 2048;
 /// Messages that a subscriber is given at once; the rest follow at once.
 pub const MESSAGES_PER_DELIVERY_MAX: usize = 256;
 /// Paths watched by all subscriptions of one node. Beyond: 429.
@@ -330,7 +334,7 @@ const _: () = assert!(
     "clients that send slowly must leave room for those whose writes wait"
 );
 const _: () = assert!(
-    STREAM_SERVICES_MAX * 5 <= FILTERS_PER_SUBSCRIPTION_MAX,
+    STREAM_SERVICES_MAX * 6 <= FILTERS_PER_SUBSCRIPTION_MAX,
     "the lists that a name may have, in each layout, must fit into one subscription"
 );
 const _: () = assert!(

@@ -14,7 +14,8 @@ use super::answer;
 use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read::{self, Freshness};
-use super::service_view::{self, ServiceView, Wanted};
+use super::service_view::{self, ServiceView};
+use super::service_wanted::Wanted;
 use crate::limits::DISCOVERY_SERVICES_MAX;
 use crate::node::View;
 use crate::registry::{Instance, service_path};
@@ -170,13 +171,14 @@ fn is_name(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Instance, group, upstream};
-    use crate::registry::{instance, list_at};
+    use crate::registry::{Layouts, instance};
 
     fn provider(host: &str, weight: u32, status: &str) -> Instance {
         let json = serde_json::json!({
             "host": host, "port": 80, "weight": weight, "status": status, "metadata": {"zone-id": "a\"b"}
         });
-        let list = list_at("/services/web/providers").unwrap();
+        let layouts = Layouts::default();
+        let list = layouts.list_at("/services/web/providers").unwrap();
         instance(&list, "a", Some(json.to_string().as_bytes())).unwrap()
     }
 

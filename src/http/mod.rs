@@ -9,8 +9,9 @@
 //! `Roost-Zxid` on the answer; `extract` checks path, query, headers and session, `body` the body; a handler (`znodes`,
 //! `multi`, `sessions`, `services`, `service_metadata`, `register`, `namespaces`, `deregister`, `overrides`, `watch`, `policies`, `protection`, `cluster`, `operation`) does the rest. Whatever
 //! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
-//! `service_view` is the one place where the entries of services are read, in whatever layout, `service_body` their JSON,
-//! `service_delta` what has changed of them, `service_stream` many of them over one stream, `versions` whether to ask at all.
+//! `service_wanted` says which lists a service has, `service_view` is the one place where their entries are read, in whatever
+//! layout, `service_body` their JSON,
+//! `service_delta` what has changed of them, `service_change` what one change says, `service_stream` many over one stream, `versions` whether to ask at all.
 //! `stream` and `snapshot` write the body of a watch stream.
 //!
 //! What it keeps to:
@@ -56,10 +57,12 @@ mod registration;
 mod routes;
 mod serve;
 mod service_body;
+mod service_change;
 mod service_delta;
 mod service_metadata;
 mod service_stream;
 mod service_view;
+mod service_wanted;
 mod services;
 mod sessions;
 mod snapshot;

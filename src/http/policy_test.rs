@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,8 +23,10 @@ use super::znodes::NoParams;
 use crate::limits::POLICY_TEST_ZNODES_MAX;
 use crate::node;
 use crate::policy::{
-    self, Asked, Denial, Kind, Mode, Notify, Pattern, Policies, Policy, Proposed, Terms, Verdict,
+    self, Asked, Denial, Kind, Layout, Mode, Notify, Pattern, Policies, Policy, Proposed, Terms,
+    Verdict,
 };
+use crate::registry::{self, CustomLayout, Instance, Layouts};
 use crate::tree::{Standing, Tree};
 use crate::types::{AclId, CreateMode, Data, Op, Origin, SessionId, Txn, ZnodePath};
 
@@ -88,6 +92,9 @@ pub(crate) struct TestedBody {
     /// Of a policy of removal: how the first services that its pattern matches would stand.
     #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<Vec<StandingBody>>,
+    /// Of a layout: how the first entries would be read, and the `write`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<ReadBody>,
     /// Of a policy of the kind `notify`: what it would spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<SpreadBody>,
@@ -120,6 +127,24 @@ pub(crate) struct ChangeBody {
     before: Option<String>,
     /// Its data then.
     after: Option<String>,
+}
+
+/// How an entry of a layout would be read.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LayoutEntry)]
+pub(crate) struct ReadBody {
+    path: String,
+    /// Null where the path is none of an entry.
+    service: Option<String>,
+    namespace: Option<String>,
+    group: Option<String>,
+    /// `host:port`; null where it describes no instance.
+    address: Option<String>,
+    weight: Option<u32>,
+    status: Option<String>,
+    metadata: BTreeMap<String, String>,
+    /// Why it describes none.
+    reason: Option<String>,
 }
 
 /// How the news of changes would be spread.
@@ -165,6 +190,7 @@ pub(crate) async fn test_policy(
         changes: Vec::new(),
         sessions: Vec::new(),
         services: None,
+        entries: Vec::new(),
         spread: None,
         denied: None,
         compared: None,
@@ -181,6 +207,10 @@ pub(crate) async fn test_policy(
                 answer.services = standings(tree, name, &wanted.policy, &answer.examples);
             }
             Kind::Notify => answer.spread = spread(&door, &wanted.policy),
+            Kind::Layout => {
+                answer.entries =
+                    entries(tree, &caller.authority, name, &wanted.policy, body.write.as_ref())?;
+            }
             Kind::Admission | Kind::Probe => {}
         }
         policies.set(kind, name, wanted.policy);
@@ -300,6 +330,58 @@ fn standings(
         StandingBody::new(service, &Standing { policy: name, removal, mode, present, lost })
     };
     Some(services.iter().map(standing).collect())
+}
+
+/// Returns how entries would be read in a layout: of those that there are the first which the caller may read, and a write.
+fn entries(
+    tree: &Tree,
+    authority: &[AclId],
+    name: &str,
+    policy: &Policy,
+    write: Option<&ProposedBody>,
+) -> Result<Vec<ReadBody>, Failed> {
+    let Terms::Layout(Layout { template, reading }) = &policy.terms else {
+        return Ok(Vec::new());
+    };
+    let (name, template, reading) = (Arc::from(name), template.clone(), reading.clone());
+    let layouts = Layouts::new([Arc::new(CustomLayout { name, template, reading })]);
+    let below = tree.descendants(policy.pattern.prefix()).take(POLICY_TEST_ZNODES_MAX);
+    let there = below.filter(|(path, _)| {
+        policy.pattern.matches(path.as_str()) && tree.readable(path.as_str(), authority).is_ok()
+    });
+    let there =
+        there.map(|(path, znode)| read_entry(&layouts, path, znode.data().map(|data| &data[..])));
+    let mut entries: Vec<ReadBody> = there.take(CONCERNED_MAX).collect();
+    if let Some(write) = write {
+        let path = ZnodePath::parse(&write.path)?;
+        entries.push(read_entry(&layouts, &path, write.data.as_deref().map(str::as_bytes)));
+    }
+    Ok(entries)
+}
+
+fn read_entry(layouts: &Layouts, path: &ZnodePath, data: Option<&[u8]>) -> ReadBody {
+    let list = layouts.entry_at(path).map(|(list, _)| list);
+    let read = list.as_ref().ok_or_else(|| "its path is none of an entry".to_owned());
+    let read = read.and_then(|list| registry::instance(list, path.name(), data));
+    let (instance, reason) = match read {
+        Ok(instance) => (Some(instance), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let address = |it: &Instance| match it.host.contains(':') {
+        true => format!("[{}]:{}", it.host, it.port),
+        false => format!("{}:{}", it.host, it.port),
+    };
+    ReadBody {
+        path: path.to_string(),
+        service: list.as_ref().map(|list| list.service.to_string()),
+        namespace: list.as_ref().map(|list| list.namespace.to_owned()),
+        group: instance.as_ref().and_then(|it| it.group.clone()),
+        address: instance.as_ref().map(address),
+        weight: instance.as_ref().map(|it| it.weight),
+        status: instance.as_ref().map(|it| it.status.clone()),
+        metadata: instance.map(|it| it.metadata).unwrap_or_default(),
+        reason,
+    }
 }
 
 /// Returns what a policy of the kind `notify` would spread on this node.

@@ -1,12 +1,14 @@
 //! A service, its instances and what is wrong with them, as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::service_view::{Registered, ServiceView, Wanted};
+use super::service_view::{Registered, ServiceView};
+use super::service_wanted::Wanted;
 use crate::registry::{Category, Endpoint, Instance};
 use crate::types::{Stat, ZnodePath};
 
@@ -49,8 +51,9 @@ pub(crate) struct ProviderBody<'a> {
     /// Zxid of the last change of what it says.
     modified: u64,
     path: &'a str,
-    /// `roost`, `dubbo`, `curator`, `spring`, `dubbo_application`, `motan`, `kratos` or `serverset`.
-    layout: &'static str,
+    /// `roost`, `dubbo`, `curator`, `spring`, `dubbo_application`, `motan`, `kratos`, `serverset`, or the name of a policy that
+    /// describes it.
+    layout: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
     /// Version of the service, where the framework has one.
@@ -80,7 +83,7 @@ pub(crate) struct EndpointBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Origin)]
 pub(crate) struct OriginBody<'a> {
-    layout: &'static str,
+    layout: Cow<'static, str>,
     path: &'a str,
     session: Option<String>,
     incarnation: u64,
@@ -95,7 +98,7 @@ pub(crate) struct ConsumerBody<'a> {
     session: Option<String>,
     czxid: u64,
     version: i32,
-    layout: &'static str,
+    layout: &'a str,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -116,7 +119,7 @@ pub(crate) struct UnparsableBody<'a> {
     id: &'a str,
     reason: String,
     path: &'a str,
-    layout: &'static str,
+    layout: &'a str,
     incarnation: u64,
     modified: u64,
 }
@@ -152,7 +155,7 @@ impl<'a> UnparsableBody<'a> {
     pub(crate) fn new(
         path: &'a ZnodePath,
         stat: &Stat,
-        layout: &'static str,
+        layout: &'a str,
         reason: String,
     ) -> UnparsableBody<'a> {
         let (incarnation, modified) = (stat.czxid.0, stat.mzxid.0);

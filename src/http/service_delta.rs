@@ -5,8 +5,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::service_body::{ProviderBody, UnparsableBody, sign_text};
-use super::service_view::{ServiceView, Wanted};
-use crate::registry::{Category, list_at};
+use super::service_view::ServiceView;
+use super::service_wanted::Wanted;
+use crate::registry::Category;
 use crate::types::{ZnodePath, Zxid};
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +47,9 @@ impl<'a> DeltaBody<'a> {
         deleted: Option<&'a Deleted>,
         to: Zxid,
     ) -> DeltaBody<'a> {
-        let known = since.filter(|since| *since <= to).zip(deleted);
+        // Whose instances are those of the service may be others since.
+        let is_same = |since: &Zxid| *since <= to && service.mapped_at() <= *since;
+        let known = since.filter(is_same).zip(deleted);
         let wanted = service.wanted();
         let (revision, sign) = service.state(true);
         let mut delta = DeltaBody {
@@ -70,7 +73,7 @@ impl<'a> DeltaBody<'a> {
         }
         if let Some((since, deleted)) = known {
             let gone = deleted.iter().filter(|(zxid, path)| {
-                let list = path.parent_str().and_then(list_at);
+                let list = path.parent_str().and_then(|parent| service.list_at(parent));
                 (since < *zxid && *zxid <= to)
                     && list
                         .is_some_and(|list| wanted.has(&list) && list.layout.is_entry(path.name()))

@@ -18,19 +18,21 @@ use super::Door;
 use super::body::Json;
 use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
-use super::service_body::{ProviderBody, UnparsableBody, sign_text};
+use super::service_body::sign_text;
+use super::service_change::{Part, text_of};
 use super::service_delta::{Deleted, DeltaBody};
-use super::service_view::{self, NOT_PERMITTED, ServiceView, Wanted};
+use super::service_view::{self, ServiceView};
+use super::service_wanted::Wanted;
 use super::snapshot::{json, piece, put};
 use super::stream::reason_name;
 use super::watch::{event_stream, turn};
 use super::znodes::NoParams;
 use crate::limits::{SNAPSHOT_SENT_MS_MAX, STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
 use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
-use crate::registry::{self, entry_at, instance_lists, list_at};
+use crate::registry::{Category, List};
 use crate::tree::{Tree, permits};
-use crate::types::{AclId, Code, Event, EventKind, Perms, ZnodePath, Zxid};
-use crate::watch::{Change, Filter, Message, WatchKind};
+use crate::types::{AclId, Code, Perms, ZnodePath, Zxid};
+use crate::watch::{Change, Message};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = WatchServices)]
@@ -77,17 +79,10 @@ pub(crate) async fn watch_services(
     let mut services = Vec::with_capacity(count);
     let mut filters = Vec::new();
     for WatchedServiceBody { name, namespace, since } in asked.services {
-        let wanted = Wanted { namespace, service: name, ..Wanted::default() };
+        let wanted = Wanted { namespace, service: name, ..Wanted::default() }.resolved(&tree);
         service_view::admit(&door, &caller, &tree, &wanted)?;
         service_view::admit_first(&door, &caller, &tree, &wanted)?;
-        // A list of another layout that does not exist yet and may not be followed is one of which it will not hear.
-        let mut paths = instance_lists(&wanted.namespace, &wanted.service)?;
-        paths.retain(|path| service_view::is_admitted(&tree, &caller.authority, path));
-        // Beside those that may come there are some whose place the name alone does not tell.
-        let present = tree.services().lists(&wanted.namespace, &wanted.service).iter();
-        paths.extend(present.filter(|path| is_of_instances(path)).cloned());
-        let kind = WatchKind::ChildrenData;
-        filters.extend(paths.into_iter().map(|path| Filter { path, kind }));
+        filters.extend(wanted.filters(&tree, &caller.authority)?);
         match ServiceView::of(&tree, &caller.authority, wanted.clone()) {
             Err(failed) if !failed.is(Code::NoNode) => return Err(failed),
             _ => services.push((wanted, seen.or(since).map(Zxid))),
@@ -106,16 +101,13 @@ pub(crate) async fn watch_services(
         has_begun: false,
         unsent: None,
         out: Vec::new(),
+        is_outgrown: false,
     };
     let pieces = futures::stream::unfold(stream, |mut stream| async {
         let piece = stream.next().await?;
         Some((Ok::<_, Infallible>(piece), stream))
     });
     Ok(event_stream(Body::from_stream(pieces)))
-}
-
-fn is_of_instances(path: &ZnodePath) -> bool {
-    list_at(path.as_str()).is_some_and(|list| list.category.is_instances())
 }
 
 /// The body of a stream. It asks for more only as fast as its client reads.
@@ -130,6 +122,8 @@ struct Stream {
     has_begun: bool,
     unsent: Option<Kept>,
     out: Vec<u8>,
+    /// There is something to hear of now that it does not watch: its client comes back and is told from where it stands.
+    is_outgrown: bool,
 }
 
 /// What is still to be said of a state, for as long as a client may take to read it ([`SNAPSHOT_SENT_MS_MAX`]): it keeps
@@ -171,6 +165,9 @@ impl Stream {
     /// Returns the next piece, `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() {
+            if self.is_outgrown {
+                return None;
+            }
             if let Some(kept) = self.unsent.take() {
                 // One that is too slow comes back, and is told from where it stands.
                 let unsent = kept.unsent.lock().take()?;
@@ -204,14 +201,22 @@ impl Stream {
     /// Begins, or begins again, from a state.
     fn begin(&mut self, tree: Arc<Tree>, reset: Option<ResetReason>) {
         let zxid = tree.zxid();
+        let is_outgrown = |(wanted, _): &(Wanted, Option<Zxid>)| {
+            wanted.clone().resolved(&tree).applications != wanted.applications
+        };
+        if self.services.iter().any(is_outgrown) {
+            self.is_outgrown = true;
+            return;
+        }
         self.has_begun = true;
         if reset.is_some() {
             self.services.iter_mut().for_each(|(_, since)| *since = None);
         }
         let oldest = self.services.iter().filter_map(|(_, since)| *since).min();
         let deleted = oldest.filter(|since| *since <= zxid).and_then(|since| {
+            let layouts = tree.layouts();
             let is_instances =
-                |path: &str| list_at(path).is_some_and(|list| list.category.is_instances());
+                |path: &str| layouts.list_at(path).is_some_and(|list| list.category.is_instances());
             self.node.deleted_since(since, is_instances).map(Arc::from)
         });
         let too_late = match oldest {
@@ -274,10 +279,16 @@ impl Stream {
     /// Writes what transactions changed: of each service one delta with the last word on each registration. The sign is
     /// given where the client has all of the state that it speaks of.
     fn tell(&mut self, messages: &[Message], upto: Zxid, tree: Option<Arc<Tree>>) {
+        let present = tree.clone().unwrap_or_else(|| self.node.local());
+        let layouts = present.layouts();
         let mut changed: BTreeMap<usize, BTreeMap<&ZnodePath, (&Change, usize)>> = BTreeMap::new();
         for message in messages {
             for (at, event) in message.events() {
-                let Some((list, _)) = entry_at(&event.path) else { continue };
+                if layouts.list_at(event.path.as_str()).is_some_and(is_mapping) {
+                    self.is_outgrown = true;
+                    return;
+                }
+                let Some((list, _)) = layouts.entry_at(&event.path) else { continue };
                 if !permits(&event.parent_acl, &self.authority, Perms::READ) {
                     continue;
                 }
@@ -307,7 +318,7 @@ impl Stream {
             put(out, format_args!(",\"to\":{upto}"));
             let texts: BTreeSet<(Part, Bytes)> = entries
                 .into_values()
-                .map(|(change, at)| text_of(change, at, &self.authority))
+                .map(|(change, at)| text_of(change, at, layouts, &self.authority))
                 .collect();
             for part in [Part::Upsert, Part::Unparsable, Part::Remove] {
                 put(out, format_args!(",\"{}\":[", part.name()));
@@ -337,65 +348,6 @@ impl Stream {
     }
 }
 
-/// Where in a delta an entry stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Upsert,
-    Unparsable,
-    Remove,
-}
-
-impl Part {
-    fn name(self) -> &'static str {
-        match self {
-            Part::Upsert => "upsert",
-            Part::Unparsable => "unparsable",
-            Part::Remove => "remove",
-        }
-    }
-}
-
-/// Returns what a change says of one entry as JSON: made once for all readers, but for those who may not read it.
-fn text_of(change: &Change, at: usize, authority: &[AclId]) -> (Part, Bytes) {
-    let event = &change.events()[at];
-    if event.kind != EventKind::Deleted && !permits(&event.acl, authority, Perms::READ) {
-        return (Part::Unparsable, unparsable(event, NOT_PERMITTED.to_owned()));
-    }
-    let text = change.told(at, encode);
-    let part = match text.first() {
-        Some(b'u') => Part::Upsert,
-        Some(b'x') => Part::Unparsable,
-        _ => Part::Remove,
-    };
-    (part, text.slice(1..))
-}
-
-/// Encodes an event of an entry of a service: a letter for the part of the delta, and the JSON.
-fn encode(event: &Event) -> Bytes {
-    let mut out = Vec::new();
-    if event.kind == EventKind::Deleted {
-        out.push(b'r');
-        json(&mut out, event.path.as_str());
-        return Bytes::from(out);
-    }
-    let data = event.data.as_ref().map(|data| &data[..]);
-    let read = entry_at(&event.path).ok_or_else(|| "it is no entry of a list".to_owned());
-    match read.and_then(|(list, _)| registry::instance(&list, event.path.name(), data)) {
-        Ok(instance) => {
-            out.push(b'u');
-            json(&mut out, &ProviderBody::new(&event.path, &event.stat, instance));
-        }
-        Err(reason) => {
-            out.push(b'x');
-            out.extend_from_slice(&unparsable(event, reason));
-        }
-    }
-    Bytes::from(out)
-}
-
-fn unparsable(event: &Event, reason: String) -> Bytes {
-    let mut out = Vec::new();
-    let layout = entry_at(&event.path).map_or("", |(list, _)| list.layout.name());
-    json(&mut out, &UnparsableBody::new(&event.path, &event.stat, layout, reason));
-    Bytes::from(out)
+fn is_mapping(list: List<'_>) -> bool {
+    list.category == Category::Mapping
 }

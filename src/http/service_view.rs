@@ -9,9 +9,10 @@ use super::Door;
 use super::error::Failed;
 use super::extract::Caller;
 use super::read;
+use super::service_wanted::{Wanted, is_of_application};
 use crate::policy::{self, Asked, Reach};
 use crate::registry::{
-    self, Category, Instance, LayoutKind, List, Rule, list_at, namespaced, providers_path,
+    self, Category, Instance, LayoutKind, List, Rule, namespaced, providers_path,
 };
 use crate::traffic::Effect;
 use crate::tree::{Lists, Tree, Znode, permits};
@@ -19,20 +20,6 @@ use crate::types::{AclId, Code, Perms, SessionId, Stat, ZnodePath, Zxid, normal_
 
 /// Why an entry is listed by its name only.
 pub(crate) const NOT_PERMITTED: &str = "its access control list does not permit to read it";
-
-/// Which service, and which part of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// Empty for the default one.
-    pub(crate) namespace: String,
-    pub(crate) service: String,
-    /// Only lists of this layout, or instances of this framework.
-    pub(crate) layout: Option<String>,
-    /// Only instances of this group.
-    pub(crate) group: Option<String>,
-    /// Only instances with this label.
-    pub(crate) label: Option<(String, String)>,
-}
 
 /// A znode that is an entry of a service, or claims to be.
 pub(crate) struct Entry<'a> {
@@ -69,7 +56,7 @@ impl<'a> Entry<'a> {
 /// An instance and the znode that says so.
 pub(crate) struct Registered<'a> {
     pub(crate) path: &'a ZnodePath,
-    pub(crate) kind: LayoutKind,
+    pub(crate) kind: LayoutKind<'a>,
     pub(crate) stat: Stat,
     pub(crate) instance: Instance,
 }
@@ -107,15 +94,11 @@ impl<'a> ServiceView<'a> {
         authority: &'a [AclId],
         wanted: Wanted,
     ) -> Result<ServiceView<'a>, Failed> {
-        let paths = tree.services().lists(&wanted.namespace, &wanted.service);
-        let mut lists = Vec::with_capacity(paths.len());
-        for path in paths.iter() {
-            let Some(list) = list_at(path.as_str()).filter(|list| wanted.takes(list.layout)) else {
-                continue;
-            };
+        let wanted = wanted.resolved(tree);
+        let lists = wanted.lists(tree);
+        for (path, _) in &lists {
             let readable = tree.readable(path.as_str(), authority);
             readable.map_err(|code| Failed::code(code).at(tree.zxid()))?;
-            lists.push((path, list));
         }
         if lists.is_empty() {
             return Err(Failed::code(Code::NoNode).at(tree.zxid()));
@@ -155,6 +138,18 @@ impl<'a> ServiceView<'a> {
         self.tree.get(path.as_str()).is_some()
     }
 
+    /// Returns which list the znode at a path is.
+    pub(crate) fn list_at<'p>(&'p self, path: &'p str) -> Option<List<'p>> {
+        self.tree.layouts().list_at(path)
+    }
+
+    /// Returns when it was said last which applications offer the service; 0 when it is not.
+    pub(crate) fn mapped_at(&self) -> Zxid {
+        let mappings = self.lists.iter().filter(|(_, list)| list.category == Category::Mapping);
+        let zxids = mappings.filter_map(|(path, _)| self.tree.get(path.as_str()));
+        zxids.map(|znode| znode.stat().mzxid).max().unwrap_or_default()
+    }
+
     /// Returns what was asked for.
     pub(crate) fn wanted(&self) -> &Wanted {
         &self.wanted
@@ -165,7 +160,7 @@ impl<'a> ServiceView<'a> {
         let counted =
             self.lists.iter().filter(|(_, list)| !of_instances || list.category.is_instances());
         let states = counted.filter_map(|(path, _)| self.tree.services().list(path.as_str()));
-        states.fold((Zxid(0), 0), |(revision, sign), state| {
+        states.fold((self.mapped_at(), 0), |(revision, sign), state| {
             (revision.max(state.revision), state.sign.wrapping_add(sign))
         })
     }
@@ -195,7 +190,10 @@ impl<'a> ServiceView<'a> {
         let mut found = Instances::default();
         let mut by_address: BTreeMap<(String, u16), Vec<Registered<'a>>> = BTreeMap::new();
         for entry in self.entries(Category::is_instances) {
+            let is_own = entry.list.service == self.wanted.service;
             match entry.instance() {
+                // Of an application that offers it only what is Dubbo's.
+                found if !is_own && !found.as_ref().is_ok_and(is_of_application) => {}
                 Err(reason) => found.unparsable.push((entry, reason)),
                 Ok(mut instance) => {
                     let kind = entry.list.layout;
@@ -229,7 +227,7 @@ impl<'a> Instances<'a> {
     /// Returns those at one address that are not superseded, by layout; notes the others. Two sessions that claim one address
     /// in one layout are rivals, unless they speak of another group or release: whoever came last has it.
     fn without_rivals(&mut self, mut registered: Vec<Registered<'a>>) -> Vec<Registered<'a>> {
-        registered.sort_by_key(|one| (one.kind, std::cmp::Reverse(one.stat.czxid)));
+        registered.sort_by_key(|one| (one.kind.rank(), std::cmp::Reverse(one.stat.czxid)));
         let mut kept: Vec<Registered<'a>> = Vec::with_capacity(registered.len());
         for one in registered {
             let is_rival = |other: &&Registered<'a>| {
@@ -248,39 +246,6 @@ impl<'a> Instances<'a> {
     }
 }
 
-impl Wanted {
-    /// Returns whether this is a list of instances of the service.
-    pub(crate) fn has(&self, list: &List<'_>) -> bool {
-        list.category.is_instances()
-            && list.namespace == self.namespace
-            && list.service == self.service
-            && self.takes(list.layout)
-    }
-
-    /// Returns whether lists of this layout may have what is wanted.
-    fn takes(&self, layout: LayoutKind) -> bool {
-        self.layout.as_ref().is_none_or(|name| {
-            name == layout.name() || (layout == LayoutKind::Curator && is_on_curator(name))
-        })
-    }
-
-    fn is_met(&self, instance: &Instance) -> bool {
-        // The lists of a layout have been chosen already; who builds on Curator is told by what the entry says.
-        let framework = |name: &String| !is_on_curator(name) || name == instance.layout;
-        self.layout.as_ref().is_none_or(framework)
-            && self.group.as_ref().is_none_or(|group| instance.group.as_ref() == Some(group))
-            && self
-                .label
-                .as_ref()
-                .is_none_or(|(key, value)| instance.metadata.get(key) == Some(value))
-    }
-}
-
-/// Returns whether a name is that of a framework whose layout is Curator's.
-fn is_on_curator(name: &str) -> bool {
-    matches!(name, "spring" | "dubbo_application")
-}
-
 /// Returns whether policies let the caller follow a service: each list of instances that it has.
 pub(crate) fn admit(
     door: &Door,
@@ -288,10 +253,9 @@ pub(crate) fn admit(
     tree: &Tree,
     wanted: &Wanted,
 ) -> Result<(), Failed> {
-    let lists = tree.services().lists(&wanted.namespace, &wanted.service).iter();
-    let mut lists =
-        lists.filter(|path| list_at(path.as_str()).is_some_and(|list| wanted.has(&list)));
-    lists.try_for_each(|path| read::admit(door, caller, path.as_str(), Reach::Entries))
+    let lists = wanted.clone().resolved(tree).lists(tree);
+    let mut lists = lists.iter().filter(|(_, list)| list.category.is_instances());
+    lists.try_for_each(|(path, _)| read::admit(door, caller, path.as_str(), Reach::Entries))
 }
 
 /// Returns whether policies let the caller follow the list in which a service that has none yet would begin: that of roost's
@@ -317,33 +281,24 @@ pub(crate) fn is_admitted(tree: &Tree, authority: &[AclId], path: &ZnodePath) ->
     policy::following_denial(tree.policies(), &asked).is_none_or(|denial| !denial.is_enforced)
 }
 
-/// Parses `key=value`.
-pub(crate) fn label(text: &str) -> Result<(String, String), Failed> {
-    let pair = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-    pair.ok_or_else(|| Failed::bad_arguments(format!("label is {text:?}: expected key=value")))
-}
-
 /// Returns whether lists are those of a service, and not only a step on the way to a serverset. Cost: O(lists).
 pub(crate) fn is_service(tree: &Tree, lists: Lists<'_>) -> bool {
     lists.iter().any(|path| {
-        list_at(path.as_str()).is_none_or(|list| list.layout != LayoutKind::Serverset)
+        let list = tree.layouts().list_at(path.as_str());
+        list.is_none_or(|list| list.layout != LayoutKind::Serverset)
             || tree.services().list(path.as_str()).is_some_and(|state| state.entries > 0)
     })
 }
 
 /// Counts the entries of a service that the caller may list: instances and consumers. Cost: O(lists).
-pub(crate) fn counts(
-    tree: &Tree,
+pub(crate) fn counts<'a>(
+    tree: &'a Tree,
     authority: &[AclId],
-    lists: Lists<'_>,
-) -> (usize, usize, BTreeSet<&'static str>) {
+    wanted: &Wanted,
+) -> (usize, usize, BTreeSet<&'a str>) {
     let (mut instances, mut consumers, mut layouts) = (0, 0, BTreeSet::new());
-    for path in lists.iter() {
-        let (Some(list), Some(state)) =
-            (list_at(path.as_str()), tree.services().list(path.as_str()))
-        else {
-            continue;
-        };
+    for (path, list) in wanted.clone().resolved(tree).lists(tree) {
+        let Some(state) = tree.services().list(path.as_str()) else { continue };
         if tree.readable(path.as_str(), authority).is_err() || state.entries == 0 {
             continue;
         }

@@ -13,9 +13,9 @@ use super::extract::{Caller, IfNoneMatch, Params, Segments};
 use super::read::{self, Freshness};
 use super::service_body::{ConflictBody, ServiceBody, service_body, sign_text};
 use super::service_delta::DeltaBody;
-use super::service_view::{self, ServiceView, Wanted};
+use super::service_view::{self, ServiceView};
+use super::service_wanted::{self, Wanted};
 use crate::limits::ENTRIES_EXAMINED_MAX;
-use crate::registry::list_at;
 use crate::types::Zxid;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -30,8 +30,8 @@ pub(crate) struct ServicesParams {
     prefix: String,
     /// Only services with instances of this group.
     group: Option<String>,
-    /// Only services with instances of this layout (`roost`, `dubbo`, `curator`, `motan`, `kratos`, `serverset`) or framework
-    /// (`spring`, `dubbo_application`).
+    /// Only services with instances of this layout (`roost`, `dubbo`, `curator`, `motan`, `kratos`, `serverset`, the name of a
+    /// policy of the kind `layout`) or framework (`spring`, `dubbo_application`).
     layout: Option<String>,
     /// Only services with instances that have this label, `key=value`.
     label: Option<String>,
@@ -67,7 +67,7 @@ pub(crate) struct ServiceSummaryBody<'a> {
     /// How many consumers it has; those that the caller may not list are not counted.
     consumers: usize,
     /// The layouts that they are in.
-    layouts: BTreeSet<&'static str>,
+    layouts: BTreeSet<&'a str>,
 }
 
 /// Lists the services, whatever layout they are in.
@@ -84,7 +84,8 @@ pub(crate) async fn list_services(
         service: String::new(),
         layout: params.layout,
         group: params.group,
-        label: params.label.as_deref().map(service_view::label).transpose()?,
+        label: params.label.as_deref().map(service_wanted::label).transpose()?,
+        ..Wanted::default()
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let (tree, zxid) = (&view.tree, view.tree.zxid());
@@ -93,9 +94,11 @@ pub(crate) async fn list_services(
     let mut all = named.filter(|(_, lists)| service_view::is_service(tree, *lists)).peekable();
     let (mut services, mut examined, mut last) = (Vec::new(), 0, None);
     while services.len() < limit && examined < ENTRIES_EXAMINED_MAX {
-        let Some((name, lists)) = all.next() else { break };
+        let Some((name, _)) = all.next() else { break };
         last = Some(name);
-        let (providers, consumers, layouts) = service_view::counts(tree, &caller.authority, lists);
+        let (namespace, service) = (wanted.namespace.clone(), name.to_owned());
+        let whole = Wanted { namespace, service, ..Wanted::default() };
+        let (providers, consumers, layouts) = service_view::counts(tree, &caller.authority, &whole);
         if is_chosen {
             examined += 1 + providers;
             let one = Wanted { service: name.to_owned(), ..wanted.clone() };
@@ -164,7 +167,8 @@ pub(crate) async fn get_service(
         service: name,
         layout: params.layout,
         group: params.group,
-        label: params.label.as_deref().map(service_view::label).transpose()?,
+        label: params.label.as_deref().map(service_wanted::label).transpose()?,
+        ..Wanted::default()
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     service_view::admit(&door, &caller, &view.tree, &wanted)?;
@@ -174,7 +178,9 @@ pub(crate) async fn get_service(
     let tag = tag(service.state(params.since.is_some()));
     let since = params.since.map(Zxid);
     let deleted = since.filter(|since| *since <= zxid && known.as_deref() != Some(&tag));
-    let is_wanted = |path: &str| list_at(path).is_some_and(|list| service.wanted().has(&list));
+    let layouts = view.tree.layouts();
+    let is_wanted =
+        |path: &str| layouts.list_at(path).is_some_and(|list| service.wanted().has(&list));
     let deleted = deleted.and_then(|since| door.node().deleted_since(since, is_wanted));
     let body = match since {
         _ if known.as_deref() == Some(&tag) => None,
@@ -251,11 +257,11 @@ pub(crate) async fn list_conflicts(
     let mut wanted = all.filter(|(name, _)| only.is_none_or(|only| only == *name)).peekable();
     let (mut conflicts, mut examined, mut last) = (Vec::new(), 0, None);
     while examined < ENTRIES_EXAMINED_MAX {
-        let Some((name, lists)) = wanted.next() else { break };
+        let Some((name, _)) = wanted.next() else { break };
         last = Some(name);
-        examined += 1 + service_view::counts(tree, &caller.authority, lists).0;
         let namespace = params.namespace.clone();
         let one = Wanted { namespace, service: name.to_owned(), ..Wanted::default() };
+        examined += 1 + service_view::counts(tree, &caller.authority, &one).0;
         // Whoever may not read a service does not learn who quarrels there.
         if service_view::admit(&door, &caller, tree, &one).is_err() {
             continue;

@@ -305,12 +305,8 @@ pub(crate) async fn get_children(
     let limit = read::page_limit(params.limit)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let znode = read::readable(&view, path.as_str(), &caller)?;
-    read::admit(
-        &door,
-        &caller,
-        path.as_str(),
-        if params.values { Reach::Entries } else { Reach::Children },
-    )?;
+    let reach = if params.values { Reach::Entries } else { Reach::Children };
+    read::admit(&door, &caller, path.as_str(), reach)?;
     let child_body = |child: &'_ ZnodePath| {
         let found = view.tree.get(child.as_str());
         let open = found

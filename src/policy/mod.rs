@@ -29,6 +29,7 @@ mod admission;
 mod disconnect;
 mod fields;
 mod index;
+mod layout;
 mod notify;
 mod overrides;
 mod pattern;
@@ -38,6 +39,7 @@ mod rule;
 mod set;
 
 use crate::limits::POLICY_BYTES_MAX;
+use crate::registry::Template;
 
 pub use admission::{
     Admission, Asked, Denial, Proposed, Verdict, denial, following_denial, weighed,
@@ -45,6 +47,7 @@ pub use admission::{
 pub use disconnect::Disconnect;
 pub use fields::{Fields, Wrong};
 pub use index::Reach;
+pub use layout::Layout;
 pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
@@ -70,17 +73,20 @@ pub enum Kind {
     Probe,
     /// How the news of changes is spread.
     Notify,
+    /// Where the registrations of one's own framework are.
+    Layout,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Removal,
         Kind::Admission,
         Kind::Disconnect,
         Kind::Overrides,
         Kind::Probe,
         Kind::Notify,
+        Kind::Layout,
     ];
 
     /// Returns the name of the kind: the element of the path.
@@ -92,6 +98,7 @@ impl Kind {
             Kind::Overrides => "overrides",
             Kind::Probe => "probe",
             Kind::Notify => "notify",
+            Kind::Layout => "layout",
         }
     }
 
@@ -101,7 +108,10 @@ impl Kind {
         match (self, mode) {
             (Kind::Removal, mode) => mode == Mode::Off,
             (Kind::Notify, _) => true,
-            (Kind::Admission | Kind::Disconnect | Kind::Overrides | Kind::Probe, _) => false,
+            (
+                Kind::Admission | Kind::Disconnect | Kind::Overrides | Kind::Probe | Kind::Layout,
+                _,
+            ) => false,
         }
     }
 
@@ -109,7 +119,7 @@ impl Kind {
     fn can_observe(self) -> bool {
         match self {
             Kind::Removal | Kind::Admission | Kind::Disconnect | Kind::Overrides => true,
-            Kind::Probe | Kind::Notify => false,
+            Kind::Probe | Kind::Notify | Kind::Layout => false,
         }
     }
 
@@ -164,10 +174,13 @@ pub enum Terms {
     Probe(Probing),
     /// Of [`Kind::Notify`].
     Notify(Notify),
+    /// Of [`Kind::Layout`].
+    Layout(Layout),
 }
 
 impl Terms {
-    fn parse(kind: Kind, fields: &mut Fields) -> Result<Terms, Wrong> {
+    /// Reads them; `pattern` is the policy's, as it is written.
+    fn parse(kind: Kind, pattern: &str, fields: &mut Fields) -> Result<Terms, Wrong> {
         Ok(match kind {
             Kind::Removal => Terms::Removal(Removal::parse(fields)?),
             Kind::Admission => Terms::Admission(Admission::parse(fields)?),
@@ -175,6 +188,7 @@ impl Terms {
             Kind::Overrides => Terms::Overrides(Overrides::parse(fields)?),
             Kind::Probe => Terms::Probe(Probing::parse(fields)?),
             Kind::Notify => Terms::Notify(Notify::parse(fields)?),
+            Kind::Layout => Terms::Layout(Layout::parse(pattern, fields)?),
         })
     }
 }
@@ -209,12 +223,18 @@ impl Policy {
             return Err(Wrong::new("the policy", why));
         }
         let mut fields = Fields::parse(data)?;
+        let written = fields.need_text("pattern")?;
+        let pattern = match kind {
+            Kind::Layout => Template::parse(&written).map(|template| template.pattern()),
+            _ => Ok(written.clone()),
+        };
         let policy = Policy {
             set_by: fields.need_text("set_by")?,
             reason: fields.need_text("reason")?,
             set_at_ms: fields.whole("set_at_ms", 0..=u64::MAX)?.unwrap_or(0),
             expires_at_ms: fields.whole("expires_at_ms", 0..=u64::MAX)?,
-            pattern: Pattern::parse(&fields.need_text("pattern")?)
+            pattern: pattern
+                .and_then(|text| Pattern::parse(&text))
                 .map_err(|why| Wrong::new("pattern", why))?,
             mode: match fields.text("mode")?.as_deref() {
                 None | Some("enforce") => Mode::Enforce,
@@ -229,7 +249,7 @@ impl Policy {
                     return Err(Wrong::new("mode", why));
                 }
             },
-            terms: Terms::parse(kind, &mut fields)?,
+            terms: Terms::parse(kind, &written, &mut fields)?,
             is_built_in: false,
         };
         fields.finish()?;

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::index::{Found, Place};
-use super::{Kind, Mode, Policy, Reach, Removal, Terms};
+use super::{Kind, Layout, Mode, Policy, Reach, Removal, Terms};
+use crate::limits::LAYOUTS_MAX;
+use crate::registry::{CustomLayout, Layouts};
 
 /// A policy and its name.
 pub type Named<'a> = (&'a Arc<str>, &'a Policy);
@@ -24,6 +26,8 @@ pub struct Policies {
     by_pattern: OrdMap<Kind, Place>,
     /// Those that say who may follow what.
     about_following: Place,
+    /// What those of the kind `layout` describe.
+    layouts: Layouts,
 }
 
 impl Default for Policies {
@@ -39,6 +43,7 @@ impl Policies {
             all: OrdMap::new(),
             by_pattern: OrdMap::new(),
             about_following: Place::default(),
+            layouts: Layouts::default(),
         };
         for (name, _) in PROTECTED {
             policies.remove(Kind::Removal, name);
@@ -55,6 +60,7 @@ impl Policies {
             self.about_following.enter(&name, &policy);
         }
         self.all.insert((kind, name), policy);
+        self.follow_layouts(kind);
     }
 
     /// Removes a policy; a built-in one of its kind and name holds again. Cost: O(log n).
@@ -67,6 +73,7 @@ impl Policies {
 
     fn take_out(&mut self, kind: Kind, name: &str) {
         let Some(policy) = self.all.remove(&(kind, Arc::from(name))) else { return };
+        self.follow_layouts(kind);
         if policy.is_about_following() {
             self.about_following.leave(name, &policy.pattern);
         }
@@ -75,6 +82,28 @@ impl Policies {
         if *by_pattern == Place::default() {
             self.by_pattern.remove(&kind);
         }
+    }
+
+    /// Brings the layouts in step with the policies after one of this kind has come or gone. Cost: O(policies of the kind).
+    fn follow_layouts(&mut self, kind: Kind) {
+        if kind != Kind::Layout {
+            return;
+        }
+        let all = self.all.range((kind, Arc::from(""))..);
+        let of_kind = all.take_while(|((of, _), _)| *of == kind);
+        let layouts = of_kind.filter_map(|((_, name), policy)| match &policy.terms {
+            Terms::Layout(Layout { template, reading }) if policy.mode == Mode::Enforce => {
+                let (template, reading) = (template.clone(), reading.clone());
+                Some(Arc::new(CustomLayout { name: Arc::clone(name), template, reading }))
+            }
+            _ => None,
+        });
+        self.layouts = Layouts::new(layouts.take(LAYOUTS_MAX));
+    }
+
+    /// Returns the layouts in which services are.
+    pub fn layouts(&self) -> &Layouts {
+        &self.layouts
     }
 
     /// Returns a policy by its kind and name.

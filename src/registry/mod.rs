@@ -7,6 +7,7 @@
 //!
 //! That is roost's own layout (`layout`). Frameworks that were written for ZooKeeper have theirs, and are part of the same
 //! services: `place` says by the path alone which znode is a list of which service, `parse` what an entry of a list says.
+//! People can describe more of them (`custom`); [`Layouts`] are all there are.
 //! [`claim`] reads the little that everybody asks for, where an instance says it is, without knowing of which list it is.
 //! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same.
 //!
@@ -21,16 +22,20 @@
 //! What it lacks on purpose: health checks, access control, and any knowledge of HTTP or sessions.
 
 mod claim;
+mod custom;
 mod layout;
 mod parse;
 mod place;
 mod sign;
 
 pub use claim::{Claim, claim, said};
+pub use custom::{CustomLayout, Layouts, Template};
 pub use layout::{
     Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, metadata_path,
     namespaced, providers_path, service_path, services_path,
 };
-pub use parse::{Endpoint, Instance, Rule, consumer, instance, rule};
-pub use place::{Category, LayoutKind, List, ROOTS, entry_at, instance_lists, list_at};
+pub use parse::{
+    Endpoint, Instance, JsonFields, Keys, Reading, Rule, Source, consumer, instance, rule,
+};
+pub use place::{Category, LayoutKind, List, ROOTS, mapped, mapping_path};
 pub use sign::sign;

@@ -1,13 +1,16 @@
 //! Where frameworks keep their instances: which znode is a list of a service, and which of its children are entries.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use percent_encoding::percent_decode_str;
 
+use super::custom::CustomLayout;
 use super::layout::namespaced;
+use crate::limits::MAPPED_APPLICATIONS_MAX;
 use crate::types::{PathError, ZnodePath};
 
-/// What the znodes of all layouts are below.
+/// What the znodes of the layouts that are built in are below.
 pub const ROOTS: [&str; 6] =
     ["/services", "/ns", "/dubbo", "/motan", "/microservices", "/serverset"];
 /// Children of `/services/<name>` that are directories of roost's own layout, not instances.
@@ -16,8 +19,8 @@ const DIRECTORIES: [&str; 3] = ["providers", "consumers", "metadata"];
 const MEMBER: &str = "member_";
 
 /// How a framework arranges a service in the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LayoutKind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutKind<'a> {
     /// `/services/<name>/{providers,consumers}/<id>`: roost's own.
     Roost,
     /// `/dubbo/<interface>/{providers,consumers,configurators,routers}/<url>`: Dubbo by interface.
@@ -30,11 +33,13 @@ pub enum LayoutKind {
     Kratos,
     /// `/serverset/<path>/member_<number>`; the path is the name.
     Serverset,
+    /// One that people have described themselves.
+    Custom(&'a CustomLayout),
 }
 
-impl LayoutKind {
+impl<'a> LayoutKind<'a> {
     /// Returns its name in queries and answers.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> &'a str {
         match self {
             LayoutKind::Roost => "roost",
             LayoutKind::Dubbo => "dubbo",
@@ -42,7 +47,22 @@ impl LayoutKind {
             LayoutKind::Motan => "motan",
             LayoutKind::Kratos => "kratos",
             LayoutKind::Serverset => "serverset",
+            LayoutKind::Custom(layout) => &layout.name,
         }
+    }
+
+    /// Returns which of several that tell of the same instance comes first: the least.
+    pub fn rank(self) -> (usize, &'a str) {
+        let place = match self {
+            LayoutKind::Roost => 0,
+            LayoutKind::Dubbo => 1,
+            LayoutKind::Curator => 2,
+            LayoutKind::Motan => 3,
+            LayoutKind::Kratos => 4,
+            LayoutKind::Serverset => 5,
+            LayoutKind::Custom(_) => 6,
+        };
+        (place, self.name())
     }
 
     /// Returns whether a child of a list of this layout is an entry of it, by its name.
@@ -50,6 +70,7 @@ impl LayoutKind {
         match self {
             LayoutKind::Curator => !DIRECTORIES.contains(&name),
             LayoutKind::Serverset => name.starts_with(MEMBER),
+            LayoutKind::Custom(layout) => layout.is_entry(name),
             _ => true,
         }
     }
@@ -68,6 +89,8 @@ pub enum Category {
     Configurator,
     /// Rules about who calls whom.
     Router,
+    /// None: its data name the applications whose instances are those of the service.
+    Mapping,
 }
 
 impl Category {
@@ -81,7 +104,7 @@ impl Category {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<'a> {
     /// Whose arrangement it is.
-    pub layout: LayoutKind,
+    pub layout: LayoutKind<'a>,
     /// What the entries are.
     pub category: Category,
     /// Empty for the default one, whose layouts begin at the root; those of another begin at `/ns/<namespace>`.
@@ -92,9 +115,9 @@ pub struct List<'a> {
     pub group: Option<&'a str>,
 }
 
-/// Returns which list of which service the znode at a path is, by the path alone. Cost: O(length); next to nothing for a
-/// path that is below no layout.
-pub fn list_at(path: &str) -> Option<List<'_>> {
+/// Returns which list of which service, in a layout that is built in, the znode at a path is, by the path alone. Cost:
+/// O(length); next to nothing for a path that is below no layout.
+pub(super) fn list_at(path: &str) -> Option<List<'_>> {
     let (namespace, path) = match path.strip_prefix("/ns/") {
         None => ("", path),
         Some(rest) => rest.split_at(rest.find('/')?),
@@ -112,17 +135,14 @@ pub fn list_at(path: &str) -> Option<List<'_>> {
                 Some(_) => return None,
             }
         }
-        "dubbo" => {
-            let service = elements.next()?;
-            let category = match elements.next()? {
-                "providers" => Category::Provider,
-                "consumers" => Category::Consumer,
-                "configurators" => Category::Configurator,
-                "routers" => Category::Router,
-                _ => return None,
-            };
-            (LayoutKind::Dubbo, service, category)
-        }
+        "dubbo" => match (elements.next()?, elements.next()?) {
+            ("mapping", service) => (LayoutKind::Dubbo, service, Category::Mapping),
+            (service, "providers") => (LayoutKind::Dubbo, service, Category::Provider),
+            (service, "consumers") => (LayoutKind::Dubbo, service, Category::Consumer),
+            (service, "configurators") => (LayoutKind::Dubbo, service, Category::Configurator),
+            (service, "routers") => (LayoutKind::Dubbo, service, Category::Router),
+            _ => return None,
+        },
         "motan" => {
             group = elements.next();
             let service = elements.next()?;
@@ -146,21 +166,39 @@ pub fn list_at(path: &str) -> Option<List<'_>> {
     if elements.next().is_some() {
         return None;
     }
-    // What is no UTF-8 behind its escapes is shown as it stands.
-    let service = percent_decode_str(service).decode_utf8().unwrap_or(Cow::Borrowed(service));
-    Some(List { layout, category, namespace, service, group })
+    Some(List { layout, category, namespace, service: decoded(service), group })
+}
+
+/// Returns the name of a service as it is shown: what is no UTF-8 behind its escapes as it stands.
+pub(super) fn decoded(service: &str) -> Cow<'_, str> {
+    percent_decode_str(service).decode_utf8().unwrap_or(Cow::Borrowed(service))
 }
 
 /// Returns the list that the znode at a path is an entry of, and the path of that list.
-pub fn entry_at(path: &ZnodePath) -> Option<(List<'_>, &str)> {
+pub(super) fn entry_of<'a>(
+    path: &'a ZnodePath,
+    list_at: impl Fn(&'a str) -> Option<List<'a>>,
+) -> Option<(List<'a>, &'a str)> {
     let parent = path.parent_str()?;
     let list = list_at(parent)?;
     list.layout.is_entry(path.name()).then_some((list, parent))
 }
 
-/// Returns the lists of instances that a service of this name may have, whether they exist or not; those of Motan, which
-/// has a group in the path, are not among them. A name that no layout can have is an error.
-pub fn instance_lists(namespace: &str, service: &str) -> Result<Vec<ZnodePath>, PathError> {
+/// Returns the applications that the data of a mapping name, each once.
+pub fn mapped(data: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(data).unwrap_or_default();
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names: BTreeSet<&str> = names.take(MAPPED_APPLICATIONS_MAX).collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// Returns the znode that names the applications which offer a service by interface. A name that cannot be is an error.
+pub fn mapping_path(namespace: &str, service: &str) -> Result<ZnodePath, PathError> {
+    namespaced(namespace, &ZnodePath::parse("/dubbo/mapping")?.child(service)?)
+}
+
+/// Returns the lists of instances of the layouts that are built in which a service of this name may have.
+pub(super) fn instance_lists(namespace: &str, service: &str) -> Result<Vec<ZnodePath>, PathError> {
     let at = |path: String| namespaced(namespace, &ZnodePath::parse(&path)?);
     let mut lists = vec![at(format!("/serverset/{service}"))?];
     if !service.contains('/') {
@@ -178,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_list_is_recognised_by_its_path_in_every_namespace() {
-        use Category::{Configurator, Consumer, Provider, Router, Unavailable};
+        use Category::{Configurator, Consumer, Mapping, Provider, Router, Unavailable};
         use LayoutKind::{Curator, Dubbo, Kratos, Motan, Roost, Serverset};
         for (path, layout, category, service, group) in [
             ("/services/web/providers", Roost, Provider, "web", None),
@@ -188,6 +226,7 @@ mod tests {
             ("/dubbo/a%2Fb/consumers", Dubbo, Consumer, "a/b", None),
             ("/dubbo/org.Demo/configurators", Dubbo, Configurator, "org.Demo", None),
             ("/dubbo/org.Demo/routers", Dubbo, Router, "org.Demo", None),
+            ("/dubbo/mapping/org.Demo", Dubbo, Mapping, "org.Demo", None),
             ("/motan/g/s/server", Motan, Provider, "s", Some("g")),
             ("/motan/g/s/unavailableServer", Motan, Unavailable, "s", Some("g")),
             ("/motan/g/s/client", Motan, Consumer, "s", Some("g")),
@@ -208,7 +247,8 @@ mod tests {
             "/services",
             "/services/web/metadata",
             "/services/web/providers/a",
-            "/dubbo/mapping/x",
+            "/dubbo/mapping",
+            "/dubbo/mapping/x/y",
             "/dubbo/metadata/app/1",
             "/dubbo/org.Demo",
             "/motan/g/command",
@@ -228,9 +268,12 @@ mod tests {
     fn a_directory_is_no_instance_of_the_service_that_it_belongs_to() {
         let entry = |path: &str| {
             let path = ZnodePath::parse(path).unwrap();
-            entry_at(&path).map(|(list, parent)| (list.layout, parent.to_owned()))
+            let found = entry_of(&path, list_at);
+            found.map(|(list, parent)| (list.layout.name().to_owned(), parent.to_owned()))
         };
-        let at = |layout, parent: &str| Some((layout, parent.to_owned()));
+        let at = |layout: LayoutKind<'_>, parent: &str| {
+            Some((layout.name().to_owned(), parent.to_owned()))
+        };
         assert_eq!(entry("/services/web/i"), at(LayoutKind::Curator, "/services/web"));
         assert_eq!(entry("/services/web/metadata"), None);
         assert_eq!(
@@ -239,6 +282,15 @@ mod tests {
         );
         assert_eq!(entry("/serverset/a/member_7"), at(LayoutKind::Serverset, "/serverset/a"));
         assert_eq!(entry("/serverset/a/b"), None);
+    }
+
+    #[test]
+    fn a_mapping_names_applications_each_once() {
+        assert_eq!(mapped(b"shop, pay,,shop"), ["pay", "shop"]);
+        assert_eq!(mapped(b""), [""; 0]);
+        assert_eq!(mapped(b"\xff"), [""; 0]);
+        assert_eq!(mapped("a,".repeat(9_999).as_bytes()), ["a"]);
+        assert_eq!(mapping_path("red", "x").unwrap().as_str(), "/ns/red/dubbo/mapping/x");
     }
 
     #[test]

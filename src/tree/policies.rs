@@ -1,5 +1,6 @@
 use super::{Lifetime, Tree};
 use crate::policy::{self, Policies, Policy};
+use crate::registry::Layouts;
 use crate::types::ZnodePath;
 
 impl Tree {
@@ -8,8 +9,24 @@ impl Tree {
         &self.policies
     }
 
-    /// Brings the policies in step with the znode at a path, which was created, changed or deleted.
+    /// Returns the layouts in which services are, at this point of history.
+    pub fn layouts(&self) -> &Layouts {
+        self.policies.layouts()
+    }
+
+    /// Brings the policies in step with the znode at a path, which was created, changed or deleted, and what follows from them.
     pub(super) fn follow_policy(&mut self, path: &ZnodePath) {
+        if policy::at(path.as_str()).is_none() {
+            return;
+        }
+        let before = self.layouts().clone();
+        self.read_policy(path);
+        if before != *self.layouts() {
+            self.follow_layouts(&before);
+        }
+    }
+
+    fn read_policy(&mut self, path: &ZnodePath) {
         let Some((kind, name)) = policy::at(path.as_str()) else { return };
         // Doors let nothing in that does not parse or cannot end; whatever comes past them is as if it were not there.
         let policy = self.get(path.as_str()).and_then(|znode| {
@@ -27,6 +44,6 @@ impl Tree {
     pub(super) fn find_policies(&mut self) {
         let below = self.descendants(policy::ROOT).map(|(path, _)| path.clone());
         let below: Vec<ZnodePath> = below.collect();
-        below.iter().for_each(|path| self.follow_policy(path));
+        below.iter().for_each(|path| self.read_policy(path));
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -5,7 +6,7 @@ use imbl::{HashMap, OrdMap};
 
 use super::path_set::PathSet;
 use super::{Tree, Znode};
-use crate::registry::{self, LayoutKind, list_at};
+use crate::registry::{self, LayoutKind, Layouts};
 use crate::types::{ZnodePath, Zxid};
 
 /// What is known of a list without looking at its entries. All of it follows from the znodes that exist.
@@ -130,7 +131,8 @@ impl Tree {
         after: Option<Stamp>,
     ) {
         let Some(parent) = path.parent_str() else { return };
-        if let Some(list) = list_at(parent)
+        let layouts = self.policies.layouts();
+        if let Some(list) = layouts.list_at(parent)
             && let Some(state) = self.services.lists.get_mut(parent)
         {
             let is_entry = list.layout.is_entry(path.name());
@@ -144,7 +146,7 @@ impl Tree {
         if before.is_some() == after.is_some() {
             return;
         }
-        let Some(list) = list_at(path.as_str()) else { return };
+        let Some(list) = layouts.list_at(path.as_str()) else { return };
         match after {
             Some((created, _)) => {
                 let state = ListState { revision: created, ..ListState::default() };
@@ -158,16 +160,40 @@ impl Tree {
     /// O(znodes below the roots of layouts).
     pub fn found_services(&self) -> Services {
         let mut found = Services::default();
-        let below = registry::ROOTS.into_iter().flat_map(|root| self.descendants(root));
-        for (path, znode) in below {
-            if let Some(list) = list_at(path.as_str()) {
-                found.enter(path, &list, self.found_state(list.layout, znode));
+        let roots = registry::ROOTS.map(str::to_owned).into_iter();
+        for root in roots.chain(self.layouts().custom_roots()) {
+            for (path, znode) in self.descendants(&root) {
+                if let Some(list) = self.layouts().list_at(path.as_str()) {
+                    found.enter(path, &list, self.found_state(list.layout, znode));
+                }
             }
         }
         found
     }
 
-    fn found_state(&self, layout: LayoutKind, znode: &Znode) -> ListState {
+    /// Brings the lists in step with layouts that were others before. Cost: O(znodes below the roots of both).
+    pub(super) fn follow_layouts(&mut self, before: &Layouts) {
+        let roots: BTreeSet<String> =
+            before.custom_roots().chain(self.layouts().custom_roots()).collect();
+        let namespaces = self.get("/ns").into_iter().flat_map(|all| all.children());
+        let namespaces = namespaces.map(ZnodePath::as_str);
+        let mut services = self.services.clone();
+        for below in [""].into_iter().chain(namespaces) {
+            for root in &roots {
+                for (path, znode) in self.descendants(&format!("{below}{root}")) {
+                    if let Some(list) = before.list_at(path.as_str()) {
+                        services.leave(path, &list);
+                    }
+                    if let Some(list) = self.layouts().list_at(path.as_str()) {
+                        services.enter(path, &list, self.found_state(list.layout, znode));
+                    }
+                }
+            }
+        }
+        self.services = services;
+    }
+
+    fn found_state(&self, layout: LayoutKind<'_>, znode: &Znode) -> ListState {
         let mut state = ListState { revision: znode.pzxid, ..ListState::default() };
         for path in znode.children().filter(|path| layout.is_entry(path.name())) {
             if let Some(entry) = self.get(path.as_str()) {

@@ -1,8 +1,9 @@
 //! Services as the frameworks write them: one view of them all.
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::{Bed, pass_until};
+use super::{Bed, event, pass_until};
 
 const INTERFACE: &str = "org.apache.dubbo.demo.DemoService";
 const PROVIDER: &str = "dubbo%3A%2F%2F192.168.2.147%3A20880%2Forg.apache.dubbo.demo.DemoService%3Fanyhost%3Dtrue%26\
@@ -240,4 +241,135 @@ async fn a_view_that_has_not_changed_is_not_sent_again() {
     let other = again().await.json();
     assert_ne!(other["sign"], first.json()["sign"]);
     assert_eq!(other["providers"][0]["port"], 2);
+}
+
+const MESH: &str = "/mesh/{namespace}/{group}/{service}/nodes/n-{id}";
+
+fn mesh() -> Value {
+    json!({"reason": "our own", "pattern": MESH, "read": "json",
+        "fields": {"address": "/net/addr", "status": "state", "metadata": "tags"}})
+}
+
+/// Checks that the index of services is what the znodes and the layouts say.
+fn is_in_step(bed: &Bed) {
+    let tree = bed.node.local();
+    assert_eq!(tree.found_services(), *tree.services());
+}
+
+#[tokio::test]
+async fn a_layout_of_ones_own_is_tried_and_then_in_the_view_of_services_until_it_goes() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let entry = json!({"net": {"addr": "10.0.0.5:80"}, "state": "UP", "tags": {"zone": "b"}});
+    let list = "/mesh/red/g/pay/nodes";
+    write(&bed, &token, &format!("{list}/n-1"), &entry.to_string()).await;
+    write(&bed, &token, &format!("{list}/n-2"), "10.0.0.6:80").await;
+    write(&bed, &token, &format!("{list}/leader"), &entry.to_string()).await;
+    let other = json!({"path": "/mesh/red/g/pay/n-3", "data": "x"});
+    let test = json!({"kind": "layout", "policy": mesh(), "write": other}).to_string();
+    let tested = bed.post("/v1/policies/test", test).await.json();
+    let read = tested["entries"].as_array().unwrap();
+    let of = |id: &str| read.iter().find(|it| it["path"].as_str().unwrap().ends_with(id)).unwrap();
+    assert_eq!((&of("n-1")["address"], &of("n-1")["group"]), (&json!("10.0.0.5:80"), &json!("g")));
+    assert_eq!((&of("n-1")["service"], &of("n-1")["namespace"]), (&json!("pay"), &json!("red")));
+    for (id, word) in [("n-2", "JSON"), ("n-3", "path"), ("leader", "path")] {
+        assert!(of(id)["reason"].as_str().unwrap().contains(word), "{tested}");
+    }
+    assert_eq!(bed.get("/v1/services/pay?namespace=red").await.status, 404, "a test sets nothing");
+
+    let url = "/v1/policies/layout/mesh";
+    assert_eq!(bed.send(&format!("PUT {url}"), &[], mesh().to_string()).await.status, 200);
+    is_in_step(&bed);
+    let pay = async || bed.get("/v1/services/pay?namespace=red").await;
+    let shown = pay().await.json();
+    let [one] = &shown["providers"].as_array().unwrap()[..] else { panic!("{shown}") };
+    assert_eq!((&one["host"], &one["port"]), (&json!("10.0.0.5"), &json!(80)));
+    assert_eq!((&one["layout"], &one["status"]), (&json!("mesh"), &json!("up")));
+    assert_eq!((&one["group"], &one["metadata"]["zone"]), (&json!("g"), &json!("b")));
+    assert_eq!(shown["unparsable"][0]["path"], format!("{list}/n-2"));
+    let listed = bed.get("/v1/services?namespace=red&layout=mesh&group=g").await.json();
+    assert_eq!(listed["services"][0]["name"], "pay", "{listed}");
+    assert_eq!(listed["services"][0]["layouts"], json!(["mesh"]));
+
+    // Who follows it hears of it.
+    let body = json!({"services": [{"name": "pay", "namespace": "red"}]}).to_string();
+    let mut stream = bed.raw("POST /v1/watch", &[], body).await.into_body().into_data_stream();
+    let mut buffer = String::new();
+    assert_eq!(event(&mut stream, &mut buffer).await.0, "snapshot");
+    write(&bed, &token, &format!("{list}/n-3"), &entry.to_string()).await;
+    let (kind, _, delta) = event(&mut stream, &mut buffer).await;
+    let upsert = &delta["upsert"][0];
+    assert_eq!(
+        (kind.as_str(), &upsert["id"], &upsert["layout"]),
+        ("delta", &json!("n-3"), &json!("mesh"))
+    );
+    assert_eq!(delta["sign"], pay().await.json()["sign"]);
+    is_in_step(&bed);
+
+    // Another pattern takes the place of the first, and none is left when it goes.
+    let mut moved = mesh();
+    moved["pattern"] = json!("/mesh/*/*/{service}/{id}/n-{id}");
+    assert_eq!(bed.send(&format!("PUT {url}"), &[], moved.to_string()).await.status, 400);
+    moved["pattern"] = json!("/mesh/*/{service}/*/nodes/{id}");
+    assert_eq!(bed.send(&format!("PUT {url}"), &[], moved.to_string()).await.status, 200);
+    is_in_step(&bed);
+    assert_eq!(pay().await.status, 404);
+    assert_eq!(service(&bed, "g").await["providers"].as_array().unwrap().len(), 3);
+    assert_eq!(bed.send(&format!("DELETE {url}"), &[], "").await.status, 200);
+    is_in_step(&bed);
+    assert_eq!(bed.get("/v1/services/g").await.status, 404);
+    assert_eq!(bed.get(&format!("/v1/children{list}")).await.status, 200, "the znodes stay");
+}
+
+#[tokio::test]
+async fn an_interface_has_the_instances_of_the_applications_that_its_mapping_names() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let mapping = "/v1/znodes/dubbo/mapping/org.Pay";
+    assert_eq!(bed.post(&format!("{mapping}?parents=true"), "shop").await.status, 201);
+    let pay = async |query: &str| bed.get(&format!("/v1/services/org.Pay{query}")).await;
+    assert_eq!(pay("").await.json()["providers"], json!([]), "nobody offers it yet");
+    let of_dubbo = |port: u16| {
+        let payload = json!({"metadata": {"dubbo.metadata.revision": "r1"}});
+        json!({"address": "10.0.0.5", "port": port, "payload": payload}).to_string()
+    };
+    write(&bed, &token, "/services/shop/10.0.0.5:20880", &of_dubbo(20880)).await;
+    write(&bed, &token, "/services/shop/5c8a", SPRING).await;
+    write(&bed, &token, "/services/till/10.0.0.5:20881", &of_dubbo(20881)).await;
+    let ports = |shown: &Value| -> Vec<Value> {
+        shown["providers"].as_array().unwrap().iter().map(|it| it["port"].clone()).collect()
+    };
+    let shown = pay("").await.json();
+    assert_eq!(ports(&shown), [20880], "what is not Dubbo's does not offer it");
+    assert_eq!(shown["providers"][0]["layout"], "dubbo_application");
+    let listed = bed.get("/v1/services?prefix=org.Pay").await.json();
+    assert_eq!(listed["services"][0]["layouts"], json!(["curator"]), "{listed}");
+
+    // Registered by interface too it is one, with both origins.
+    let url = "dubbo%3A%2F%2F10.0.0.5%3A20880%2Forg.Pay%3Fweight%3D7";
+    write(&bed, &token, &format!("/dubbo/org.Pay/providers/{url}"), "").await;
+    let both = pay("").await.json();
+    let one = &both["providers"][0];
+    assert_eq!((ports(&both).len(), &one["layout"]), (1, &json!("dubbo")));
+    assert_eq!(one["origins"][0]["path"], "/services/shop/10.0.0.5:20880");
+
+    // Whose it is changes: who has a list is given all of it, and who follows it comes back.
+    let since = bed.node.local().zxid().0;
+    let body = r#"{"services":[{"name":"org.Pay"}]}"#;
+    let mut stream = bed.raw("POST /v1/watch", &[], body).await.into_body().into_data_stream();
+    let mut buffer = String::new();
+    let (_, _, snapshot) = event(&mut stream, &mut buffer).await;
+    assert_eq!(snapshot["upsert"].as_array().unwrap().len(), 3, "{snapshot}");
+    assert_eq!(snapshot["sign"], both["sign"]);
+    assert_eq!(pay(&format!("?since={since}")).await.status, 304);
+    assert_eq!(bed.send(&format!("PUT {mapping}"), &[], "shop,till").await.status, 200);
+    while let Some(piece) = stream.next().await {
+        assert!(!String::from_utf8_lossy(&piece.unwrap()).contains("delta"));
+    }
+    let delta = pay(&format!("?since={since}")).await.json();
+    assert_eq!((&delta["full"], delta["upsert"].as_array().unwrap().len()), (&json!(true), 4));
+    assert_eq!(ports(&pay("").await.json()), [20881, 20880], "by id");
+    is_in_step(&bed);
+    assert_eq!(bed.send("DELETE /v1/znodes/dubbo/mapping/org.Pay", &[], "").await.status, 200);
+    assert_eq!(ports(&pay("").await.json()), [20880]);
 }

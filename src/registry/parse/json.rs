@@ -10,13 +10,13 @@ use crate::types::normal_host;
 
 type Object = Map<String, Value>;
 
-fn object(data: Option<&[u8]>) -> Result<Object, String> {
+pub(super) fn object(data: Option<&[u8]>) -> Result<Object, String> {
     let data = data.filter(|data| !data.is_empty()).ok_or("it has no data")?;
     serde_json::from_slice(data).map_err(|why| format!("its data is not the JSON expected: {why}"))
 }
 
 /// Returns the texts of an object, numbers and truth values as texts too; what is nested is passed over.
-fn texts(object: Option<&Value>) -> BTreeMap<String, String> {
+pub(super) fn texts(object: Option<&Value>) -> BTreeMap<String, String> {
     let text = |(key, value): (&String, &Value)| {
         let text = match value {
             Value::String(text) => text.clone(),

@@ -1,13 +1,16 @@
 //! What an entry of a list says, whichever framework wrote it.
 
+mod custom;
 mod json;
 mod url;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::layout::{Layout, Provider, WEIGHT_DEFAULT};
 use super::place::{Category, LayoutKind, List};
 
+pub use custom::{Fields as JsonFields, Keys, Reading, Source};
 pub(super) use url::Url;
 pub use url::{Rule, rule};
 
@@ -26,7 +29,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Which framework's it is: the layout's name, or `spring` or `dubbo_application` for those that build on Curator.
-    pub layout: &'static str,
+    pub layout: Cow<'static, str>,
     /// Name or address at which it can be reached.
     pub host: String,
     /// Range: 1..=65535.
@@ -49,7 +52,7 @@ pub struct Instance {
 
 impl Instance {
     /// Returns an instance of which nothing but the address is known. Error: nobody could reach it.
-    fn at(layout: &'static str, host: &str, port: u16) -> Result<Instance, String> {
+    fn at(layout: impl Into<Cow<'static, str>>, host: &str, port: u16) -> Result<Instance, String> {
         if host.is_empty() {
             return Err("its host is empty".to_owned());
         }
@@ -57,7 +60,7 @@ impl Instance {
             return Err("its port is 0".to_owned());
         }
         Ok(Instance {
-            layout,
+            layout: layout.into(),
             host: host.to_owned(),
             port,
             endpoints: Vec::new(),
@@ -81,6 +84,7 @@ pub fn instance(list: &List<'_>, name: &str, data: Option<&[u8]>) -> Result<Inst
         LayoutKind::Curator => json::curator(data)?,
         LayoutKind::Kratos => json::kratos(data)?,
         LayoutKind::Serverset => json::serverset(data)?,
+        LayoutKind::Custom(layout) => custom::instance(&layout.name, &layout.reading, name, data)?,
     };
     if let Some(group) = list.group {
         instance.group = Some(group.to_owned());
@@ -137,7 +141,7 @@ mod tests {
             read(&format!("/dubbo/org.apache.dubbo.demo.DemoService/providers/{DUBBO}"), b"");
         let dubbo = dubbo.unwrap();
         assert_eq!(
-            (dubbo.layout, dubbo.host.as_str(), dubbo.port, dubbo.weight),
+            (&*dubbo.layout, dubbo.host.as_str(), dubbo.port, dubbo.weight),
             ("dubbo", "192.168.2.147", 20880, 7)
         );
         assert_eq!((dubbo.group.as_deref(), dubbo.release.as_deref()), (Some("g"), Some("1.0.0")));
@@ -145,14 +149,14 @@ mod tests {
 
         let spring = read("/services/app/x", SPRING).unwrap();
         assert_eq!(
-            (spring.layout, spring.status.as_str(), spring.port),
+            (&*spring.layout, spring.status.as_str(), spring.port),
             ("spring", "out_of_service", 8080)
         );
         assert_eq!(spring.metadata["zone"], "b");
 
         let app = read("/services/demo/10.0.0.6:20880", DUBBO_APP).unwrap();
         assert_eq!(
-            (app.layout, app.metadata_revision.as_deref()),
+            (&*app.layout, app.metadata_revision.as_deref()),
             ("dubbo_application", Some("abc"))
         );
         let endpoints: Vec<_> =
@@ -163,7 +167,7 @@ mod tests {
             br#"{"name":"c","id":"i","address":"h","port":null,"sslPort":443,"enabled":false}"#;
         let curator = read("/services/c/i", curator).unwrap();
         assert_eq!(
-            (curator.layout, curator.status.as_str(), curator.port),
+            (&*curator.layout, curator.status.as_str(), curator.port),
             ("curator", "out_of_service", 443)
         );
 
