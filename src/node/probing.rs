@@ -7,20 +7,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::Node;
 use crate::limits::{
     EPHEMERALS_SEEN_MAX, PROBED_ADDRESSES_MAX, PROBED_SESSIONS_MAX, SESSIONS_PROBED_AT_ONCE_MAX,
 };
-use crate::policy::{Kind, Manner, Mode, Terms};
+use crate::policy::{Kind, Manner, Mode, Probing as Policy, Terms};
 use crate::probe::{Found, Probe, Prober};
-use crate::traffic::claim;
+use crate::traffic::{Claim, claim};
 use crate::tree::Tree;
 use crate::types::{SessionId, Silence};
 
@@ -30,7 +33,7 @@ const PATIENCE_MS: u64 = 60_000;
 const AGAIN_MS: u64 = 5_000;
 
 /// One address of a provider and how to ask it.
-type Target = (SocketAddr, Probe, Duration);
+pub(super) type Target = (SocketAddr, Probe, Duration);
 
 /// Whom a session's probe asks.
 struct Targets {
@@ -48,6 +51,8 @@ pub(super) struct Probing {
 
 #[derive(Default)]
 struct State {
+    /// Ends with the leadership in which the probes began that are under way: what they find counts no more then.
+    generation: CancellationToken,
     /// Whom the leader is asking about.
     asking: BTreeSet<SessionId>,
     /// When it was last asked about each session whose end is put off.
@@ -62,9 +67,11 @@ impl Probing {
         Probing { prober, shared: Arc::default(), permits }
     }
 
-    /// Forgets everything: what was found under another leadership means nothing any more.
+    /// Forgets everything, and ends the probes that are under way: what is found under another leadership means nothing.
     pub(super) fn clear(&self) {
-        *self.shared.lock() = State::default();
+        let mut shared = self.shared.lock();
+        shared.generation.cancel();
+        *shared = State::default();
     }
 
     /// Takes what was found of a session that is due. It counts only if the session `is_held` still: one that was heard of
@@ -142,13 +149,18 @@ impl Probing {
         if targets.all.is_empty() || self.shared.lock().asking.len() >= PROBED_SESSIONS_MAX {
             return false;
         }
-        self.shared.lock().asking.insert(session);
+        let generation = {
+            let mut shared = self.shared.lock();
+            shared.asking.insert(session);
+            shared.generation.clone()
+        };
         if held.is_none() {
             // Before anything can be found.
             node.inner.stage.expiry.lock().hold(session, now_ms + PATIENCE_MS);
         }
         let (node, shared, permits) = (node.clone(), self.shared.clone(), self.permits.clone());
         let (stop, tasks) = (node.inner.stop.clone(), node.inner.tasks.clone());
+        let ended = generation.clone();
         let asking = async move {
             let Ok(_permit) = permits.acquire_owned().await else { return };
             let why = find(prober.as_ref(), targets).await;
@@ -159,6 +171,10 @@ impl Probing {
             };
             let now_ms = node.inner.stage.clock.now_ms();
             let mut shared = shared.lock();
+            if generation.is_cancelled() {
+                // This began before the present leadership, which asks for itself.
+                return;
+            }
             shared.asking.remove(&session);
             if is_news && node.inner.stage.expiry.lock().release(session, now_ms) {
                 if shared.found.len() >= PROBED_SESSIONS_MAX {
@@ -168,16 +184,34 @@ impl Probing {
                 shared.found.insert(session, why);
             }
         };
-        tasks.spawn(async move { stop.run_until_cancelled(asking).await });
+        tasks.spawn(async move {
+            tokio::select! {
+                () = asking => {}
+                () = ended.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
+        });
         true
     }
 }
 
+/// Asks all of these at once. `None`: nothing was learnt, for the prober itself has failed.
+pub(super) async fn ask_all(prober: &dyn Prober, targets: Vec<Target>) -> Option<Vec<Found>> {
+    let asking = async {
+        let one = |(at, probe, within)| prober.probe(at, probe, within);
+        join_all(targets.into_iter().map(one)).await
+    };
+    // Whoever waits for what is found must not wait for ever because a prober panics.
+    let found = AssertUnwindSafe(asking).catch_unwind().await.ok();
+    if found.is_none() {
+        tracing::error!("a probe has panicked");
+    }
+    found
+}
+
 async fn find(prober: &dyn Prober, targets: Targets) -> Silence {
     let Targets { all, is_complete } = targets;
-    let found =
-        join_all(all.into_iter().map(|(at, probe, within)| prober.probe(at, probe, within)));
-    let found = found.await;
+    let Some(found) = ask_all(prober, all).await else { return Silence::Silent };
     if found.contains(&Found::Answers) {
         Silence::Answers
     } else if is_complete && found.iter().all(|found| *found == Found::Refuses) {
@@ -187,8 +221,7 @@ async fn find(prober: &dyn Prober, targets: Targets) -> Silence {
     }
 }
 
-/// Returns the addresses of a session's providers that may be asked. A host name is none: whoever controls it could make
-/// this node connect to wherever it likes.
+/// Returns the addresses of a session's providers that may be asked.
 fn targets(tree: &Tree, session: SessionId, prober: &dyn Prober) -> Targets {
     let mut targets = Targets { all: Vec::new(), is_complete: true };
     for (at, path) in tree.ephemerals(session).enumerate() {
@@ -209,24 +242,151 @@ fn targets(tree: &Tree, session: SessionId, prober: &dyn Prober) -> Targets {
                 continue;
             }
         };
-        for (host, port) in &claimed.addresses {
-            let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-            let ip = ip.filter(|ip| probing.allows(*ip) && prober.allows(*ip));
-            match (ip, port) {
-                (Some(ip), Some(port)) if targets.all.len() < PROBED_ADDRESSES_MAX => {
-                    let at = SocketAddr::new(ip, *port);
-                    let probe = match &probing.manner {
-                        Manner::Tcp => Probe::Tcp { addr: at.to_string() },
-                        Manner::Http(path) => Probe::Http { url: format!("http://{at}{path}") },
-                        Manner::Grpc(service) => {
-                            Probe::Grpc { addr: at.to_string(), service: service.clone() }
-                        }
-                    };
-                    targets.all.push((at, probe, Duration::from_millis(probing.timeout_ms)));
-                }
-                _ => targets.is_complete = false,
-            }
-        }
+        targets.is_complete &= add_addresses(&mut targets.all, &claimed, probing, prober);
     }
     targets
+}
+
+/// Adds the addresses of an instance that may be asked, as far as there is room for them. Returns whether that is all of them.
+/// A host name is none: whoever controls it could make this node connect to wherever it likes.
+pub(super) fn add_addresses(
+    targets: &mut Vec<Target>,
+    claimed: &Claim,
+    policy: &Policy,
+    prober: &dyn Prober,
+) -> bool {
+    let mut is_all = true;
+    for (host, port) in &claimed.addresses {
+        let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let ip = ip.filter(|ip| policy.allows(*ip) && prober.allows(*ip));
+        match (ip, port) {
+            (Some(ip), Some(port)) if targets.len() < PROBED_ADDRESSES_MAX => {
+                let at = SocketAddr::new(ip, *port);
+                let probe = match &policy.manner {
+                    Manner::Tcp => Probe::Tcp { addr: at.to_string() },
+                    Manner::Http(path) => Probe::Http { url: format!("http://{at}{path}") },
+                    Manner::Grpc(service) => {
+                        Probe::Grpc { addr: at.to_string(), service: service.clone() }
+                    }
+                };
+                targets.push((at, probe, Duration::from_millis(policy.timeout_ms)));
+            }
+            _ => is_all = false,
+        }
+    }
+    is_all
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::BoxFuture;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::node::Request;
+    use crate::types::{CreateMode, Data, Op, Reply, ZnodePath};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Answers never, or panics; says that it was asked, and when nobody waits for it any more.
+    struct Odd {
+        panics: bool,
+        told: mpsc::UnboundedSender<&'static str>,
+    }
+
+    struct Waited(mpsc::UnboundedSender<&'static str>);
+
+    impl Drop for Waited {
+        fn drop(&mut self) {
+            // Whoever listens no more has seen enough.
+            let _ = self.0.send("given up");
+        }
+    }
+
+    impl Prober for Odd {
+        fn allows(&self, _: IpAddr) -> bool {
+            true
+        }
+
+        fn probe(&self, _: SocketAddr, _: Probe, _: Duration) -> BoxFuture<'static, Found> {
+            let _ = self.told.send("asked");
+            assert!(!self.panics, "as it is meant to");
+            let waited = Waited(self.told.clone());
+            async move {
+                let _waited = waited;
+                std::future::pending().await
+            }
+            .boxed()
+        }
+    }
+
+    async fn done(node: &Node, session: SessionId, op: Op) -> Reply {
+        let authority = Vec::new();
+        let request = Request { session, owner: None, authority, idempotency_key: None, op };
+        node.submit(request).await.unwrap().result.unwrap()
+    }
+
+    /// Returns a node with a provider that may be asked, and its session.
+    async fn with_provider() -> (Node, SessionId) {
+        let node = Node::in_memory().await;
+        let open = Op::OpenSession { timeout_ms: 60_000, password: [0; 16], owner: None };
+        let Reply::Session { session, .. } = done(&node, SessionId::NONE, open).await else {
+            panic!("it opens")
+        };
+        let policy =
+            r#"{"set_by":"a","reason":"b","pattern":"/s","probe":"tcp","networks":["10.0.0.0/8"]}"#;
+        for (at, data, mode) in [
+            ("/roost", "", CreateMode::Persistent),
+            ("/roost/policies", "", CreateMode::Persistent),
+            ("/roost/policies/probe", "", CreateMode::Persistent),
+            ("/roost/policies/probe/s", policy, CreateMode::Persistent),
+            ("/s", "", CreateMode::Persistent),
+            ("/s/10.0.0.1:80", "", CreateMode::Ephemeral),
+        ] {
+            let at = ZnodePath::parse(at).unwrap();
+            let (parent, name) = (at.parent().unwrap(), at.name().to_owned());
+            let data = Some(Data::new(data.as_bytes()));
+            let op = Op::Create { parent, name, data, acl: Vec::new(), mode };
+            done(&node, session, op).await;
+        }
+        (node, session)
+    }
+
+    async fn hear(told: &mut mpsc::UnboundedReceiver<&'static str>) -> &'static str {
+        timeout(PATIENCE, told.recv()).await.expect("it says so in time").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_prober_that_panics_has_learnt_nothing_and_the_session_is_asked_about_no_more() {
+        let (node, session) = with_provider().await;
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let probing = Probing::new(Some(Arc::new(Odd { panics: true, told })));
+        assert!(probing.begin(&node, &node.local(), session, 0));
+        assert_eq!(hear(&mut heard).await, "asked");
+        let ended = async {
+            while probing.is_asking(session) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, ended).await.expect("it ends");
+        assert_eq!(probing.take(session, true), Some(Silence::Silent));
+    }
+
+    #[tokio::test]
+    async fn the_probes_of_another_leadership_end_with_it_and_find_nothing_for_this_one() {
+        let (node, session) = with_provider().await;
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let probing = Probing::new(Some(Arc::new(Odd { panics: false, told })));
+        assert!(probing.begin(&node, &node.local(), session, 0));
+        assert_eq!(hear(&mut heard).await, "asked");
+        probing.clear();
+        assert!(!probing.is_asking(session));
+        assert_eq!(hear(&mut heard).await, "given up");
+        // The next one asks anew, and nothing of before takes that away.
+        assert!(probing.begin(&node, &node.local(), session, 0));
+        assert_eq!(hear(&mut heard).await, "asked");
+        assert!(probing.is_asking(session));
+        assert_eq!(probing.take(session, true), None);
+    }
 }
