@@ -36,13 +36,13 @@ M21 zkdoor heard_of requests do not keep a session alive
 M22 simulation no_seed an ephemeral survives its session
 M23 zkdoor sessions:: who comes back gets another session
 M24 simulation wall_clock the wall clock decides
-M25 lib watch:: a subscriber that is too slow misses something
+M25 lib watch::model_test a subscriber that is too slow misses something
 M26 simulation no_seed an event is told twice
 M27 simulation no_seed who resumes is told what he has heard
 M27 process roost:watch:stale who resumes is told what he has heard
 M28 simulation no_seed deletions are not told
 M30 zkdoor watches:: who comes back is not told what he missed
-M31 lib watch:: the bookmark runs ahead of the events
+M31 lib watch::model_test the bookmark runs ahead of the events
 M32 simulation no_seed half of a multi that fails stays
 M33 model - sequence numbers are counts of children
 M34 model - the version is not checked when it counts
@@ -109,7 +109,8 @@ try_process() {
 try() {
     [ "$2" = process ] && { try_process "$1" "$3"; return; }
     local bug=$1 binary filter=$3 found
-    binary=$(program "$2")
+    # Cargo says it as seen from here, and some run elsewhere.
+    binary=$(realpath --quiet "$(program "$2")")
     [ -x "$binary" ] || { echo "no program for $2 in $target"; return 2; }
     [ "$filter" = - ] && filter=''
     [ "$2" = jepsen ] && cd jepsen-like
