@@ -78,7 +78,8 @@ pub(crate) async fn watch_services(
     let mut filters = Vec::new();
     for WatchedServiceBody { name, namespace, since } in asked.services {
         let wanted = Wanted { namespace, service: name, ..Wanted::default() };
-        let mut paths = instance_lists(&wanted.namespace, &wanted.service)?;
+        let places = instance_lists(&wanted.namespace, &wanted.service)?;
+        let mut paths = BTreeSet::from_iter(places);
         // Beside those that may come there are some whose place the name alone does not tell.
         let present = tree.services().lists(&wanted.namespace, &wanted.service).iter();
         paths.extend(present.filter(|path| is_of_instances(path)).cloned());
