@@ -5,14 +5,18 @@
 //! ```
 //!
 //! A call that says for which incarnation it is meant (`Roost-Incarnation`) is refused with 421 when that is another process
-//! that had this address. The registry is at `ROOST_ENDPOINTS`, or where `roost dev` has it. Ends on SIGINT or SIGTERM, and with exit code 1 when
-//! it cannot register within 10 s: a provider that nobody can find is of no use.
+//! that had this address. The registry is at `ROOST_ENDPOINTS`, or where `roost dev` has it. With a directory in `ROOST_STATE` the
+//! session is noted there, and the next run takes the registration of one that crashed over. Ends on SIGINT or SIGTERM, and
+//! with exit code 1 when it cannot register within 10 s: a provider that nobody can find is of no use.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use roost::client::model::Registration;
-use roost::sdk::{Incarnations, Registrar, RegistrarOptions, Registry, Service, ShutdownOptions};
+use roost::sdk::{
+    Incarnations, Registrar, RegistrarOptions, Registry, Service, SessionStore, ShutdownOptions,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .unwrap_or_else(|_| "127.0.0.1:8081,127.0.0.1:8082".to_owned());
     let seeds: Vec<String> = seeds.split(',').map(str::to_owned).collect();
 
+    let state = std::env::var_os("ROOST_STATE").map(PathBuf::from);
+    let sessions =
+        state.map_or_else(|| Ok(SessionStore::default()), |dir| SessionStore::open(&dir))?;
     // First it listens, then it says so.
     let listener = TcpListener::bind(addr).await?;
     let local = listener.local_addr()?;
@@ -41,6 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         &RegistrarOptions {
             ttl: Duration::from_secs(5),
             exit_if_cannot_register: Some(Duration::from_secs(10)),
+            sessions,
         },
     );
     let serving = tokio::spawn(serve(

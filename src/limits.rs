@@ -282,12 +282,15 @@ pub const SSE_MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub const DEPARTED_INSTANCES_MAX: usize = 10_000;
 /// Registrations that a provider of the SDK remembers as its own. Beyond: the earliest are forgotten.
 pub const INCARNATIONS_MAX: usize = 256;
+/// Sessions of earlier runs that a provider of the SDK may take registrations over from. Beyond: the oldest is forgotten.
+pub const SESSIONS_NOTED_MAX: usize = 8;
 /// Instances of one service that the SDK probes at the same time. Beyond: they wait for each other.
 pub const PROBES_AT_ONCE_MAX: usize = 16;
 /// Services that one request for another program's service discovery may name. Beyond: 400.
 pub const DISCOVERY_SERVICES_MAX: usize = 1_000;
 
-/// Services that one question for their versions may name. Beyond: 400.
+/// Services that one question for their versions may name, and that one subscription of the SDK follows. Beyond: 400; the
+/// subscription follows no further ones.
 pub const SERVICES_PER_REQUEST_MAX: usize = 1_024;
 /// Services that one stream of services may follow. Beyond: 400.
 pub const STREAM_SERVICES_MAX: usize = 200;

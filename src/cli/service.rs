@@ -14,7 +14,7 @@ impl From<&InstanceArgs> for Registration {
             port,
             weight: args.weight,
             metadata: args.meta.iter().cloned().collect(),
-            status: None,
+            ..Registration::default()
         }
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! A [`Watch`] never skips a change silently: after a broken connection it resumes behind the last zxid it
 //! has handed out, on another endpoint, and when the node no longer knows that point it says so (`Reset`)
-//! and sends a snapshot.
+//! and sends a snapshot. A [`ServiceWatch`] is the same for the instances of services, in whatever layout they are.
 //!
 //! Departures from ZooKeeper's clients: no session is needed to read, write or watch; a session is a token
 //! that any node accepts, so nothing is re-attached after a failover, and renewing it is the caller's
@@ -32,9 +32,11 @@ pub mod model;
 mod policies;
 mod protection;
 mod request;
+mod service_watch;
 mod services;
 mod sessions;
 mod sse;
+mod stream;
 mod traffic;
 mod watch;
 mod znodes;
@@ -46,6 +48,7 @@ pub use crate::probe::Probe;
 pub use call::encode_path;
 pub use error::{Error, Refusal};
 pub use request::{Client, jittered};
+pub use service_watch::ServiceWatch;
 pub use sse::{SseMessage, SseOverflow, SseParser};
 pub use watch::{Watch, WatchFilter, WatchKind};
 pub use znodes::ReadOptions;

@@ -150,9 +150,20 @@ impl Client {
         let _ = current.compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Returns a bare GET at one endpoint, with the session's token, for streams.
-    pub(super) fn stream_request(&self, at: usize, path: &str) -> RequestBuilder {
-        let request = self.http.get(format!("{}{path}", self.endpoints.urls[at]));
+    /// Returns a bare GET at one endpoint, or a POST of this JSON, with the session's token, for streams.
+    pub(super) fn stream_request(
+        &self,
+        at: usize,
+        path: &str,
+        json: Option<&str>,
+    ) -> RequestBuilder {
+        let url = format!("{}{path}", self.endpoints.urls[at]);
+        let request = match json {
+            Some(text) => {
+                self.http.post(url).header("Content-Type", "application/json").body(text.to_owned())
+            }
+            None => self.http.get(url),
+        };
         self.authorized(request)
     }
 

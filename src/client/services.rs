@@ -38,11 +38,11 @@ impl Client {
         self.send(&options.apply(Call::read(format!("/v1/services/{}", element(name))))).await
     }
 
-    /// Returns revision and sign of the lists that these services have in one layout (`roost`, `dubbo`, …): whether it makes
-    /// sense to fetch them again. Errors: `no_auth`; `not_found` or `method_not_allowed` from a server that does not know how.
-    pub async fn versions(&self, services: &[String], layout: &str) -> Result<Versions, Error> {
+    /// Returns revision and sign of the lists of these services, in all layouts together: whether it makes sense to fetch them
+    /// again. Error: `no_auth`.
+    pub async fn versions(&self, services: &[String]) -> Result<Versions, Error> {
         let call = Call::new(Method::POST, "/v1/versions".to_owned(), Repeat::Read);
-        self.send(&call.json(&serde_json::json!({ "services": services, "layout": layout }))).await
+        self.send(&call.json(&serde_json::json!({ "services": services }))).await
     }
 
     /// Registers a provider, bound to the session that the client was made

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::model::{Create, Mode, WatchEvent};
+use super::model::{Create, Mode, ServiceEvent, WatchEvent, WatchedService};
 use super::{Client, Error, ReadOptions, WatchFilter, WatchKind};
 
 const NO_LEADER: &str = r#"{"code":"no_leader","message":"none","retry_after_ms":1}"#;
@@ -240,6 +240,71 @@ async fn a_watch_broken_between_a_reset_and_its_snapshot_asks_for_the_snapshot()
     let ids: Vec<_> =
         server.seen().iter().map(|seen| seen.header("last-event-id").map(str::to_owned)).collect();
     assert_eq!(ids, [Some("5".to_owned()), None]);
+}
+
+#[tokio::test]
+async fn a_broken_stream_of_services_goes_on_behind_the_last_event_that_completes_a_state() {
+    let delta = |event: &str, service: &str, to: u64| {
+        format!(
+            "event: {event}\ndata: {{\"service\":\"{service}\",\"namespace\":\"\",\"to\":{to},\"upsert\":[],\
+             \"unparsable\":[],\"remove\":[\"/x\"]}}\n\n"
+        )
+    };
+    let began = delta("snapshot", "a", 41);
+    let reset = "event: reset\ndata: {\"zxid\":50,\"reason\":\"too_old\"}\n\n";
+    let whole =
+        format!("{reset}{}id: 50\n{}", delta("snapshot", "a", 50), delta("snapshot", "b", 50));
+    let later = format!(
+        "{}id: 52\n{}id: 60\nevent: progress\n\n",
+        delta("delta", "a", 52),
+        delta("delta", "b", 52)
+    );
+    let refused =
+        "event: error\ndata: {\"service\":\"b\",\"namespace\":\"\",\"code\":\"no_auth\"}\n\n";
+    let server = Server::start_with(VecDeque::from(
+        [began, whole, delta("delta", "a", 51), later, refused.to_owned()]
+            .map(|text| stream(&text)),
+    ))
+    .await;
+    let asked = [("a", None), ("b", Some(7))]
+        .map(|(name, since)| WatchedService { name: name.to_owned(), since });
+    let mut watch = client(&[&server.endpoint]).watch_services(&asked);
+    let mut heard = Vec::new();
+    for _ in 0..9 {
+        let event = watch.next().await.unwrap();
+        heard.push((
+            match event {
+                ServiceEvent::Snapshot(all) => format!("{}={}", all.service, all.to),
+                ServiceEvent::Delta(delta) => {
+                    format!("{}+{}{}", delta.service, delta.to, delta.remove[0])
+                }
+                ServiceEvent::Reset(reset) => reset.reason,
+                ServiceEvent::Refused(refusal) => refusal.code,
+                ServiceEvent::Progress { zxid } => zxid.to_string(),
+            },
+            watch.since(),
+        ));
+    }
+    let expected = [
+        ("a=41", None),
+        ("too_old", None),
+        ("a=50", None),
+        ("b=50", Some(50)),
+        ("a+51/x", Some(50)),
+        ("a+52/x", Some(50)),
+        ("b+52/x", Some(52)),
+        ("60", Some(60)),
+        ("no_auth", Some(60)),
+    ];
+    assert_eq!(heard, expected.map(|(text, since)| (text.to_owned(), since)));
+    let seen = server.seen();
+    let ids: Vec<_> =
+        seen.iter().map(|seen| seen.header("last-event-id").map(str::to_owned)).collect();
+    assert_eq!(ids[..5], [None, None, Some("50".into()), Some("50".into()), Some("60".into())]);
+    for seen in seen {
+        assert_eq!(seen.line, "POST /v1/watch");
+        assert_eq!(seen.body, br#"{"services":[{"name":"a"},{"name":"b","since":7}]}"#);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Which service somebody asks for, and where in the tree that is.
 
+use std::collections::BTreeSet;
+
 use super::error::Failed;
 use super::service_view::is_admitted;
 use crate::registry::{Category, Instance, LayoutKind, List, mapped, mapping_path};
@@ -54,8 +56,9 @@ impl Wanted {
     /// Returns what somebody follows who follows it: its lists that exist, and those that may come and that policies let it
     /// follow. A name that no layout can have is an error.
     pub(crate) fn filters(&self, tree: &Tree, authority: &[AclId]) -> Result<Vec<Filter>, Failed> {
-        let mut paths = tree.layouts().instance_lists(&self.namespace, &self.service)?;
-        paths.retain(|path| is_admitted(tree, authority, path));
+        let places = tree.layouts().instance_lists(&self.namespace, &self.service)?.into_iter();
+        let mut paths: BTreeSet<ZnodePath> =
+            places.filter(|path| is_admitted(tree, authority, path)).collect();
         // Beside those there are some whose place the name alone does not tell.
         let present = self.lists(tree).into_iter();
         let present = present.filter(|(_, list)| list.category.is_instances());

@@ -7,8 +7,9 @@ use super::instance::Instance;
 /// Whom to call next, among the instances of one service. Times are ms from any fixed moment; random numbers are the
 /// caller's.
 ///
-/// Chosen are those that want traffic (weight above 0, neither starting, draining nor out of service) and whose calls do
-/// not fail. When all of them fail, all of them are chosen from: a consumer that has lost its network must not conclude
+/// Chosen are those that want traffic (weight above 0, neither starting, draining nor out of service), whose calls do not
+/// fail, and of whom the registry has no reason to think that they do not work. What calls have told counts for more than
+/// what the registry thinks, and neither leaves nobody to choose: a consumer that has lost its network must not conclude
 /// that nobody is left.
 #[derive(Clone, Debug, Default)]
 pub struct Balancer {
@@ -123,20 +124,15 @@ impl Balancer {
 
     /// Returns the addresses to choose from: the best kind that is not empty.
     fn eligible(&self, tried: &[String]) -> Vec<String> {
-        // From the best to the last resort: what matters is whether it was not tried, and whether its calls succeed.
-        let rules: [fn(bool, bool) -> bool; 4] =
-            [|is_new, works| is_new && works, |is_new, _| is_new, |_, works| works, |_, _| true];
-        let wanting = || self.targets.iter().filter(|(_, target)| target.instance.wants_traffic());
-        let by = |rule: &fn(bool, bool) -> bool| -> Vec<String> {
-            let fits = |addr: &String, target: &Target| {
-                rule(!tried.contains(addr), target.accrual.is_available())
-            };
-            wanting()
-                .filter(|(addr, target)| fits(addr, target))
-                .map(|(addr, _)| addr.clone())
-                .collect()
+        // What matters, and in this order: that it was not tried, that its calls succeed, that it is said to be healthy.
+        let kind = |(addr, target): (&String, &Target)| {
+            let is_new = !tried.contains(addr);
+            (is_new, target.accrual.is_available(), target.instance.is_healthy())
         };
-        rules.iter().map(by).find(|found| !found.is_empty()).unwrap_or_default()
+        let wanting = || self.targets.iter().filter(|(_, target)| target.instance.wants_traffic());
+        let best = wanting().map(kind).max();
+        let of_best = wanting().filter(|one| Some(kind(*one)) == best);
+        of_best.map(|(addr, _)| addr.clone()).collect()
     }
 }
 
@@ -149,6 +145,8 @@ mod tests {
 
     use super::super::instance::tests::instance;
     use super::{Accrual, AccrualOptions, Balancer, Instance};
+
+    const OPTIONS: AccrualOptions = AccrualOptions { failures: 3, probe_interval_ms: 5_000 };
 
     fn weighted(weights: &[(&str, u32)]) -> Vec<Arc<Instance>> {
         let one = |&(id, weight): &(&str, u32)| Arc::new(Instance { weight, ..instance(id, 1) });
@@ -182,6 +180,30 @@ mod tests {
         }
         balancer.update(&list[2..]);
         assert!(balancer.pick().is_none() && balancer.pick_random(3).is_none());
+    }
+
+    #[test]
+    fn whom_the_registry_doubts_is_called_only_when_nobody_else_is_left() {
+        let health = |id: &str, health: &str| {
+            Arc::new(Instance { health: Some(health.to_owned()), ..instance(id, 1) })
+        };
+        let (bad, doubted, fine) =
+            (health("a", "unhealthy"), health("b", "suspect"), health("c", "healthy"));
+        let picks = |balancer: &mut Balancer| -> String {
+            (0..4).map(|_| balancer.pick().unwrap().id.clone()).collect()
+        };
+        let mut balancer = Balancer::new(AccrualOptions { failures: 1, ..OPTIONS });
+        balancer.update(&[bad.clone(), doubted.clone(), fine]);
+        assert_eq!(picks(&mut balancer), "cccc");
+        assert_eq!(balancer.pick_random(0).unwrap().id, "c");
+        assert!(balancer.pick_except(&["host-c:80".to_owned()]).unwrap().id != "c");
+        // Whose calls fail is worse than who is said to be ill.
+        balancer.report("host-c:80", false, 0);
+        assert!(!picks(&mut balancer).contains('c'));
+        balancer.report("host-c:80", true, 0);
+        assert_eq!(picks(&mut balancer), "cccc");
+        balancer.update(&[bad, doubted]);
+        assert_eq!(picks(&mut balancer).matches('a').count(), 2, "all are doubted, so none is");
     }
 
     #[test]

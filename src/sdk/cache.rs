@@ -8,7 +8,7 @@ use super::instance::{Instance, sign};
 use crate::client::encode_path;
 
 /// Version of the files.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Longest name of a file that is made of the names of registry and service; a longer one is cut and hashed.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -127,7 +127,7 @@ mod tests {
         for (from, to) in [
             ("host-x", "host-z"),
             ("\"version\":3", "\"version\":5"),
-            ("\"format\":1", "\"format\":2"),
+            ("\"format\":2", "\"format\":3"),
         ] {
             assert!(good.contains(from));
             fs::write(&path, good.replace(from, to)).unwrap();

@@ -1,98 +1,145 @@
-//! The one place that knows how lists come from a registry: which stream is read and what its messages mean.
+//! The one place that knows how lists come from a registry: which streams are read and what their messages mean.
 
 use std::collections::BTreeMap;
 
-use super::instance::Instance;
-use crate::client::model::{ChangeKind, ServiceVersion, WatchEvent, WatchState};
-use crate::client::{Client, Error, Watch, WatchFilter, WatchKind};
-use crate::registry::{Layout, Provider, providers_path};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-/// The layout whose lists are followed.
-const LAYOUT: &str = "roost";
+use super::instance::Entries;
+use crate::client::model::{ServiceEvent, ServiceVersion, WatchedService};
+use crate::client::{Client, Error, ServiceWatch};
+use crate::limits::STREAM_SERVICES_MAX;
+use crate::registry::instance_lists;
 
-/// Who of a service came or changed, and who went.
-type Difference = (Vec<Instance>, Vec<String>);
+/// Services of one stream. Half of what it may have: a service may have lists whose places its name does not tell, which count
+/// too, such as those of Motan's groups.
+const SERVICES_PER_STREAM: usize = STREAM_SERVICES_MAX / 2;
 
-/// What a registry says of services.
-#[derive(Debug)]
+/// What a registry says of a service.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// All lists at one zxid.
-    Lists { zxid: u64, lists: Vec<(String, Vec<Instance>)> },
-    /// What one transaction changed: for each service who came or changed, and who went.
-    Changes { zxid: u64, services: Vec<(String, Difference)> },
-    /// Everything up to this zxid has been told.
+    /// Its whole list at one zxid.
+    List { service: String, zxid: u64, entries: Entries },
+    /// What changed up to a zxid: who came or changed, the paths of those that went, and the sign of the list that this
+    /// makes, where the registry gave it.
+    Changes {
+        service: String,
+        zxid: u64,
+        entries: Entries,
+        removes: Vec<String>,
+        sign: Option<u64>,
+    },
+    /// It may not be read any more.
+    Refused { service: String },
+    /// Of none: everything up to now has been told.
     UpTo,
 }
 
-/// The lists of some services as one stream.
+/// The lists of some services: one stream, or as many as it takes where a stream has not room for all.
 #[derive(Debug)]
 pub(super) struct Feed {
-    watch: Watch,
-    /// The service of each znode whose children are providers.
-    services: BTreeMap<String, String>,
+    parts: Vec<Part>,
+    told: mpsc::Receiver<(usize, Result<Message, Error>)>,
+    /// One task for each stream. They end with the feed.
+    _readers: JoinSet<()>,
+}
+
+/// One of the streams.
+#[derive(Debug)]
+struct Part {
+    services: Vec<WatchedService>,
+    /// Everything up to this zxid has been told of all of its services.
+    since: Option<u64>,
+    has_spoken: bool,
+}
+
+#[derive(Debug)]
+struct Message {
+    event: ServiceEvent,
+    since: Option<u64>,
 }
 
 impl Feed {
-    /// Returns the stream of these services: first all lists, or with `since` the changes after it.
-    pub(super) fn open(client: &Client, services: &[String], since: Option<u64>) -> Feed {
-        let services = by_path(services);
-        Feed { watch: client.watch(&filters(&services), since), services }
+    /// Returns the lists of these services: of each that one stands at a zxid of what has changed since, else all of it.
+    pub(super) fn open(
+        client: &Client,
+        services: &[String],
+        standing: &BTreeMap<String, u64>,
+    ) -> Feed {
+        // A name that cannot be one is left out: nothing will ever be known of it, and the registry would refuse all.
+        let named = services.iter().filter(|name| instance_lists("", name).is_ok());
+        let watched: Vec<WatchedService> = named
+            .map(|name| WatchedService { name: name.clone(), since: standing.get(name).copied() })
+            .collect();
+        let (sender, told) = mpsc::channel(1);
+        let mut readers = JoinSet::new();
+        let mut parts = Vec::new();
+        for (index, services) in watched.chunks(SERVICES_PER_STREAM).enumerate() {
+            readers.spawn(read(index, client.watch_services(services), sender.clone()));
+            parts.push(Part { services: services.to_vec(), since: None, has_spoken: false });
+        }
+        Feed { parts, told, _readers: readers }
     }
 
-    /// Returns from where another stream would have to go on.
-    pub(super) fn since(&self) -> Option<u64> {
-        self.watch.since()
+    /// Returns where one stands with each service: what another feed begins behind.
+    pub(super) fn standing(&self) -> BTreeMap<String, u64> {
+        let of_part = |part: &Part| {
+            let since = part.since;
+            let at = move |one: &WatchedService| Some((one.name.clone(), since.or(one.since)?));
+            part.services.iter().filter_map(at).collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(of_part).collect()
     }
 
-    /// Returns what is told next. May be dropped at any await and called again.
+    /// Returns whether each stream has said something.
+    pub(super) fn is_up(&self) -> bool {
+        self.parts.iter().all(|part| part.has_spoken)
+    }
+
+    /// Returns what is told next. After an error it has ended. May be dropped at any await and called again.
     pub(super) async fn next(&mut self) -> Result<Told, Error> {
         loop {
-            match self.watch.next().await? {
-                WatchEvent::Snapshot(snapshot) => {
-                    let lists = lists_of(&self.services, snapshot.watches);
-                    return Ok(Told::Lists { zxid: snapshot.zxid, lists });
+            let Some((index, message)) = self.told.recv().await else {
+                // There is no stream, since there is no service that could be.
+                return std::future::pending().await;
+            };
+            let Message { event, since } = message?;
+            let part = &mut self.parts[index];
+            part.since = since;
+            part.has_spoken = true;
+            return Ok(match event {
+                ServiceEvent::Snapshot(all) => {
+                    let (service, zxid) = (all.service.clone(), all.to);
+                    Told::List { service, zxid, entries: Entries::of(all).0 }
                 }
-                WatchEvent::Change(change) => {
-                    let services = self.changes(change.changes);
-                    return Ok(Told::Changes { zxid: change.zxid, services });
+                ServiceEvent::Delta(delta) => {
+                    let (service, zxid) = (delta.service.clone(), delta.to);
+                    let sign = delta.sign.as_deref().and_then(sign_of);
+                    let (entries, removes) = Entries::of(delta);
+                    Told::Changes { service, zxid, entries, removes, sign }
                 }
-                WatchEvent::Progress { .. } => return Ok(Told::UpTo),
-                // The snapshot that follows says it all.
-                WatchEvent::Reset(_) => {}
-            }
+                ServiceEvent::Refused(refusal) => Told::Refused { service: refusal.service },
+                ServiceEvent::Progress { .. } => Told::UpTo,
+                // The lists that follow say it all.
+                ServiceEvent::Reset(_) => continue,
+            });
         }
     }
+}
 
-    fn changes(
-        &self,
-        changes: Vec<crate::client::model::ZnodeChange>,
-    ) -> Vec<(String, Difference)> {
-        let mut found: BTreeMap<&String, (BTreeMap<String, Instance>, Vec<String>)> =
-            BTreeMap::new();
-        for change in changes {
-            let Some((parent, id)) = change.path.rsplit_once('/') else { continue };
-            let Some(service) = self.services.get(parent) else { continue };
-            let (upserts, removes) = found.entry(service).or_default();
-            // A transaction may change the same instance several times: the last counts.
-            upserts.remove(id);
-            removes.retain(|removed| removed != id);
-            let instance = match change.kind {
-                ChangeKind::Deleted => None,
-                ChangeKind::Created | ChangeKind::Changed => {
-                    let (created, modified) =
-                        change.stat.as_ref().map_or((0, 0), |stat| (stat.czxid, stat.mzxid));
-                    read(id, change.payload.0.as_deref(), created, modified)
-                }
-            };
-            match instance {
-                Some(instance) => drop(upserts.insert(id.to_owned(), instance)),
-                None => removes.push(id.to_owned()),
-            }
+/// Hands on what a stream says, one event after the other, until it fails.
+async fn read(
+    index: usize,
+    mut watch: ServiceWatch,
+    told: mpsc::Sender<(usize, Result<Message, Error>)>,
+) {
+    loop {
+        let event = watch.next().await;
+        let has_failed = event.is_err();
+        let message = event.map(|event| Message { event, since: watch.since() });
+        if told.send((index, message)).await.is_err() || has_failed {
+            return;
         }
-        let flat = found.into_iter().map(|(service, (upserts, removes))| {
-            (service.clone(), (upserts.into_values().collect(), removes))
-        });
-        flat.collect()
     }
 }
 
@@ -101,57 +148,13 @@ pub(super) async fn signs(
     client: &Client,
     services: &[String],
 ) -> Result<BTreeMap<String, u64>, Error> {
-    let told = client.versions(services, LAYOUT).await?;
+    let told = client.versions(services).await?;
     let sign = |(service, version): (String, ServiceVersion)| {
-        u64::from_str_radix(&version.sign, 16).ok().map(|sign| (service, sign))
+        sign_of(&version.sign).map(|sign| (service, sign))
     };
     Ok(told.versions.into_iter().filter_map(sign).collect())
 }
 
-/// Returns all lists of these services at one zxid, asked for apart from the stream.
-pub(super) async fn lists(
-    client: &Client,
-    services: &[String],
-) -> Result<(u64, Vec<(String, Vec<Instance>)>), Error> {
-    let services = by_path(services);
-    let snapshot = client.snapshot(&filters(&services)).await?;
-    Ok((snapshot.zxid, lists_of(&services, snapshot.watches)))
-}
-
-/// Returns the services by the znodes whose children are their providers. A name that cannot be one is left out: nothing
-/// will ever be known of it.
-fn by_path(services: &[String]) -> BTreeMap<String, String> {
-    let named = services.iter().filter_map(|service| {
-        Some((providers_path(service).ok()?.as_str().to_owned(), service.clone()))
-    });
-    named.collect()
-}
-
-fn filters(services: &BTreeMap<String, String>) -> Vec<WatchFilter> {
-    let filter = |path: &String| WatchFilter { kind: WatchKind::ChildrenData, path: path.clone() };
-    services.keys().map(filter).collect()
-}
-
-fn lists_of(
-    services: &BTreeMap<String, String>,
-    watches: Vec<WatchState>,
-) -> Vec<(String, Vec<Instance>)> {
-    let mut lists = Vec::new();
-    for watch in watches {
-        let Some(service) = services.get(&watch.path) else { continue };
-        let instances = watch.znodes.into_iter().filter_map(|znode| {
-            let id = znode.path.rsplit('/').next()?;
-            let (created, modified) =
-                znode.stat.as_ref().map_or((0, 0), |stat| (stat.czxid, stat.mzxid));
-            read(id, znode.payload.0.as_deref(), created, modified)
-        });
-        lists.push((service.clone(), instances.collect()));
-    }
-    lists
-}
-
-/// Returns the instance that a znode's data describes; data that describes none is nobody to call.
-fn read(id: &str, data: Option<&[u8]>, incarnation: u64, version: u64) -> Option<Instance> {
-    let Provider { host, port, weight, metadata, status, .. } = Provider::from_data(data).ok()?;
-    Some(Instance { id: id.to_owned(), host, port, weight, status, metadata, incarnation, version })
+fn sign_of(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
 }

@@ -1,6 +1,6 @@
 //! The task that follows one registry: its stream, an occasional comparison, and the lists on the disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::feed::{self, Feed, Told};
-use super::instance::{Instance, sign};
-use super::list::Origin;
+use super::instance::Instance;
+use super::list::{Origin, ServiceList};
 use super::registry::Registry;
 use super::subscription::Shared;
 
@@ -20,12 +20,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Services that are asked for at nearly the same time share one stream from its beginning.
 const GATHER: Duration = Duration::from_millis(10);
+/// When a list has another sign than was told with it, lists are compared at once, but not more often than this.
+const HASTE: Duration = Duration::from_secs(2);
 
 /// Follows all services that are wanted, for ever.
 pub(super) async fn follow(shared: Arc<Shared>, index: usize, registry: Registry) {
     let mut wanted = shared.wanted.subscribe();
+    let now = Instant::now();
     let mut follower = Follower {
-        compare_at: Instant::now() + compare_after(&shared),
+        compared_at: now,
+        compare_at: now + compare_after(&shared),
         shared,
         index,
         registry,
@@ -33,6 +37,7 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, registry: Registry
         unstored: BTreeSet::new(),
         store_at: None,
     };
+    let mut standing = BTreeMap::new();
     loop {
         let services = wanted.borrow_and_update().clone();
         if services.is_empty() {
@@ -42,7 +47,7 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, registry: Registry
             sleep(GATHER).await;
             continue;
         }
-        follower.follow_these(&services, &mut wanted).await;
+        standing = follower.follow_these(&services, standing, &mut wanted).await;
         sleep(GATHER).await;
     }
 }
@@ -52,6 +57,7 @@ struct Follower {
     index: usize,
     registry: Registry,
     backoff: Backoff,
+    compared_at: Instant,
     compare_at: Instant,
     /// Services whose list on the disk is not the present one.
     unstored: BTreeSet<String>,
@@ -59,21 +65,22 @@ struct Follower {
 }
 
 impl Follower {
-    /// Follows these services until others are wanted.
+    /// Follows these services until others are wanted, from where they stand. Returns where they stand then.
     async fn follow_these(
         &mut self,
         services: &[String],
+        standing: BTreeMap<String, u64>,
         wanted: &mut watch::Receiver<Vec<String>>,
-    ) {
-        let mut feed = self.open(services, None);
+    ) -> BTreeMap<String, u64> {
+        let mut feed = self.open(services, &standing);
         let mut reopen_at = None;
         loop {
             let is_open = reopen_at.is_none();
             let (compare_at, store_at) = (self.compare_at, self.store_at);
             tokio::select! {
-                _ = wanted.changed() => return,
+                _ = wanted.changed() => return feed.standing(),
                 told = feed.next(), if is_open => match told {
-                    Ok(told) => self.take(told),
+                    Ok(told) => self.take(told, feed.is_up()),
                     Err(error) => {
                         self.shared.lose(self.index, error);
                         reopen_at = Some(Instant::now() + self.backoff.failed(rand::random()));
@@ -81,48 +88,65 @@ impl Follower {
                 },
                 () = at(reopen_at) => {
                     self.registry.refresh_if_due().await;
-                    feed = self.open(services, feed.since());
+                    feed = self.open(services, &feed.standing());
                     reopen_at = None;
                 }
-                () = sleep_until(compare_at) => self.compare(services).await,
+                () = sleep_until(compare_at) => {
+                    let differing = self.compare(services).await;
+                    if is_open && !differing.is_empty() {
+                        // Their lists are told anew, and of places that they have come to have since.
+                        let mut standing = feed.standing();
+                        standing.retain(|service, _| !differing.contains(service));
+                        feed = self.open(services, &standing);
+                    }
+                }
                 () = at(store_at) => self.store().await,
             }
         }
     }
 
-    fn open(&self, services: &[String], since: Option<u64>) -> Feed {
+    fn open(&self, services: &[String], standing: &BTreeMap<String, u64>) -> Feed {
         let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
-        Feed::open(&client, services, since)
+        Feed::open(&client, services, standing)
     }
 
-    fn take(&mut self, told: Told) {
+    /// Merges what the registry says; `is_up` when all that it is to say arrives.
+    fn take(&mut self, told: Told, is_up: bool) {
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
+        let mut is_astray = false;
         let changed = match told {
-            Told::Lists { zxid, lists } => self.shared.hear(self.index, lists, |list, members| {
-                let is_changed = list.replace(zxid, members, now_ms);
-                list.end_guard(now_ms, hold_ms) || is_changed
-            }),
-            Told::Changes { zxid, services } => {
-                self.shared.hear(self.index, services, |list, (upserts, removes)| {
-                    let is_changed = list.change(zxid, upserts, &removes, now_ms);
+            Told::List { service, zxid, entries } => {
+                self.shared.hear(self.index, is_up, Some(service), |list| {
+                    let is_changed = list.replace(zxid, entries, now_ms);
                     list.end_guard(now_ms, hold_ms) || is_changed
                 })
             }
-            Told::UpTo => {
-                let nothing: [(String, ()); 0] = [];
-                self.shared.hear(self.index, nothing, |_, ()| false)
+            Told::Changes { service, zxid, entries, removes, sign } => {
+                self.shared.hear(self.index, is_up, Some(service), |list| {
+                    let is_changed = list.change(zxid, entries, &removes, now_ms);
+                    is_astray = sign.is_some_and(|sign| sign != list.sign());
+                    list.end_guard(now_ms, hold_ms) || is_changed
+                })
             }
+            Told::Refused { service } => {
+                self.shared.hear(self.index, is_up, Some(service), ServiceList::unconfirm)
+            }
+            Told::UpTo => self.shared.hear(self.index, is_up, None, |_| false),
         };
+        if is_astray {
+            self.compare_at = self.compare_at.min(self.compared_at + HASTE);
+        }
         self.backoff.succeeded();
         self.will_store(changed);
     }
 
-    /// Compares the lists with the registry's by their signs, fetches those that differ, and takes what is newer there.
-    async fn compare(&mut self, services: &[String]) {
-        self.compare_at = Instant::now() + compare_after(&self.shared);
+    /// Compares the lists with the registry's by their signs. Returns the services whose lists differ.
+    async fn compare(&mut self, services: &[String]) -> Vec<String> {
+        self.compared_at = Instant::now();
+        self.compare_at = self.compared_at + compare_after(&self.shared);
         let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
-        let differing: Vec<String> = match feed::signs(&client, services).await {
+        let differing = match feed::signs(&client, services).await {
             Ok(signs) => {
                 let differs = |service: &&String| {
                     let list = self.shared.list(self.index, service);
@@ -130,31 +154,25 @@ impl Follower {
                 };
                 services.iter().filter(differs).cloned().collect()
             }
-            // Perhaps it is a server that has no signs: then there are only the lists.
-            Err(_) => services.to_vec(),
+            // Whoever cannot be asked is asked again the next time.
+            Err(_) => Vec::new(),
         };
-        if !differing.is_empty()
-            && let Ok((zxid, lists)) = feed::lists(&client, &differing).await
-        {
-            let changed = self.shared.change(self.index, lists, |list, members| {
-                sign(&members) != list.sign() && list.adopt(zxid, members, now_ms)
+        for service in services {
+            self.shared.hear(self.index, false, Some(service.clone()), |list| {
+                list.end_guard(now_ms, hold_ms)
             });
-            self.will_store(changed);
         }
-        let all = services.iter().map(|service| (service.clone(), ()));
-        self.shared.change(self.index, all, |list, ()| list.end_guard(now_ms, hold_ms));
         self.registry.refresh_if_due().await;
+        differing
     }
 
     fn hold_ms(&self) -> u64 {
         u64::try_from(self.shared.options.guard.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn will_store(&mut self, changed: Vec<String>) {
-        if self.shared.cache.is_none() || changed.is_empty() {
-            return;
-        }
-        self.unstored.extend(changed);
+    fn will_store(&mut self, changed: Option<String>) {
+        let Some(changed) = changed.filter(|_| self.shared.cache.is_some()) else { return };
+        self.unstored.insert(changed);
         self.store_at.get_or_insert(Instant::now() + STORE_INTERVAL);
     }
 

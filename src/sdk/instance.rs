@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::model::{Opaque, ServiceDelta, ServiceInstance};
 use crate::registry;
 
 /// One provider as consumers see it.
@@ -17,9 +18,19 @@ pub struct Instance {
     pub weight: u32,
     /// `up`, `starting`, `draining`, `out_of_service`, or what the service's people agree on.
     pub status: String,
+    /// `unhealthy` or `suspect` where the registry has reason to think so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// Anything else that it wants known.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// The group within the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The znode that says so: no two have the same.
+    pub path: String,
+    /// Who arranges znodes so: `roost`, `dubbo`, `spring`, …
+    pub layout: String,
     /// The zxid of its registration: another number is another process, whatever the address.
     pub incarnation: u64,
     /// The zxid of the last change of what it says.
@@ -44,6 +55,57 @@ impl Instance {
     pub fn wants_traffic(&self) -> bool {
         self.weight > 0 && !self.has_announced_leave() && self.status != "starting"
     }
+
+    /// Returns whether the registry has no reason to doubt that it works.
+    pub fn is_healthy(&self) -> bool {
+        !matches!(self.health.as_deref(), Some("unhealthy" | "suspect"))
+    }
+}
+
+impl From<ServiceInstance> for Instance {
+    fn from(told: ServiceInstance) -> Instance {
+        Instance {
+            id: told.id,
+            host: told.host,
+            port: told.port,
+            weight: told.weight,
+            status: told.status,
+            health: told.health,
+            metadata: told.metadata,
+            group: told.group,
+            path: told.path,
+            layout: told.layout,
+            incarnation: told.incarnation,
+            version: told.modified,
+        }
+    }
+}
+
+/// Registrations of a service as a registry lists them, in whatever layout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Those that describe an instance.
+    pub instances: Vec<Instance>,
+    /// Those that describe none: nobody to call, but a part of the list's sign. The path, and what it adds to the sign.
+    pub opaque: Vec<(String, u64)>,
+}
+
+impl From<Vec<Instance>> for Entries {
+    fn from(instances: Vec<Instance>) -> Entries {
+        Entries { instances, opaque: Vec::new() }
+    }
+}
+
+impl Entries {
+    /// Returns what came or changed, and the paths of those that went.
+    pub(super) fn of(told: ServiceDelta) -> (Entries, Vec<String>) {
+        let opaque = |it: Opaque| (it.path, registry::sign(&it.id, it.incarnation, it.modified));
+        let entries = Entries {
+            instances: told.upsert.into_iter().map(Instance::from).collect(),
+            opaque: told.unparsable.into_iter().map(opaque).collect(),
+        };
+        (entries, told.remove)
+    }
 }
 
 /// Returns a number that is the same for the same instances in the same versions, in whatever order: the sum of a hash
@@ -59,7 +121,7 @@ pub(super) mod tests {
 
     use super::{Instance, sign};
 
-    /// Returns an instance at port 80 that is up.
+    /// Returns an instance at port 80 that is up; its znode is named like it.
     pub(crate) fn instance(id: &str, version: u64) -> Instance {
         Instance {
             id: id.to_owned(),
@@ -67,7 +129,11 @@ pub(super) mod tests {
             port: 80,
             weight: 100,
             status: "up".to_owned(),
+            health: None,
             metadata: BTreeMap::new(),
+            group: None,
+            path: id.to_owned(),
+            layout: "roost".to_owned(),
             incarnation: 1,
             version,
         }

@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::{Backoff, renew_after};
 use super::incarnations::Incarnations;
-use super::registrar::{Left, RegistrationState, Service, ShutdownOptions};
+use super::registrar::{Left, RegistrarOptions, RegistrationState, Service, ShutdownOptions};
 use super::registry::Registry;
-use crate::client::model::{Drain, Drained, Registration};
+use super::sessions::SessionStore;
+use crate::client::model::{Drain, Drained, Registered, Registration};
 use crate::client::{Client, Error};
 use crate::limits::POLL_WAIT_MS_MAX;
 
@@ -46,6 +47,9 @@ pub(super) struct Keeper {
     /// Which of the states is this keeper's.
     index: usize,
     held: Option<Held>,
+    sessions: SessionStore,
+    /// Tokens of earlier sessions that live on and may have what is to be registered.
+    earlier: Vec<String>,
     /// How many of the services are registered under the session.
     registered: usize,
     /// The place in the order of the last registration.
@@ -58,7 +62,7 @@ impl Keeper {
     pub(super) fn new(
         registry: Registry,
         services: Vec<Service>,
-        ttl: Duration,
+        options: &RegistrarOptions,
         states: watch::Sender<Vec<(Arc<str>, RegistrationState)>>,
         index: usize,
         incarnations: Incarnations,
@@ -66,15 +70,17 @@ impl Keeper {
         Keeper {
             registry,
             services,
-            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            ttl_ms: u64::try_from(options.ttl.as_millis()).unwrap_or(u64::MAX),
             states,
             index,
             held: None,
+            sessions: options.sessions.clone(),
+            earlier: Vec::new(),
             registered: 0,
             zxid: 0,
             incarnations,
             // A provider should be back soon after the registry is: within a fifth of its ttl.
-            backoff: Backoff::up_to(ttl / 5),
+            backoff: Backoff::up_to(options.ttl / 5),
         }
     }
 
@@ -97,6 +103,9 @@ impl Keeper {
             Some(held) => close(&self.registry, &held.token).await,
             None => None,
         };
+        if let (Some(held), None) = (&held, &error) {
+            self.sessions.remove(self.registry.name(), &held.token);
+        }
         self.set(RegistrationState::Left);
         Left { registry: self.registry.name().to_owned(), drained, error }
     }
@@ -136,9 +145,11 @@ impl Keeper {
     async fn advance(&mut self) -> Result<Duration, Error> {
         let (client, sent_at) = (self.client(), Instant::now());
         let Some(held) = &mut self.held else {
+            self.earlier = self.predecessors(&client).await?;
             let opened = client.open_session(self.ttl_ms).await?;
             self.registered = 0;
             let (token, ttl_ms) = (opened.token, opened.timeout_ms);
+            self.sessions.add(self.registry.name(), &token);
             self.held = Some(Held { token, ttl_ms, renewed_at: sent_at });
             return Ok(Duration::ZERO);
         };
@@ -151,7 +162,7 @@ impl Keeper {
             return Ok(renew_after(ttl_ms, renewed.next_renew_ms, rand::random()));
         };
         let client = client.with_session(&held.token);
-        let done = client.register(&service.name, &service.registration).await?;
+        let done = register(&client, service, &self.earlier).await?;
         held.renewed_at = sent_at;
         self.zxid = done.zxid;
         self.incarnations.note(&service.name, done.incarnation);
@@ -159,8 +170,27 @@ impl Keeper {
         if self.registered < self.services.len() {
             return Ok(Duration::ZERO);
         }
+        // What earlier sessions may have beside this is not ours any more, and goes with them.
+        self.sessions.keep(self.registry.name(), &held.token);
+        self.earlier.clear();
         self.set(RegistrationState::Registered { zxid: self.zxid });
         Ok(renew_after(ttl_ms, None, rand::random()))
+    }
+
+    /// Returns the earlier sessions that live, and renews them, so that none ends before what it has is taken over.
+    async fn predecessors(&self, client: &Client) -> Result<Vec<String>, Error> {
+        let mut living = Vec::new();
+        for token in self.sessions.tokens(self.registry.name()) {
+            match client.renew_session(&token).await {
+                Ok(_) => living.push(token),
+                // A damaged note is no token.
+                Err(error) if is_gone(&error) || error.is("bad_arguments") => {
+                    self.sessions.remove(self.registry.name(), &token);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(living)
     }
 
     fn set(&self, state: RegistrationState) {
@@ -173,9 +203,10 @@ impl Keeper {
 
     /// Notes why a step failed, and what that means for the registration.
     fn note(&mut self, error: Error) {
-        let is_gone = error.is("session_expired") || error.is("auth_failed");
-        if is_gone {
-            self.held = None;
+        if is_gone(&error)
+            && let Some(held) = self.held.take()
+        {
+            self.sessions.remove(self.registry.name(), &held.token);
             self.registered = 0;
         }
         let is_alive = self
@@ -205,6 +236,31 @@ impl Keeper {
         tokio::select! {
             drained = draining => drained,
             () = renewing => Vec::new(),
+        }
+    }
+}
+
+/// Returns whether a session has ended, or has never been one of this registry.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Invalid(_)) || error.is("session_expired") || error.is("auth_failed")
+}
+
+/// Registers a provider, and takes it over if one of these sessions has it: the newest is asked for first.
+async fn register(
+    client: &Client,
+    service: &Service,
+    earlier: &[String],
+) -> Result<Registered, Error> {
+    let mut earlier = earlier.iter().rev();
+    let mut takes_over = earlier.next().cloned();
+    loop {
+        let registration = Registration { takes_over, ..service.registration.clone() };
+        let done = client.register(&service.name, &registration).await;
+        match (done, earlier.next()) {
+            (Err(error), Some(token)) if error.is("node_exists") => {
+                takes_over = Some(token.clone())
+            }
+            (done, _) => return done,
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::instance::{Instance, sign};
+use super::instance::{Entries, Instance, sign};
 use crate::limits::DEPARTED_INSTANCES_MAX;
 
 /// Where a list comes from.
@@ -10,7 +10,7 @@ pub enum Origin {
     /// Nothing has ever been told.
     #[default]
     Unknown,
-    /// It was read from the disk, and no registry has said anything yet.
+    /// It was read from the disk and no registry has said anything yet, or the registry that said it does not say any more.
     Cache,
     /// A registry said so.
     Registry,
@@ -29,7 +29,10 @@ pub struct ServiceList {
     origin: Origin,
     /// Newest state that is merged in.
     zxid: u64,
+    /// By the paths of their znodes.
     members: BTreeMap<String, Arc<Instance>>,
+    /// Registrations that describe nobody, with what they add to the sign.
+    opaque: BTreeMap<String, u64>,
     /// Who left without a word, and when.
     departed: BTreeMap<String, (u64, Arc<Instance>)>,
     /// Since when the departed stand in for nobody.
@@ -49,7 +52,8 @@ impl ServiceList {
 
     /// Returns the sign of what the registry said, the guard aside.
     pub fn sign(&self) -> u64 {
-        sign(self.members.values().map(|member| &**member))
+        let members = sign(self.members.values().map(|member| &**member));
+        self.opaque.values().fold(members, |sum, one| sum.wrapping_add(*one))
     }
 
     /// Returns whether those who are shown have gone, as far as the registry knows.
@@ -57,13 +61,13 @@ impl ServiceList {
         self.guarded_since_ms.is_some()
     }
 
-    /// Yields who is to be shown, by id.
+    /// Yields who is to be shown, by path.
     pub fn shown(&self) -> impl Iterator<Item = &Arc<Instance>> {
         let kept = self.departed.values().filter(|_| self.is_guarded()).map(|(_, kept)| kept);
         self.members.values().chain(kept)
     }
 
-    /// Yields who is there as far as the registry knows, by id.
+    /// Yields who is there as far as the registry knows, by path.
     pub fn members(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.members.values()
     }
@@ -75,39 +79,34 @@ impl ServiceList {
         }
         self.origin = Origin::Cache;
         self.zxid = zxid;
-        self.members = by_id(members);
+        self.members = by_path(members);
         true
     }
 
     /// Takes a snapshot: what is there at this zxid. Returns whether what is shown has changed.
-    pub fn replace(&mut self, zxid: u64, members: Vec<Instance>, now_ms: u64) -> bool {
+    pub fn replace(&mut self, zxid: u64, entries: impl Into<Entries>, now_ms: u64) -> bool {
+        let entries = entries.into();
         let was_known = self.origin == Origin::Registry;
-        let before = std::mem::replace(&mut self.members, by_id(members));
+        let before = std::mem::replace(&mut self.members, by_path(entries.instances));
+        self.opaque = entries.opaque.into_iter().collect();
         self.origin = Origin::Registry;
         self.zxid = zxid;
         let is_same = before == self.members;
-        for (id, gone) in before {
-            if !self.members.contains_key(&id) {
-                self.depart(id, gone, now_ms);
+        for (path, gone) in before {
+            if !self.members.contains_key(&path) {
+                self.depart(path, gone, now_ms);
             }
         }
         self.settle(now_ms);
         !(was_known && is_same)
     }
 
-    /// Takes a snapshot that came on another way than the changes: only if it is not older than what is merged in.
-    /// Returns whether what is shown has changed.
-    pub fn adopt(&mut self, zxid: u64, members: Vec<Instance>, now_ms: u64) -> bool {
-        (zxid >= self.zxid || self.origin != Origin::Registry)
-            && self.replace(zxid, members, now_ms)
-    }
-
-    /// Takes the changes of one transaction; those of one that is merged in already change nothing. Returns whether what
-    /// is shown has changed.
+    /// Takes changes up to this zxid: who came or changed, and the paths of those that went. Changes that are merged in
+    /// already change nothing. Returns whether what is shown has changed.
     pub fn change(
         &mut self,
         zxid: u64,
-        upserts: Vec<Instance>,
+        upserts: impl Into<Entries>,
         removes: &[String],
         now_ms: u64,
     ) -> bool {
@@ -115,20 +114,34 @@ impl ServiceList {
             return false;
         }
         self.zxid = zxid;
+        let upserts = upserts.into();
         let mut is_changed = false;
-        for id in removes {
-            if let Some(gone) = self.members.remove(id) {
-                self.depart(id.clone(), gone, now_ms);
+        let silent = upserts.opaque.iter().map(|(path, _)| path);
+        for path in removes.iter().chain(silent) {
+            self.opaque.remove(path);
+            if let Some(gone) = self.members.remove(path) {
+                self.depart(path.clone(), gone, now_ms);
                 is_changed = true;
             }
         }
-        for member in upserts {
-            self.departed.remove(&member.id);
-            let before = self.members.insert(member.id.clone(), Arc::new(member.clone()));
+        self.opaque.extend(upserts.opaque);
+        for member in upserts.instances {
+            self.departed.remove(&member.path);
+            self.opaque.remove(&member.path);
+            let before = self.members.insert(member.path.clone(), Arc::new(member.clone()));
             is_changed |= before.is_none_or(|before| *before != member);
         }
         self.settle(now_ms);
         is_changed
+    }
+
+    /// Notes that the registry does not say any more who is there. Returns whether it did before.
+    pub fn unconfirm(&mut self) -> bool {
+        let was_confirmed = self.origin == Origin::Registry;
+        if was_confirmed {
+            self.origin = Origin::Cache;
+        }
+        was_confirmed
     }
 
     /// Ends a guard that has lasted so long. Returns whether it did.
@@ -142,16 +155,16 @@ impl ServiceList {
         is_over
     }
 
-    fn depart(&mut self, id: String, gone: Arc<Instance>, now_ms: u64) {
+    fn depart(&mut self, path: String, gone: Arc<Instance>, now_ms: u64) {
         if !gone.has_announced_leave() && self.departed.len() < DEPARTED_INSTANCES_MAX {
-            self.departed.insert(id, (now_ms, gone));
+            self.departed.insert(path, (now_ms, gone));
         }
     }
 
     /// Begins or ends the guard, as the members are.
     fn settle(&mut self, now_ms: u64) {
         let members = &self.members;
-        self.departed.retain(|id, _| !members.contains_key(id));
+        self.departed.retain(|path, _| !members.contains_key(path));
         if self.is_guarded() && members.is_empty() {
             return;
         }
@@ -162,8 +175,8 @@ impl ServiceList {
     }
 }
 
-fn by_id(members: Vec<Instance>) -> BTreeMap<String, Arc<Instance>> {
-    members.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect()
+fn by_path(members: Vec<Instance>) -> BTreeMap<String, Arc<Instance>> {
+    members.into_iter().map(|member| (member.path.clone(), Arc::new(member))).collect()
 }
 
 #[cfg(test)]
@@ -173,7 +186,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop_oneof, proptest};
 
     use super::super::instance::tests::instance;
-    use super::{Instance, Origin, ServiceList};
+    use super::{Entries, Instance, Origin, ServiceList};
 
     fn shown(list: &ServiceList) -> Vec<&str> {
         list.shown().map(|member| member.id.as_str()).collect()
@@ -193,8 +206,11 @@ mod tests {
         assert!(list.replace(2, vec![instance("b", 2)], 0));
         assert_eq!((list.origin(), shown(&list)), (Origin::Registry, vec!["b"]));
         assert!(!list.restore(9, vec![instance("c", 9)]));
-        assert!(!list.adopt(1, vec![], 0), "what is older is not taken");
         assert!(!list.replace(3, vec![instance("b", 2)], 0), "nothing new");
+        // Somebody who may not ask any more has the list, and nobody who confirms it.
+        assert!(list.unconfirm() && !list.unconfirm());
+        assert_eq!((list.origin(), shown(&list)), (Origin::Cache, vec!["b"]));
+        assert!(list.replace(4, vec![instance("b", 2)], 0), "it is confirmed again");
     }
 
     #[test]
@@ -203,17 +219,17 @@ mod tests {
         list.replace(1, vec![instance("a", 1), instance("b", 1), instance("c", 1)], 0);
         let leaving = Instance { status: "draining".to_owned(), ..instance("c", 2) };
         list.change(2, vec![leaving], &[], 0);
-        list.change(3, vec![], &ids(&["c"]), 0);
-        list.change(4, vec![], &ids(&["a"]), 1_000);
+        list.change(3, Entries::default(), &ids(&["c"]), 0);
+        list.change(4, Entries::default(), &ids(&["a"]), 1_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["b"], false));
-        list.change(5, vec![], &ids(&["b"]), 2_000);
+        list.change(5, Entries::default(), &ids(&["b"]), 2_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["a", "b"], true));
         assert_eq!(list.sign(), 0, "the sign is of what the registry says");
         assert!(!list.end_guard(601_000, 600_000));
         list.change(6, vec![instance("b", 6)], &[], 5_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["b"], false));
 
-        list.change(7, vec![], &ids(&["b"]), 100_000);
+        list.change(7, Entries::default(), &ids(&["b"]), 100_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["b"], true), "a left long before");
         assert!(list.end_guard(700_000, 600_000));
         assert!(shown(&list).is_empty() && !list.is_guarded());
@@ -224,8 +240,34 @@ mod tests {
         let mut list = ServiceList::default();
         let leaving = Instance { status: "draining".to_owned(), ..instance("a", 2) };
         list.replace(1, vec![leaving], 0);
-        assert!(list.change(2, vec![], &ids(&["a"]), 0));
+        assert!(list.change(2, Entries::default(), &ids(&["a"]), 0));
         assert!(shown(&list).is_empty() && !list.is_guarded());
+    }
+
+    #[test]
+    fn registrations_that_describe_nobody_are_a_part_of_the_sign_and_of_nothing_else() {
+        let opaque = |path: &str, mark| Entries {
+            opaque: vec![(path.to_owned(), mark)],
+            ..Entries::default()
+        };
+        let mut list = ServiceList::default();
+        let one = super::sign([&instance("a", 1)]);
+        list.replace(
+            1,
+            Entries { opaque: vec![("x".to_owned(), 7)], ..vec![instance("a", 1)].into() },
+            0,
+        );
+        assert_eq!((shown(&list), list.sign()), (vec!["a"], one.wrapping_add(7)));
+        assert!(!list.change(2, opaque("x", 8), &[], 0), "nobody sees a difference");
+        assert_eq!(list.sign(), one.wrapping_add(8));
+        // One that stops to describe anybody is nobody to call any more; one that begins to is.
+        assert!(list.change(3, opaque("a", 9), &[], 0));
+        assert_eq!(list.sign(), 17);
+        assert!(list.change(4, vec![instance("a", 4), instance("x", 4)], &[], 0));
+        assert_eq!(list.sign(), super::sign([&instance("a", 4), &instance("x", 4)]));
+        list.change(5, opaque("y", 5), &[], 0);
+        assert!(list.change(6, Entries::default(), &ids(&["x", "y"]), 0));
+        assert_eq!((shown(&list), list.sign()), (vec!["a"], super::sign([&instance("a", 4)])));
     }
 
     #[derive(Clone, Debug)]
@@ -234,7 +276,6 @@ mod tests {
         Remove(u8),
         Snapshot,
         Repeat,
-        Adopt,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -243,18 +284,17 @@ mod tests {
             (0_u8..5).prop_map(Step::Remove),
             proptest::strategy::Just(Step::Snapshot),
             proptest::strategy::Just(Step::Repeat),
-            proptest::strategy::Just(Step::Adopt),
         ]
     }
 
     proptest! {
-        /// Whatever is told, in part twice or by a second way: the members are those of a plain map, and the list that
+        /// Whatever is told, in part twice: the members are those of a plain map, and the list that
         /// is shown is empty only when nobody was ever there.
         #[test]
         fn the_list_is_what_the_registry_has(steps in proptest::collection::vec(step(), 1..60)) {
             let mut truth: BTreeMap<String, u64> = BTreeMap::new();
             let mut list = ServiceList::default();
-            list.replace(0, Vec::new(), 0);
+            list.replace(0, Entries::default(), 0);
             let mut was_anybody = false;
             let mut told: Vec<(u64, Vec<Instance>, Vec<String>)> = Vec::new();
             for (zxid, step) in (1_u64..).zip(steps) {
@@ -272,7 +312,6 @@ mod tests {
                         told.push((zxid, vec![], vec![id.to_string()]));
                     }
                     Step::Snapshot => { list.replace(zxid, all(&truth), now_ms); }
-                    Step::Adopt => { list.adopt(zxid, all(&truth), now_ms); }
                     Step::Repeat => {
                         for (zxid, upserts, removes) in told.iter().rev().take(5).rev() {
                             list.change(*zxid, upserts.clone(), removes, now_ms);

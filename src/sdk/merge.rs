@@ -1,8 +1,10 @@
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::instance::Instance;
 use super::list::{Origin, ServiceList};
+use crate::registry::{LayoutKind, list_at};
 
 /// How the lists of several registries become one. The registries are in the order of their priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +33,7 @@ pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
     for (at, list) in heard.chain(unheard).enumerate() {
         for member in list.shown() {
             let known = by_address.entry((&member.host, member.port)).or_insert((at, member));
-            // Of two at one address in one registry the one that came last has it.
-            if known.0 == at && known.1.incarnation < member.incarnation {
+            if known.0 == at && supersedes(member, known.1) {
                 known.1 = member;
             }
         }
@@ -43,8 +44,21 @@ pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
     all
 }
 
+/// Returns whether the first of two at one address in one registry is the one to call. What several layouts tell of is one
+/// instance, of which the registry shows what the first of them says; within a layout the one that came last has the address.
+fn supersedes(one: &Instance, other: &Instance) -> bool {
+    let layout = |instance: &Instance| -> Option<LayoutKind> {
+        Some(list_at(instance.path.rsplit_once('/')?.0)?.layout)
+    };
+    match layout(one).cmp(&layout(other)) {
+        Ordering::Equal => one.incarnation > other.incarnation,
+        order => order == Ordering::Less,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::instance::Entries;
     use super::super::instance::tests::instance;
     use super::{Instance, MergeRule, ServiceList, merged};
 
@@ -86,9 +100,27 @@ mod tests {
     }
 
     #[test]
+    fn of_one_that_is_registered_in_two_layouts_the_registry_s_own_order_decides() {
+        let at = |path: &str, weight, incarnation| Instance {
+            host: "one".to_owned(),
+            path: path.to_owned(),
+            weight,
+            incarnation,
+            ..instance("i", 1)
+        };
+        let dubbo = at("/dubbo/pay/providers/dubbo%3A%2F%2Fone%3A80", 7, 3);
+        for all in [
+            vec![dubbo.clone(), at("/services/pay/one:80", 100, 9)],
+            vec![at("/services/pay/one:80", 100, 9), dubbo],
+        ] {
+            assert_eq!(weights(&merged(&[&list(all)], MergeRule::Union)), [("i", 7)]);
+        }
+    }
+
+    #[test]
     fn a_registry_that_lists_somebody_is_believed_before_one_that_only_remembers() {
         let mut near = list(vec![Instance { weight: 7, ..instance("a", 1) }]);
-        near.change(2, Vec::new(), &["a".to_owned()], 0);
+        near.change(2, Entries::default(), &["a".to_owned()], 0);
         assert!(near.is_guarded());
         let far = list(vec![instance("a", 9)]);
         assert_eq!(weights(&merged(&[&near, &far], MergeRule::Union)), [("a", 100)]);

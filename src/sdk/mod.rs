@@ -6,7 +6,8 @@
 //!
 //! - [`Registry`] is one cluster: several seeds at first, then the members that the cluster itself names.
 //! - [`Registrar`] keeps providers registered with one registry or many: it renews the session, registers again under
-//!   the same id when the session is lost, says when it is late or lost, and leaves in good order.
+//!   the same id when the session is lost, takes over what an earlier run has left ([`SessionStore`]), says when it is
+//!   late or lost, and leaves in good order.
 //! - [`Subscription`] holds the lists of many services, from one registry or many, over one stream for each registry.
 //! - [`ServicePool`] picks an instance by weight, takes those out that fail, and looks after them until they answer.
 //!
@@ -46,6 +47,7 @@ mod merge;
 mod pool;
 mod registrar;
 mod registry;
+mod sessions;
 mod subscription;
 
 #[cfg(test)]
@@ -56,7 +58,7 @@ pub use backoff::{Backoff, renew_after};
 pub use balancer::Balancer;
 pub use cache::{Cached, DiskCache};
 pub use incarnations::Incarnations;
-pub use instance::{Instance, sign};
+pub use instance::{Entries, Instance, sign};
 pub use list::{Origin, ServiceList};
 pub use lookup::{LookupError, NotReady};
 pub use merge::{MergeRule, merged};
@@ -65,4 +67,5 @@ pub use registrar::{
     Left, Registrar, RegistrarOptions, RegistrationState, Service, ShutdownOptions,
 };
 pub use registry::Registry;
+pub use sessions::SessionStore;
 pub use subscription::{Discovery, Providers, Subscription, SubscriptionOptions};

@@ -296,7 +296,11 @@ fn parse_fixed(targets: &str) -> Result<Vec<Arc<Instance>>, Error> {
             port,
             weight: crate::registry::WEIGHT_DEFAULT,
             status: crate::registry::STATUS_DEFAULT.to_owned(),
+            health: None,
             metadata: Default::default(),
+            group: None,
+            path: target.to_owned(),
+            layout: "static".to_owned(),
             incarnation: 0,
             version: 0,
         }))

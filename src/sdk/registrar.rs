@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::incarnations::Incarnations;
 use super::keeper::{Keeper, Phase};
 use super::registry::Registry;
+use super::sessions::SessionStore;
 use crate::client::Error;
 use crate::client::model::{Drained, Registration};
 
@@ -19,12 +20,18 @@ pub struct RegistrarOptions {
     /// Ends the process, with a line on stderr and exit code 1, when not even one registry has registered it within this
     /// time from the start. For a new provider that nobody would ever find; one that was registered goes on serving.
     pub exit_if_cannot_register: Option<Duration>,
+    /// Where the sessions are noted, and those of earlier runs are found, whose registrations are taken over.
+    pub sessions: SessionStore,
 }
 
 impl Default for RegistrarOptions {
-    /// Returns 15 s and no exit.
+    /// Returns 15 s, no exit, and a store that ends with the process.
     fn default() -> RegistrarOptions {
-        RegistrarOptions { ttl: Duration::from_secs(15), exit_if_cannot_register: None }
+        RegistrarOptions {
+            ttl: Duration::from_secs(15),
+            exit_if_cannot_register: None,
+            sessions: SessionStore::default(),
+        }
     }
 }
 
@@ -134,8 +141,8 @@ impl Registrar {
         let keepers = registries.iter().enumerate().map(|(index, registry)| {
             let services = services.clone();
             let (states, incarnations) = (states.clone(), incarnations.clone());
-            let keeper =
-                Keeper::new(registry.clone(), services, options.ttl, states, index, incarnations);
+            let registry = registry.clone();
+            let keeper = Keeper::new(registry, services, options, states, index, incarnations);
             tokio::spawn(keeper.keep(phases.clone()))
         });
         let keepers = keepers.collect();
@@ -221,4 +228,27 @@ async fn exit_unless_registered(
         within.as_millis()
     );
     std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+
+    use super::{Error, RegistrationState, exit_unless_registered};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_one_registry_has_taken_is_not_ended_whatever_comes_then() {
+        let within = Duration::from_secs(1);
+        let lost = RegistrationState::Lost(Error::Unreachable("away".to_owned()));
+        for state in [RegistrationState::Registered { zxid: 1 }, lost] {
+            let never = (Arc::from("far"), RegistrationState::Registering(None));
+            let (states, seen) = watch::channel(vec![never, (Arc::from("near"), state)]);
+            // This process would end.
+            exit_unless_registered(seen, within).await;
+            drop(states);
+        }
+    }
 }

@@ -73,6 +73,16 @@ pub struct Providers {
     pub revision: u64,
 }
 
+impl Providers {
+    /// Returns whom to call: those who want traffic, and of these the ones that the registry has no reason to doubt unless it
+    /// doubts all. For who balances by other means than a [`ServicePool`](super::ServicePool), which decides for itself.
+    pub fn callable(&self) -> Vec<Arc<Instance>> {
+        let wanting = || self.instances.iter().filter(|instance| instance.wants_traffic());
+        let healthy: Vec<_> = wanting().filter(|instance| instance.is_healthy()).cloned().collect();
+        if healthy.is_empty() { wanting().cloned().collect() } else { healthy }
+    }
+}
+
 /// The lists of some services, kept up to date in the background from one or several registries. A clone is the same one;
 /// it ends with the last clone.
 #[derive(Clone, Debug)]
@@ -280,54 +290,35 @@ impl Shared {
         })
     }
 
-    /// Changes lists of one registry: `change` gets each with what is said of it, and returns whether what is shown has
-    /// changed. Returns the services of which that is so.
-    pub(super) fn change<T>(
-        &self,
-        index: usize,
-        said: impl IntoIterator<Item = (String, T)>,
-        mut change: impl FnMut(&mut ServiceList, T) -> bool,
-    ) -> Vec<String> {
-        self.apply(index, false, said, &mut change)
-    }
-
-    /// As [`Shared::change`], with what the stream from the registry says: at once with the lists it is known to be up, or who
+    /// Changes the list that one registry has of a service: `change` returns whether what is shown has changed. Returns the
+    /// service if that is so. With `is_up` the stream from the registry is known to be up, and at once with the list: or who
     /// waits for a list would find it and be told that it may be stale.
-    pub(super) fn hear<T>(
-        &self,
-        index: usize,
-        said: impl IntoIterator<Item = (String, T)>,
-        mut change: impl FnMut(&mut ServiceList, T) -> bool,
-    ) -> Vec<String> {
-        self.apply(index, true, said, &mut change)
-    }
-
-    fn apply<T>(
+    pub(super) fn hear(
         &self,
         index: usize,
         is_up: bool,
-        said: impl IntoIterator<Item = (String, T)>,
-        change: &mut dyn FnMut(&mut ServiceList, T) -> bool,
-    ) -> Vec<String> {
-        let mut changed = Vec::new();
+        service: Option<String>,
+        change: impl FnOnce(&mut ServiceList) -> bool,
+    ) -> Option<String> {
         let mut lists = self.lists.lock();
         let is_news = is_up && !lists.links[index].is_up;
         if is_up {
             lists.links[index] = Link { is_up, error: None };
         }
-        for (service, said) in said {
-            let Some((all, _)) = lists.services.get_mut(&service) else { continue };
-            if change(&mut all[index], said) {
-                lists.refresh(&service, self.options.merge);
-                changed.push(service);
-            }
+        let has_changed = |service: &String| {
+            let list = lists.services.get_mut(service);
+            list.is_some_and(|(all, _)| change(&mut all[index]))
+        };
+        let changed = service.filter(has_changed);
+        if let Some(service) = &changed {
+            lists.refresh(service, self.options.merge);
         }
         if is_news {
             let services: Vec<String> = lists.services.keys().cloned().collect();
             services.iter().for_each(|service| lists.refresh(service, self.options.merge));
         }
         drop(lists);
-        if is_news || !changed.is_empty() {
+        if is_news || changed.is_some() {
             self.told();
         }
         changed
@@ -376,5 +367,26 @@ impl Lists {
         if next != **providers {
             *providers = Arc::new(Providers { revision: providers.revision + 1, ..next });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::instance::tests::instance;
+    use super::{Instance, Providers};
+
+    #[test]
+    fn those_to_call_want_traffic_and_are_healthy_unless_nobody_is() {
+        let ill = |id: &str| Instance { health: Some("suspect".to_owned()), ..instance(id, 1) };
+        let idle = Instance { weight: 0, ..instance("idle", 1) };
+        let callable = |all: &[Instance]| -> Vec<String> {
+            let instances = all.iter().cloned().map(Arc::new).collect();
+            let providers = Providers { instances, ..Providers::default() };
+            providers.callable().iter().map(|one| one.id.clone()).collect()
+        };
+        assert_eq!(callable(&[ill("a"), instance("b", 1), idle.clone()]), ["b"]);
+        assert_eq!(callable(&[ill("a"), idle, ill("c")]), ["a", "c"]);
     }
 }

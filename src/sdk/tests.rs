@@ -1,10 +1,16 @@
 //! The tasks of the SDK against a small registry in this process, and pools of fixed targets.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use futures::stream;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -12,8 +18,9 @@ use tokio::task::JoinHandle;
 
 use super::keeper::Keeper;
 use super::{
-    AccrualOptions, Discovery, Incarnations, LookupError, PoolOptions, Registrar, RegistrarOptions,
-    RegistrationState, Registry, Service, ServicePool, Subscription, SubscriptionOptions,
+    AccrualOptions, Discovery, Incarnations, Instance, LookupError, PoolOptions, Registrar,
+    RegistrarOptions, RegistrationState, Registry, Service, ServicePool, Subscription,
+    SubscriptionOptions, sign,
 };
 use crate::client::model::Registration;
 
@@ -29,7 +36,8 @@ fn service(name: &str) -> Service {
     Service { name: name.to_owned(), registration }
 }
 
-/// A registry that answers every call and notes it; the second renewal finds the session expired. Ends with the test.
+/// A registry that answers every call and notes it, and by which session a registration is taken over; the second renewal
+/// finds the session expired. Ends with the test.
 struct Fake {
     endpoint: String,
     calls: Arc<Mutex<Vec<String>>>,
@@ -59,13 +67,13 @@ impl Fake {
     }
 }
 
-async fn answer(
-    calls: State<Arc<Mutex<Vec<String>>>>,
-    method: Method,
-    uri: Uri,
-) -> (StatusCode, String) {
+async fn answer(calls: State<Arc<Mutex<Vec<String>>>>, request: Request) -> (StatusCode, String) {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let takes_over = body["takes_over"].as_str().map(|token| format!(" takes over {token}"));
     let mut calls = calls.lock();
-    calls.push(format!("{method} {}", uri.path()));
+    calls.push(format!("{method} {}{}", uri.path(), takes_over.unwrap_or_default()));
     let of = |start: &str| calls.iter().filter(|call| call.starts_with(start)).count();
     if method == Method::PUT && of("PUT") == 2 {
         return (StatusCode::GONE, r#"{"code":"session_expired","message":"gone"}"#.to_owned());
@@ -93,7 +101,7 @@ async fn a_lost_session_is_replaced_and_the_providers_registered_again_under_the
     let mut keeper = Keeper::new(
         registry(&fake.endpoint),
         services,
-        Duration::from_secs(5),
+        &RegistrarOptions { ttl: Duration::from_secs(5), ..RegistrarOptions::default() },
         states,
         0,
         Incarnations::default(),
@@ -133,6 +141,37 @@ async fn a_lost_session_is_replaced_and_the_providers_registered_again_under_the
         "registered",
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn who_comes_after_a_provider_that_did_not_leave_takes_its_registration_over() {
+    let fake = Fake::start().await;
+    let options = RegistrarOptions::default();
+    let begin = || {
+        let services = vec![service("web"), service("api")];
+        Registrar::start(&[registry(&fake.endpoint)], services, &options)
+    };
+    let first = begin();
+    first.registered(Duration::from_secs(30)).await.unwrap();
+    drop(first);
+    let second = begin();
+    second.registered(Duration::from_secs(30)).await.unwrap();
+    // The session of the one that left in order has nothing any more.
+    assert!(second.withdraw().await[0].error.is_none());
+    begin().registered(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(
+        fake.calls()[3..],
+        [
+            "PUT /v1/sessions/0x1",
+            "POST /v1/sessions",
+            "POST /v1/services/web/providers takes over 0x1.x",
+            "POST /v1/services/api/providers takes over 0x1.x",
+            "DELETE /v1/sessions/0x2",
+            "POST /v1/sessions",
+            "POST /v1/services/web/providers",
+            "POST /v1/services/api/providers",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -239,4 +278,91 @@ async fn one_of_three_that_refuses_costs_three_errors_and_takes_calls_again_when
     let picked: std::collections::BTreeSet<String> =
         (0..3).map(|_| pool.pick().unwrap().addr()).collect();
     assert_eq!(picked.len(), 3);
+}
+
+/// A registry whose streams are scripts: each request for one gets the next, which then stays open; and which has these
+/// signs. Notes the bodies of the requests. Ends with the test.
+struct Scripted {
+    scripts: Mutex<VecDeque<String>>,
+    signs: serde_json::Value,
+    asked: Mutex<Vec<serde_json::Value>>,
+}
+
+async fn scripted(registry: State<Arc<Scripted>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
+    match path.as_str() {
+        "/v1/watch" => {
+            registry.asked.lock().push(serde_json::from_slice(&body).unwrap());
+            let script = registry.scripts.lock().pop_front().unwrap_or_default();
+            let told = stream::iter([Ok::<_, Infallible>(script)]).chain(stream::pending());
+            ([("content-type", "text/event-stream")], Body::from_stream(told)).into_response()
+        }
+        "/v1/versions" => registry.signs.to_string().into_response(),
+        _ => (StatusCode::NOT_FOUND, r#"{"code":"not_found","message":"no"}"#).into_response(),
+    }
+}
+
+/// Returns an event of a stream about the service, with these instances.
+fn told(
+    event: &str,
+    id: Option<u64>,
+    service: &str,
+    to: u64,
+    all: &[&Instance],
+    sign: u64,
+) -> String {
+    let upsert: Vec<_> = all
+        .iter()
+        .map(|it| {
+            serde_json::json!({"id": it.id, "host": it.host, "port": it.port, "weight": it.weight,
+                "status": it.status, "metadata": {}, "path": it.path, "layout": it.layout,
+                "incarnation": it.incarnation, "modified": it.version, "session": null})
+        })
+        .collect();
+    let data = serde_json::json!({"service": service, "namespace": "", "to": to, "upsert": upsert,
+        "unparsable": [], "remove": [], "sign": format!("{sign:016x}")});
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    format!("{id}event: {event}\ndata: {data}\n\n")
+}
+
+#[tokio::test]
+async fn a_list_that_went_astray_is_found_by_its_sign_and_asked_for_anew_without_the_others() {
+    let (a, b) =
+        (super::instance::tests::instance("a", 1), super::instance::tests::instance("b", 2));
+    let (one, both) = (sign([&a]), sign([&a, &b]));
+    // Somebody has lost what was told of b.
+    let first = told("snapshot", None, "api", 5, &[&a], one)
+        + &told("snapshot", Some(5), "web", 5, &[&a], one)
+        + &told("delta", Some(7), "web", 7, &[], both);
+    let second = told("snapshot", Some(7), "web", 7, &[&a, &b], both);
+    let sign = |sign: u64| serde_json::json!({"revision": 7, "sign": format!("{sign:016x}")});
+    let registry = Arc::new(Scripted {
+        scripts: Mutex::new(VecDeque::from([first, second])),
+        signs: serde_json::json!({"versions": {"api": sign(one), "web": sign(both)}, "zxid": 7}),
+        asked: Mutex::default(),
+    });
+    let router = axum::Router::new().fallback(scripted).with_state(registry.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+
+    let compare = Duration::from_secs(3_600);
+    let options = SubscriptionOptions { compare, ..SubscriptionOptions::default() };
+    let services = ["web".to_owned(), "api".to_owned()];
+    let main = Registry::new("main", &[endpoint]).unwrap();
+    let subscription = Subscription::start(&[main], &services, options).await.unwrap();
+    let mut changes = subscription.changes();
+    while subscription.providers("web").map_or(0, |providers| providers.instances.len()) < 2 {
+        changes.changed().await.unwrap();
+    }
+    assert!(!subscription.providers("api").unwrap().is_stale);
+    assert_eq!(
+        *registry.asked.lock(),
+        [
+            serde_json::json!({"services": [{"name": "api"}, {"name": "web"}]}),
+            serde_json::json!({"services": [{"name": "api", "since": 7}, {"name": "web"}]}),
+        ]
+    );
+    serving.abort();
 }

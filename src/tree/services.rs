@@ -231,18 +231,18 @@ mod tests {
         // A published state keeps what was, so nothing is changed in its place.
         let place = |n: usize| ZnodePath::parse(&format!("/motan/group-{n}/web/server")).unwrap();
         let paths: Vec<ZnodePath> = (0..MANY).map(place).collect();
-        let mut services = Services::default();
+        let (layouts, mut services) = (Layouts::default(), Services::default());
         for path in &paths {
-            services.enter(path, &list_at(path.as_str()).unwrap(), ListState::default());
+            services.enter(path, &layouts.list_at(path.as_str()).unwrap(), ListState::default());
         }
         assert_eq!(services.lists("", "web").len(), MANY);
         let published = services.clone();
         let mut shares = Vec::new();
         copied(&paths, &mut shares);
         let more = place(MANY);
-        services.enter(&more, &list_at(more.as_str()).unwrap(), ListState::default());
+        services.enter(&more, &layouts.list_at(more.as_str()).unwrap(), ListState::default());
         let by_more = copied(&paths, &mut shares);
-        services.leave(&paths[7], &list_at(paths[7].as_str()).unwrap());
+        services.leave(&paths[7], &layouts.list_at(paths[7].as_str()).unwrap());
         let by_less = copied(&paths, &mut shares);
         assert!(by_more < MANY / 10 && by_less < MANY / 10, "{by_more} and {by_less}");
         let left = services.lists("", "web").iter().filter(|path| **path != more);

@@ -108,6 +108,10 @@ async fn a_hundred_changes_at_once_cause_at_most_two_executions_and_the_last_sta
         fs::read_to_string(&output).ok().filter(|text| text == "10.0.0.1:100\n")
     })
     .await;
+    eventually("its execution", async || {
+        (fs::read_to_string(&count).unwrap().lines().count() > 1).then_some(())
+    })
+    .await;
     process.signal(Signal::SIGINT);
     assert!(process.exit().await.success());
     let executed = fs::read_to_string(&count).unwrap().lines().count();

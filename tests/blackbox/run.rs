@@ -22,9 +22,14 @@ impl Drop for Stranger {
 
 /// Starts `roost run` for a shell script; the script's process id goes to `<name>.pid`.
 fn run(cluster: &Cluster, name: &str, args: &[&str], script: &str) -> Process {
+    let args = [&["--timeout-ms", "2000"], args].concat();
+    run_with(cluster, name, &args, script)
+}
+
+fn run_with(cluster: &Cluster, name: &str, args: &[&str], script: &str) -> Process {
     let dir = cluster.dir.path();
     let script = format!("echo $$ > {0}.new; mv {0}.new {0}; {script}", pid_file(dir, name));
-    let mut all = vec!["run", "--service", "web", "--timeout-ms", "2000"];
+    let mut all = vec!["run", "--service", "web"];
     all.extend(args);
     all.extend(["--", "sh", "-c", &script]);
     Process::roost(&all, &cluster.endpoints(), &log_in(dir, &format!("{name}.log")))
@@ -143,4 +148,41 @@ async fn a_command_runs_on_while_the_registry_is_away_and_is_registered_when_it_
     keeper.signal(Signal::SIGINT);
     keeper.exit().await;
     assert!(client.sessions().await.unwrap().sessions.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supervisor_that_starts_it_again_finds_the_registration_its_own() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client_from(0);
+    let dir = cluster.dir.path().join("state").display().to_string();
+    // Nothing expires here: the second run neither waits for the first one's session nor meets a conflict.
+    let args = ["--addr", "127.0.0.1:9001", "--timeout-ms", "600000", "--state-dir", &dir];
+    let mut first = run_with(&cluster, "first", &args, "exec sleep 600");
+    first.says("registered 127.0.0.1:9001").await;
+    let before = provider(&client, "127.0.0.1:9001").await.unwrap();
+    let _command = Stranger(pid(&cluster, "first").await);
+    first.kill9();
+    let mut second = run_with(&cluster, "second", &args, "exec sleep 600");
+    second.says("registered 127.0.0.1:9001").await;
+    assert!(!second.output().contains("failed"), "{}", second.output());
+    let after = provider(&client, "127.0.0.1:9001").await.unwrap();
+    assert!(after.session != before.session && after.czxid > before.czxid);
+    second.signal(Signal::SIGTERM);
+    second.exit().await;
+    assert!(provider(&client, "127.0.0.1:9001").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_nobody_registers_is_ended_where_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "trap 'echo told to end; exit 0' TERM; while :; do sleep 0.1; done";
+    let args = ["run", "--service", "web", "--addr", "127.0.0.1:9001"];
+    let args =
+        [&args[..], &["--exit-if-cannot-register", "300ms", "--", "sh", "-c", script]].concat();
+    // Nobody listens at port 1 of an address of the loopback network that nobody uses.
+    let mut keeper = Process::roost(&args, "127.255.255.254:1", &log_in(dir.path(), "keeper.log"));
+    assert_eq!(keeper.exit().await.code(), Some(1), "{}", keeper.output());
+    let said = "not registered within 300 ms, so the command was ended: unreachable";
+    assert!(keeper.output().contains(said), "{}", keeper.output());
+    assert!(keeper.output().contains("told to end"), "{}", keeper.output());
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use roost::client::model::Registration;
+use roost::client::model::{ChangeKind, Create, Registration, WatchEvent};
+use roost::client::{WatchFilter, WatchKind};
 use roost::sdk::{
     Discovery, DiskCache, LookupError, PoolOptions, Registrar, RegistrarOptions, RegistrationState,
-    Registry, Service, ServicePool, ShutdownOptions, Subscription, SubscriptionOptions,
+    Registry, Service, ServicePool, SessionStore, ShutdownOptions, Subscription,
+    SubscriptionOptions,
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Cluster, eventually};
+use crate::harness::{Cluster, Process, eventually, log_in};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -66,6 +68,166 @@ async fn a_provider_is_back_after_the_registry_was_away_for_longer_than_its_ttl_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_crashed_and_starts_anew_is_the_same_one_without_a_moment_between() {
+    let cluster = Cluster::start(1).await;
+    // Far longer than this test: nothing expires here.
+    let run = || {
+        let sessions = SessionStore::open(&cluster.dir.path().join("sessions")).unwrap();
+        let options =
+            RegistrarOptions { ttl: PATIENCE * 5, sessions, ..RegistrarOptions::default() };
+        let services = vec![service("web", 9001), service("api", 9002)];
+        Registrar::start(&[registry("a", &cluster)], services, &options)
+    };
+    let client = cluster.client_from(0);
+    let path = "/services/web/providers".to_owned();
+    let filter = WatchFilter { kind: WatchKind::ChildrenData, path };
+    let first = run();
+    first.registered(PATIENCE).await.unwrap();
+    let before = client.service("web").await.unwrap().providers;
+    let mut watch = client.watch(&[filter], None);
+    assert!(matches!(watch.next().await, Ok(WatchEvent::Snapshot(_))));
+    drop(first);
+
+    let second = run();
+    second.registered(PATIENCE).await.unwrap();
+    let after = client.service("web").await.unwrap();
+    assert_eq!((after.providers.len(), &after.providers[0].id), (1, &before[0].id));
+    assert!(after.providers[0].session != before[0].session);
+    assert!(after.providers[0].czxid > before[0].czxid, "it is another process");
+    loop {
+        match watch.next().await.unwrap() {
+            WatchEvent::Change(change) => {
+                let kinds: Vec<ChangeKind> = change.changes.iter().map(|it| it.kind).collect();
+                assert_eq!(kinds, [ChangeKind::Deleted, ChangeKind::Created], "at once");
+                break;
+            }
+            event => assert!(matches!(event, WatchEvent::Progress { .. }), "{event:?}"),
+        }
+    }
+    // The other one likewise: nothing is left to the session of the run that crashed.
+    let session = client.session(&before[0].session.clone().unwrap()).await.unwrap();
+    assert!(session.ephemerals.is_empty(), "{session:?}");
+    second.withdraw().await;
+    assert!(client.service("web").await.unwrap().providers.is_empty());
+}
+
+/// Set in the process that is a provider for the test below.
+const PROVIDER_OF: &str = "ROOST_TEST_PROVIDER_OF";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_provider_that_nobody_registers_ends_and_says_why() {
+    if let Ok(seed) = std::env::var(PROVIDER_OF) {
+        let registry = Registry::new("a", &[seed]).unwrap();
+        let exit_if_cannot_register = Some(Duration::from_millis(300));
+        let options = RegistrarOptions { exit_if_cannot_register, ..RegistrarOptions::default() };
+        let registrar = Registrar::start(&[registry], vec![service("web", 9001)], &options);
+        registrar.registered(PATIENCE).await.unwrap();
+        println!("it was registered");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "sdk::a_new_provider_that_nobody_registers_ends_and_says_why";
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    // Nobody listens at port 1 of an address of the loopback network that nobody uses.
+    command.args(["--exact", name, "--nocapture"]).env(PROVIDER_OF, "127.255.255.254:1");
+    let mut provider = Process::spawn(command, &log_in(dir.path(), "provider.log"));
+    assert_eq!(provider.exit().await.code(), Some(1), "{}", provider.output());
+    let said = "roost: not registered within 300 ms, so this process ends: unreachable: ";
+    assert!(provider.output().contains(said), "{}", provider.output());
+    assert!(!provider.output().contains("test result"), "it ended itself: {}", provider.output());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_of_every_layout_are_followed_and_called() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client_from(0);
+    let dubbo = "dubbo%3A%2F%2F10.0.0.1%3A20880%2FPay%3Fweight%3D7%26side%3Dprovider";
+    let spring = |status: &str| {
+        format!(
+            r#"{{"address":"10.0.0.2","port":8080,"payload":{{"@class":"org.springframework.cloud.zookeeper.discovery.ZookeeperInstance",
+               "metadata":{{"instance_status":"{status}"}}}}}}"#
+        )
+    };
+    let all = [
+        ("Pay", "dubbo", format!("/dubbo/Pay/providers/{dubbo}"), String::new()),
+        ("shop", "spring", "/services/shop/5c8a".to_owned(), spring("UP")),
+        (
+            "k",
+            "kratos",
+            "/microservices/k/k1".to_owned(),
+            r#"{"endpoints":["grpc://10.0.0.3:9000"]}"#.to_owned(),
+        ),
+        (
+            "role/job",
+            "serverset",
+            "/serverset/role/job/member_0000000001".to_owned(),
+            r#"{"serviceEndpoint":{"host":"10.0.0.4","port":1},"status":"ALIVE"}"#.to_owned(),
+        ),
+        (
+            "web",
+            "roost",
+            "/services/web/providers/w".to_owned(),
+            r#"{"host":"10.0.0.5","port":1}"#.to_owned(),
+        ),
+        // Its place has a group, which nobody can guess: it is found by the sign.
+        (
+            "s",
+            "motan",
+            "/motan/g/s/server/10.0.0.6:8002".to_owned(),
+            "motan://10.0.0.6:8002/s?weight=3".to_owned(),
+        ),
+    ];
+    let services: Vec<String> = all.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    let options = SubscriptionOptions {
+        discovery: Discovery::Eager { wait: PATIENCE, fail_fast: true },
+        compare: Duration::from_millis(500),
+        guard: Duration::ZERO,
+        ..SubscriptionOptions::default()
+    };
+    let subscription =
+        Subscription::start(&[registry("a", &cluster)], &services, options).await.unwrap();
+    for name in &services {
+        assert_eq!(subscription.providers(name), Err(LookupError::Empty { service: name.clone() }));
+    }
+    let create = async |path: &str, data: &str| {
+        let (path, data) = (path.to_owned(), data.as_bytes().to_vec());
+        client.create(&Create { path, data, parents: true, ..Create::default() }).await.unwrap();
+    };
+    for (_, _, path, data) in &all {
+        create(path, data).await;
+    }
+    for (name, layout, path, _) in &all {
+        let one = eventually("its instance", async || {
+            Some(subscription.providers(name).ok()?.instances[0].clone())
+        })
+        .await;
+        assert_eq!((one.layout.as_str(), &one.path), (*layout, path));
+        let weight = match *layout {
+            "dubbo" => 7,
+            "motan" => 3,
+            _ => 100,
+        };
+        assert_eq!(one.weight, weight, "{name}");
+    }
+    // What is no instance is nobody to call, and no reason to ask for the list again and again.
+    create("/services/shop/broken", "10.0.0.1:80").await;
+    let shop = ServicePool::new(&subscription, "shop", PoolOptions::default());
+    assert_eq!(shop.pick().unwrap().addr(), "10.0.0.2:8080");
+    client.set("/services/shop/5c8a", spring("OUT_OF_SERVICE").into_bytes(), None).await.unwrap();
+    eventually("nobody", async || {
+        matches!(shop.pick(), Err(LookupError::NoneWanted { .. })).then_some(())
+    })
+    .await;
+    for (name, _, path, _) in &all {
+        client.delete(path, None).await.unwrap();
+        eventually("an empty list", async || {
+            matches!(subscription.providers(name), Err(LookupError::Empty { .. })).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_starts_from_its_disk_while_the_registry_is_down_and_says_so() {
     let mut cluster = Cluster::start(1).await;
     let registrar = Registrar::start(
@@ -109,7 +271,8 @@ async fn a_consumer_starts_from_its_disk_while_the_registry_is_down_and_says_so(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_services_are_known_at_once_and_ten_dead_providers_hold_nobody_up() {
+async fn more_services_than_fit_into_a_stream_are_known_at_once_and_dead_providers_hold_nobody_up()
+{
     let cluster = Cluster::start(1).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let live = listener.local_addr().unwrap().port();
@@ -119,7 +282,7 @@ async fn two_hundred_services_are_known_at_once_and_ten_dead_providers_hold_nobo
         }
     });
     let name = |index: usize| format!("s{index:03}");
-    let all: Vec<String> = (0..200).map(name).collect();
+    let all: Vec<String> = (0..205).map(name).collect();
     // Nobody listens on port 1.
     let services = all
         .iter()

@@ -139,7 +139,7 @@ async fn register(
     Json(registration): Json<Registration>,
 ) -> Answer<Response> {
     let (session, timeout_ms) = heard(&node, &headers)?;
-    let Registration { id, host, port, weight, metadata, status } = registration;
+    let Registration { id, host, port, weight, metadata, status, takes_over: _ } = registration;
     let id = id.unwrap_or_else(|| format!("{host}:{port}"));
     let instance = Instance {
         host,

@@ -35,6 +35,12 @@ pub struct RunArgs {
     /// Deregister when K of the last N checks have failed.
     #[arg(long, value_name = "K/N", default_value = "3/3")]
     pub check_fail: Threshold,
+    /// End the command when nothing has registered it so long after its start, or after the check passed for the first time.
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub exit_if_cannot_register: Option<Duration>,
+    /// Directory to note the session in: when this command is started again it takes the registration over at once.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<std::ffi::OsString>,

@@ -15,15 +15,16 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::super::args::GlobalArgs;
 use super::super::output::Failure;
 use super::args::RunArgs;
 use super::check;
-use crate::client::Error;
 use crate::client::model::Registration;
-use crate::sdk::{Registrar, RegistrarOptions, RegistrationState, Registry, Service};
+use crate::client::{Error, encode_path};
+use crate::sdk::{Registrar, RegistrarOptions, RegistrationState, Registry, Service, SessionStore};
 
 /// What a shell answers when a command cannot be started.
 const EXIT_NOT_STARTED: u8 = 127;
@@ -33,6 +34,7 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
     let registry = Registry::new("registry", &global.endpoint)?;
     let registration = Registration::from(&args.instance);
     let service = Service { name: args.service.clone(), registration };
+    let sessions = sessions(&args, &service)?;
     let mut signals = Signals::listen()?;
     let mut child = match Command::new(&args.command[0]).args(&args.command[1..]).spawn() {
         Ok(child) => child,
@@ -44,7 +46,7 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
     };
     let stop = CancellationToken::new();
     let ttl = Duration::from_millis(args.timeout_ms);
-    let options = RegistrarOptions { ttl, ..RegistrarOptions::default() };
+    let options = RegistrarOptions { ttl, sessions, ..RegistrarOptions::default() };
     let (report, health) = watch::channel(args.check.is_none());
     let checking = args.check.clone().map(|check| {
         let health = check::Health::new(args.check_pass, args.check_fail);
@@ -57,8 +59,20 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
         ))
     });
     let voice = Voice { json: global.json };
-    let keeping = tokio::spawn(keep(registry, service, options, health, voice, stop.clone()));
-    let status = signals.forward_until_exit(&mut child).await;
+    let (outcome, registered) = watch::channel(Err("no registry has answered".to_owned()));
+    let late = too_late(args.exit_if_cannot_register, health.clone(), registered);
+    let keeping =
+        keep(registry, service, options, health, Telling { voice, outcome }, stop.clone());
+    let keeping = tokio::spawn(keeping);
+    let mut unregistered = None;
+    let status = tokio::select! {
+        status = signals.forward_until_exit(&mut child) => status,
+        failure = late => {
+            unregistered = Some(failure);
+            signal_child(&child, Signal::SIGTERM);
+            signals.forward_until_exit(&mut child).await
+        }
+    };
     stop.cancel();
     // The task ends after the token is cancelled; it would fail only by panicking, of which nothing is left
     // to undo.
@@ -67,12 +81,46 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
         checking.abort();
     }
     drop(report);
-    Ok(exit_code(status?))
+    let code = exit_code(status?);
+    match unregistered {
+        Some(failure) => Err(failure),
+        None => Ok(code),
+    }
 }
 
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
+}
+
+/// Returns where the session is noted. Each registration has its own directory: several may share the one that was named.
+fn sessions(args: &RunArgs, service: &Service) -> Result<SessionStore, Failure> {
+    let Some(dir) = &args.state_dir else { return Ok(SessionStore::default()) };
+    let name = encode_path(&format!("{}~{}", service.name, service.id())).replace('/', "%2F");
+    let dir = dir.join(name);
+    SessionStore::open(&dir).map_err(|err| {
+        Failure::Local(format!("cannot note the session in {}: {err}", dir.display()))
+    })
+}
+
+/// Returns, with the reason, when nothing has registered the command so long after it was first to be registered; never
+/// without such a time, or once it was.
+async fn too_late(
+    within: Option<Duration>,
+    mut health: watch::Receiver<bool>,
+    mut registered: watch::Receiver<Outcome>,
+) -> Failure {
+    let Some(within) = within else { return std::future::pending().await };
+    if health.wait_for(|is_healthy| *is_healthy).await.is_err() {
+        return std::future::pending().await;
+    }
+    let once = registered.wait_for(Result::is_ok);
+    if timeout(within, once).await.is_ok() {
+        return std::future::pending().await;
+    }
+    let why = registered.borrow().clone().err().unwrap_or_default();
+    let within = within.as_millis();
+    Failure::Local(format!("not registered within {within} ms, so the command was ended: {why}"))
 }
 
 /// The signals that are meant for the child.
@@ -107,13 +155,17 @@ impl Signals {
                 _ = self.interrupt.recv() => Signal::SIGINT,
                 _ = self.hangup.recv() => Signal::SIGHUP,
             };
-            let is_for_us_alone = received == Signal::SIGTERM || !self.has_terminal;
-            let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-            if let (true, Some(pid)) = (is_for_us_alone, pid) {
-                // A child that has just ended needs no signal; the next wait tells.
-                let _ = kill(Pid::from_raw(pid), received);
+            if received == Signal::SIGTERM || !self.has_terminal {
+                signal_child(child, received);
             }
         }
+    }
+}
+
+fn signal_child(child: &Child, signal: Signal) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // A child that has just ended needs no signal; the next wait tells.
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
@@ -139,15 +191,25 @@ impl Voice {
     }
 }
 
+/// Whether it has ever been registered, or why not.
+type Outcome = Result<(), String>;
+
+/// Whom to tell how it stands.
+struct Telling {
+    voice: Voice,
+    outcome: watch::Sender<Outcome>,
+}
+
 /// Keeps the provider registered while it is healthy, until stopped.
 async fn keep(
     registry: Registry,
     service: Service,
     options: RegistrarOptions,
     mut health: watch::Receiver<bool>,
-    voice: Voice,
+    telling: Telling,
     stop: CancellationToken,
 ) {
+    let voice = telling.voice;
     loop {
         tokio::select! {
             biased;
@@ -160,7 +222,7 @@ async fn keep(
         tokio::select! {
             () = stop.cancelled() => {}
             _ = health.wait_for(|is_healthy| !*is_healthy) => {}
-            () = tell(registrar.states(), &service, voice) => {}
+            () = tell(registrar.states(), &service, &telling) => {}
         }
         for left in registrar.withdraw().await {
             match left.error {
@@ -185,13 +247,14 @@ async fn keep(
 async fn tell(
     mut states: watch::Receiver<Vec<(Arc<str>, RegistrationState)>>,
     service: &Service,
-    voice: Voice,
+    Telling { voice, outcome }: &Telling,
 ) {
     let mut told = None;
     loop {
         let state = states.borrow_and_update().first().map(|(_, state)| state.clone());
         match state {
             Some(RegistrationState::Registered { .. }) => {
+                outcome.send_modify(|outcome| *outcome = Ok(()));
                 if told.take() != Some(String::new()) {
                     let text =
                         format!("registered {} as a provider of {}", service.id(), service.name);
@@ -207,6 +270,9 @@ async fn tell(
                 let text =
                     format!("the command runs on, but keeping it registered failed: {error}");
                 voice.say("failed", service, Some(&error), &text);
+                if outcome.borrow().is_err() {
+                    outcome.send_modify(|outcome| *outcome = Err(error.to_string()));
+                }
                 told = Some(error.code().to_owned());
             }
             _ => {}
@@ -221,8 +287,31 @@ async fn tell(
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
+    use std::time::Duration;
 
-    use super::exit_code;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::{exit_code, too_late};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_command_ends_only_when_it_should_have_been_registered_and_never_was() {
+        let refused = || Err("no_auth".to_owned());
+        let hour = Duration::from_secs(3_600);
+        let second = Some(Duration::from_secs(1));
+        for (within, is_healthy, registered, ends) in [
+            (second, true, refused(), true),
+            (second, true, Ok(()), false),
+            (second, false, refused(), false),
+            (None, true, refused(), false),
+        ] {
+            let (_health, health) = watch::channel(is_healthy);
+            let (_outcome, outcome) = watch::channel(registered);
+            let late = timeout(hour, too_late(within, health, outcome)).await;
+            assert_eq!(late.is_ok(), ends);
+            assert!(late.ok().is_none_or(|failure| failure.to_string().contains("no_auth")));
+        }
+    }
 
     #[test]
     fn the_exit_code_is_the_childs_or_128_and_its_signal() {

@@ -53,6 +53,7 @@ fn shown(instance: &Instance) -> Value {
         addr => instance.addr(),
         weight => instance.weight,
         status => instance.status,
+        health => instance.health,
         metadata => instance.metadata,
     }
 }
@@ -76,7 +77,11 @@ mod tests {
             port: 80,
             weight,
             status: "up".to_owned(),
+            health: None,
             metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+            group: None,
+            path: format!("/services/web/providers/{id}"),
+            layout: "roost".to_owned(),
             incarnation: 1,
             version: 1,
         })

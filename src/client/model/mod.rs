@@ -2,6 +2,7 @@
 //! from.
 
 mod cluster;
+mod instances;
 mod registry;
 mod traffic;
 mod watch;
@@ -14,6 +15,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::{Cluster, DigestAnswer, Member, MemberStatus};
+pub use instances::{
+    Opaque, ServiceDelta, ServiceEvent, ServiceInstance, ServiceRefusal, WatchedService,
+};
 pub use registry::{
     ClosedSession, Consumer, Drain, Drained, OpenedSession, Provider, Registered, Registration,
     RenewedSession, Service, ServiceSummary, ServiceVersion, Services, SessionDetail,

@@ -124,6 +124,9 @@ pub struct Registration {
     /// Its state of health, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Token of the session that has registered it so far, and may lose it to the caller's in one transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<String>,
 }
 
 /// Answer of [`register`](crate::client::Client::register).

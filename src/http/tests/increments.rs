@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::{Bed, event};
-use crate::limits::{DATA_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+use crate::limits::{DATA_BYTES_MAX, MAILBOX_MESSAGES_MAX, STREAM_SERVICES_MAX};
 use crate::registry;
 
 /// A copy of a list, kept as docs/SERVICES.md says.
@@ -200,6 +200,19 @@ async fn many_streams_of_a_flapping_instance_cost_a_fiftieth_of_whole_lists() {
         told as f64 * 100.0 / lists as f64
     );
     assert!(told * 50 <= lists, "{told} of {lists}");
+}
+
+#[tokio::test]
+async fn a_stream_has_room_for_all_services_that_it_may_follow_whether_they_exist_or_not() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let names: Vec<String> = (0..STREAM_SERVICES_MAX).map(|n| format!("s{n}")).collect();
+    let asked: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
+    open(&bed, json!(asked)).await;
+    for name in &names {
+        register(&bed, &token, name, "a", 1).await;
+    }
+    open(&bed, json!(asked)).await;
 }
 
 #[tokio::test]
