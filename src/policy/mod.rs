@@ -165,7 +165,7 @@ pub enum Terms {
     /// Of [`Kind::Removal`].
     Removal(Removal),
     /// Of [`Kind::Admission`].
-    Admission(Admission),
+    Admission(Box<Admission>),
     /// Of [`Kind::Disconnect`].
     Disconnect(Disconnect),
     /// Of [`Kind::Overrides`].
@@ -183,7 +183,7 @@ impl Terms {
     fn parse(kind: Kind, pattern: &str, fields: &mut Fields) -> Result<Terms, Wrong> {
         Ok(match kind {
             Kind::Removal => Terms::Removal(Removal::parse(fields)?),
-            Kind::Admission => Terms::Admission(Admission::parse(fields)?),
+            Kind::Admission => Terms::Admission(Box::new(Admission::parse(fields)?)),
             Kind::Disconnect => Terms::Disconnect(Disconnect::parse(fields)?),
             Kind::Overrides => Terms::Overrides(Overrides::parse(fields)?),
             Kind::Probe => Terms::Probe(Probing::parse(fields)?),
