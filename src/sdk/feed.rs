@@ -9,7 +9,7 @@ use super::instance::Entries;
 use crate::client::model::{ServiceEvent, ServiceVersion, WatchedService};
 use crate::client::{Client, Error, ServiceWatch};
 use crate::limits::STREAM_SERVICES_MAX;
-use crate::registry::instance_lists;
+use crate::registry::Layouts;
 
 /// Services of one stream. Half of what it may have: a service may have lists whose places its name does not tell, which count
 /// too, such as those of Motan's groups.
@@ -67,7 +67,8 @@ impl Feed {
         standing: &BTreeMap<String, u64>,
     ) -> Feed {
         // A name that cannot be one is left out: nothing will ever be known of it, and the registry would refuse all.
-        let named = services.iter().filter(|name| instance_lists("", name).is_ok());
+        let layouts = Layouts::default();
+        let named = services.iter().filter(|name| layouts.instance_lists("", name).is_ok());
         let watched: Vec<WatchedService> = named
             .map(|name| WatchedService { name: name.clone(), since: standing.get(name).copied() })
             .collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::instance::Instance;
 use super::list::{Origin, ServiceList};
-use crate::registry::{LayoutKind, list_at};
+use crate::registry::Layouts;
 
 /// How the lists of several registries become one. The registries are in the order of their priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,8 +47,11 @@ pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
 /// Returns whether the first of two at one address in one registry is the one to call. What several layouts tell of is one
 /// instance, of which the registry shows what the first of them says; within a layout the one that came last has the address.
 fn supersedes(one: &Instance, other: &Instance) -> bool {
-    let layout = |instance: &Instance| -> Option<LayoutKind> {
-        Some(list_at(instance.path.rsplit_once('/')?.0)?.layout)
+    // Those that are built in come before what people have described themselves, which only the registry knows.
+    let layouts = Layouts::default();
+    let layout = |instance: &Instance| {
+        let list = instance.path.rsplit_once('/').and_then(|(list, _)| layouts.list_at(list));
+        list.map_or(u8::MAX, |list| list.layout.rank())
     };
     match layout(one).cmp(&layout(other)) {
         Ordering::Equal => one.incarnation > other.incarnation,
