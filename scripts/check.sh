@@ -30,6 +30,8 @@ step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 step cargo test --workspace --no-fail-fast
 # What a reader of README.md pastes, with the program that the tests have built.
 step scripts/readme.sh
+# The examples of the SDK, likewise.
+step scripts/examples.sh
 # The chaos suite in its short form, with the programs that the tests have built: the comparison, about a minute, and
 # each other workload on roost, as long again. A run that does not end is a failure like others.
 programs="${CARGO_TARGET_DIR:-target}/debug"

@@ -208,11 +208,11 @@ async fn a_stream_has_room_for_all_services_that_it_may_follow_whether_they_exis
     let (_, token) = bed.session().await;
     let names: Vec<String> = (0..STREAM_SERVICES_MAX).map(|n| format!("s{n}")).collect();
     let asked: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
-    open(&bed, json!(asked)).await;
+    drop(open(&bed, json!(asked)).await);
     for name in &names {
         register(&bed, &token, name, "a", 1).await;
     }
-    open(&bed, json!(asked)).await;
+    drop(open(&bed, json!(asked)).await);
 }
 
 #[tokio::test]
