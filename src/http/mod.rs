@@ -59,6 +59,7 @@ mod service_body;
 mod service_delta;
 mod service_metadata;
 mod service_stream;
+mod service_text;
 mod service_view;
 mod services;
 mod sessions;

@@ -18,18 +18,19 @@ use super::Door;
 use super::body::Json;
 use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
-use super::service_body::{ProviderBody, UnparsableBody, sign_text};
+use super::service_body::sign_text;
 use super::service_delta::{Deleted, DeltaBody};
-use super::service_view::{NOT_PERMITTED, ServiceView, Wanted};
+use super::service_text::{self, Part, State as Known};
+use super::service_view::{ServiceView, Wanted};
 use super::snapshot::{json, piece, put};
 use super::stream::reason_name;
 use super::watch::{event_stream, turn};
 use super::znodes::NoParams;
 use crate::limits::{SNAPSHOT_SENT_MS_MAX, STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
 use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
-use crate::registry::{self, entry_at, instance_lists, list_at};
+use crate::registry::{entry_at, health_notes, instance_lists, list_at, noted_at};
 use crate::tree::{Tree, permits};
-use crate::types::{AclId, Code, Event, EventKind, Perms, ZnodePath, Zxid};
+use crate::types::{AclId, Code, EventKind, Perms, ZnodePath, Zxid};
 use crate::watch::{Change, Filter, Message, WatchKind};
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -82,8 +83,11 @@ pub(crate) async fn watch_services(
         // Beside those that may come there are some whose place the name alone does not tell.
         let present = tree.services().lists(&wanted.namespace, &wanted.service).iter();
         paths.extend(present.filter(|path| is_of_instances(path)).cloned());
+        // A list whose path is so long that nothing can be noted of its instances has no notes.
+        let notes: Vec<ZnodePath> =
+            paths.iter().filter_map(|list| health_notes(list.as_str()).ok()).collect();
         let kind = WatchKind::ChildrenData;
-        filters.extend(paths.into_iter().map(|path| Filter { path, kind }));
+        filters.extend(paths.into_iter().chain(notes).map(|path| Filter { path, kind }));
         match ServiceView::of(&tree, &caller.authority, wanted.clone()) {
             Err(failed) if !failed.is(Code::NoNode) => return Err(failed),
             _ => services.push((wanted, seen.or(since).map(Zxid))),
@@ -261,20 +265,31 @@ impl Stream {
     /// Writes what transactions changed: of each service one delta with the last word on each registration. The sign is
     /// given where the client has all of the state that it speaks of.
     fn tell(&mut self, messages: &[Message], upto: Zxid, tree: Option<Arc<Tree>>) {
-        let mut changed: BTreeMap<usize, BTreeMap<&ZnodePath, (&Change, usize)>> = BTreeMap::new();
+        let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Option<(&Change, usize)>>> =
+            BTreeMap::new();
         for message in messages {
             for (at, event) in message.events() {
-                let Some((list, _)) = entry_at(&event.path) else { continue };
+                let noted = noted_at(event.path.as_str());
+                if noted.is_some() && event.kind == EventKind::Deleted {
+                    // It goes with its instance.
+                    continue;
+                }
+                let path = noted.as_ref().unwrap_or(&event.path);
+                let Some((list, _)) = entry_at(path) else { continue };
                 if !permits(&event.parent_acl, &self.authority, Perms::READ) {
                     continue;
                 }
                 let concerned = self.services.iter().enumerate();
                 for (index, _) in concerned.filter(|(_, (wanted, _))| wanted.has(&list)) {
                     let last = changed.entry(index).or_default();
-                    last.insert(&event.path, (&message.change, at));
+                    let said = noted.is_none().then_some((&*message.change, at));
+                    last.insert(path.clone(), said);
                 }
             }
         }
+        // What is known of instances beside what they say is in no event. A state that is newer than these may say it: what that
+        // has more will be told again.
+        let newest = tree.clone().unwrap_or_else(|| self.node.local());
         let mut left = changed.len();
         if left == 0 {
             // Nothing that this client may see or asked for: it still learns how far it has come.
@@ -292,9 +307,10 @@ impl Stream {
             put(out, format_args!(",\"namespace\":"));
             json(out, &wanted.namespace);
             put(out, format_args!(",\"to\":{upto}"));
+            let known = Known { tree: &newest, wanted, authority: &self.authority };
             let texts: BTreeSet<(Part, Bytes)> = entries
-                .into_values()
-                .map(|(change, at)| text_of(change, at, &self.authority))
+                .into_iter()
+                .filter_map(|(path, said)| service_text::text_of(&path, said, &known))
                 .collect();
             for part in [Part::Upsert, Part::Unparsable, Part::Remove] {
                 put(out, format_args!(",\"{}\":[", part.name()));
@@ -322,67 +338,4 @@ impl Stream {
             out.extend_from_slice(b"}\n\n");
         }
     }
-}
-
-/// Where in a delta an entry stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Upsert,
-    Unparsable,
-    Remove,
-}
-
-impl Part {
-    fn name(self) -> &'static str {
-        match self {
-            Part::Upsert => "upsert",
-            Part::Unparsable => "unparsable",
-            Part::Remove => "remove",
-        }
-    }
-}
-
-/// Returns what a change says of one entry as JSON: made once for all readers, but for those who may not read it.
-fn text_of(change: &Change, at: usize, authority: &[AclId]) -> (Part, Bytes) {
-    let event = &change.events()[at];
-    if event.kind != EventKind::Deleted && !permits(&event.acl, authority, Perms::READ) {
-        return (Part::Unparsable, unparsable(event, NOT_PERMITTED.to_owned()));
-    }
-    let text = change.told(at, encode);
-    let part = match text.first() {
-        Some(b'u') => Part::Upsert,
-        Some(b'x') => Part::Unparsable,
-        _ => Part::Remove,
-    };
-    (part, text.slice(1..))
-}
-
-/// Encodes an event of an entry of a service: a letter for the part of the delta, and the JSON.
-fn encode(event: &Event) -> Bytes {
-    let mut out = Vec::new();
-    if event.kind == EventKind::Deleted {
-        out.push(b'r');
-        json(&mut out, event.path.as_str());
-        return Bytes::from(out);
-    }
-    let data = event.data.as_ref().map(|data| &data[..]);
-    let read = entry_at(&event.path).ok_or_else(|| "it is no entry of a list".to_owned());
-    match read.and_then(|(list, _)| registry::instance(&list, event.path.name(), data)) {
-        Ok(instance) => {
-            out.push(b'u');
-            json(&mut out, &ProviderBody::new(&event.path, &event.stat, instance));
-        }
-        Err(reason) => {
-            out.push(b'x');
-            out.extend_from_slice(&unparsable(event, reason));
-        }
-    }
-    Bytes::from(out)
-}
-
-fn unparsable(event: &Event, reason: String) -> Bytes {
-    let mut out = Vec::new();
-    let layout = entry_at(&event.path).map_or("", |(list, _)| list.layout.name());
-    json(&mut out, &UnparsableBody::new(&event.path, &event.stat, layout, reason));
-    Bytes::from(out)
 }

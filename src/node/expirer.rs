@@ -95,7 +95,7 @@ pub(super) async fn run(
 
 /// Returns the term in which this node leads, once it has applied everything of earlier terms: only then are its sessions
 /// the cluster's.
-fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
+pub(super) fn leading_term(node: &Node, leadership: Leadership) -> Option<u64> {
     (leadership.leader == Some(node.inner.stage.node)
         && node.consensus().applied_term() == Some(leadership.term))
     .then_some(leadership.term)

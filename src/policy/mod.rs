@@ -44,7 +44,7 @@ pub use fields::{Fields, Wrong};
 pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
-pub use probe::{Manner, Probing};
+pub use probe::{Manner, Probing, Rounds};
 pub use removal::Removal;
 pub use set::{Named, Policies, built_in_data};
 
@@ -62,7 +62,7 @@ pub enum Kind {
     Disconnect,
     /// How instances stand, whatever they say themselves.
     Overrides,
-    /// That a silent provider is asked itself.
+    /// That a provider is asked itself: when it is silent, or all the time.
     Probe,
     /// How the news of changes is spread.
     Notify,

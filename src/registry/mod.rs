@@ -7,7 +7,8 @@
 //!
 //! That is roost's own layout (`layout`). Frameworks that were written for ZooKeeper have theirs, and are part of the same
 //! services: `place` says by the path alone which znode is a list of which service, `parse` what an entry of a list says.
-//! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same.
+//! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same. How an instance stands, whatever it
+//! says itself, is noted in a znode of its own (`health`).
 //!
 //! What follows from it:
 //!
@@ -17,13 +18,15 @@
 //! - Writing is strict: a provider that registers here has a name, a host and a port that mean something.
 //! - Pure: the tree asks for places and signs while it applies a transaction, to keep its index of lists in step.
 //!
-//! What it lacks on purpose: health checks, access control, and any knowledge of HTTP or sessions.
+//! What it lacks on purpose: asking instances how they are, access control, and any knowledge of HTTP or sessions.
 
+mod health;
 mod layout;
 mod parse;
 mod place;
 mod sign;
 
+pub use health::{Finding, HEALTH, Health, health_note, health_notes, is_health_note, noted_at};
 pub use layout::{
     Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, metadata_path,
     namespaced, providers_path, service_path, services_path,

@@ -3,13 +3,15 @@ use std::sync::Arc;
 
 use super::accrual::{Accrual, AccrualOptions};
 use super::instance::Instance;
+use crate::registry::Health;
 
 /// Whom to call next, among the instances of one service. Times are ms from any fixed moment; random numbers are the
 /// caller's.
 ///
-/// Chosen are those that want traffic (weight above 0, neither starting, draining nor out of service) and whose calls do
-/// not fail. When all of them fail, all of them are chosen from: a consumer that has lost its network must not conclude
-/// that nobody is left.
+/// Chosen are those that want traffic (weight above 0, neither starting, draining nor out of service), whose calls do not fail,
+/// and of which the registry's probes do not either. When all are unhealthy by these, the calls alone count; when all calls
+/// fail, all are chosen from: a consumer or a registry that has lost its network must not conclude that nobody is left. One
+/// that is suspect is chosen as any other: it is held because it is likely to be alive.
 #[derive(Clone, Debug, Default)]
 pub struct Balancer {
     options: AccrualOptions,
@@ -123,13 +125,21 @@ impl Balancer {
 
     /// Returns the addresses to choose from: the best kind that is not empty.
     fn eligible(&self, tried: &[String]) -> Vec<String> {
-        // From the best to the last resort: what matters is whether it was not tried, and whether its calls succeed.
-        let rules: [fn(bool, bool) -> bool; 4] =
-            [|is_new, works| is_new && works, |is_new, _| is_new, |_, works| works, |_, _| true];
+        // From the best to the last resort: what matters is whether it was not tried, whether its calls succeed, and whether the
+        // registry's probes of it do.
+        let rules: [fn(bool, bool, bool) -> bool; 6] = [
+            |is_new, works, is_healthy| is_new && works && is_healthy,
+            |is_new, works, _| is_new && works,
+            |is_new, _, _| is_new,
+            |_, works, is_healthy| works && is_healthy,
+            |_, works, _| works,
+            |_, _, _| true,
+        ];
         let wanting = || self.targets.iter().filter(|(_, target)| target.instance.wants_traffic());
-        let by = |rule: &fn(bool, bool) -> bool| -> Vec<String> {
+        let by = |rule: &fn(bool, bool, bool) -> bool| -> Vec<String> {
             let fits = |addr: &String, target: &Target| {
-                rule(!tried.contains(addr), target.accrual.is_available())
+                let is_healthy = target.instance.health != Health::Unhealthy;
+                rule(!tried.contains(addr), target.accrual.is_available(), is_healthy)
             };
             wanting()
                 .filter(|(addr, target)| fits(addr, target))
@@ -148,7 +158,7 @@ mod tests {
     use proptest::prelude::{any, proptest};
 
     use super::super::instance::tests::instance;
-    use super::{Accrual, AccrualOptions, Balancer, Instance};
+    use super::{Accrual, AccrualOptions, Balancer, Health, Instance};
 
     fn weighted(weights: &[(&str, u32)]) -> Vec<Arc<Instance>> {
         let one = |&(id, weight): &(&str, u32)| Arc::new(Instance { weight, ..instance(id, 1) });
@@ -212,6 +222,25 @@ mod tests {
         assert!((0..10).all(|_| balancer.pick_except(&tried).unwrap().id == "b"));
         balancer.update(&weighted(&[("a", 100)]));
         assert_eq!(balancer.pick_except(&tried).unwrap().id, "a");
+    }
+
+    #[test]
+    fn who_is_unhealthy_is_passed_over_unless_nobody_else_works() {
+        let with = |id: &str, health| Arc::new(Instance { health, ..instance(id, 1) });
+        let mut balancer = Balancer::default();
+        let suspect = with("b", Health::Suspect);
+        balancer.update(&[with("a", Health::Unhealthy), suspect.clone()]);
+        assert!((0..4).all(|_| balancer.pick().unwrap().id == "b"));
+        assert_eq!(balancer.pick_except(&[suspect.addr()]).unwrap().id, "a");
+        for now_ms in 0..3 {
+            balancer.report(&suspect.addr(), false, now_ms);
+        }
+        assert!((0..4).all(|_| balancer.pick().unwrap().id == "a"));
+        let all = ["a", "b"].map(|id| with(id, Health::Unhealthy));
+        let mut balancer = Balancer::default();
+        balancer.update(&all);
+        let turns: Vec<String> = (0..4).map(|_| balancer.pick().unwrap().id.clone()).collect();
+        assert_eq!(turns, ["a", "b", "a", "b"], "all are used");
     }
 
     #[test]

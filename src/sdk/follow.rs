@@ -103,8 +103,8 @@ impl Follower {
                 list.end_guard(now_ms, hold_ms) || is_changed
             }),
             Told::Changes { zxid, services } => {
-                self.shared.hear(self.index, services, |list, (upserts, removes)| {
-                    let is_changed = list.change(zxid, upserts, &removes, now_ms);
+                self.shared.hear(self.index, services, |list, said| {
+                    let is_changed = list.change(zxid, said, now_ms);
                     list.end_guard(now_ms, hold_ms) || is_changed
                 })
             }

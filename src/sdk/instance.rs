@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry;
+use crate::registry::{self, Finding, Health};
 
 /// One provider as consumers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +22,11 @@ pub struct Instance {
     pub metadata: BTreeMap<String, String>,
     /// The zxid of its registration: another number is another process, whatever the address.
     pub incarnation: u64,
-    /// The zxid of the last change of what it says.
+    /// The zxid of the last change of what it says, or of its health.
     pub version: u64,
+    /// How it stands, whatever it says.
+    #[serde(default, skip_serializing_if = "Health::is_healthy")]
+    pub health: Health,
 }
 
 impl Instance {
@@ -32,6 +35,14 @@ impl Instance {
         match self.host.contains(':') && !self.host.starts_with('[') {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// Takes up what is noted of it since this zxid, unless another registration is meant.
+    pub(super) fn stand(&mut self, finding: Finding, since: u64) {
+        if finding.czxid == self.incarnation {
+            self.health = finding.health();
+            self.version = self.version.max(since);
         }
     }
 
@@ -57,7 +68,7 @@ pub fn sign<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> u64 {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Instance, sign};
+    use super::{Health, Instance, sign};
 
     /// Returns an instance at port 80 that is up.
     pub(crate) fn instance(id: &str, version: u64) -> Instance {
@@ -70,6 +81,7 @@ pub(super) mod tests {
             metadata: BTreeMap::new(),
             incarnation: 1,
             version,
+            health: Health::Healthy,
         }
     }
 

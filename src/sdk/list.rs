@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::instance::{Instance, sign};
 use crate::limits::DEPARTED_INSTANCES_MAX;
+use crate::registry::Finding;
 
 /// Where a list comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,17 @@ pub enum Origin {
     Cache,
     /// A registry said so.
     Registry,
+}
+
+/// What one transaction says of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Who came or changed.
+    pub upserts: Vec<Instance>,
+    /// The ids of those who went.
+    pub removes: Vec<String>,
+    /// How instances stand, by id, each with the zxid since which it does.
+    pub findings: Vec<(String, Finding, u64)>,
 }
 
 /// Members that left without a word longer ago than this are not among those that an empty list falls back on, ms: a
@@ -104,28 +116,33 @@ impl ServiceList {
 
     /// Takes the changes of one transaction; those of one that is merged in already change nothing. Returns whether what
     /// is shown has changed.
-    pub fn change(
-        &mut self,
-        zxid: u64,
-        upserts: Vec<Instance>,
-        removes: &[String],
-        now_ms: u64,
-    ) -> bool {
+    pub fn change(&mut self, zxid: u64, said: Said, now_ms: u64) -> bool {
         if zxid <= self.zxid {
             return false;
         }
         self.zxid = zxid;
         let mut is_changed = false;
-        for id in removes {
-            if let Some(gone) = self.members.remove(id) {
-                self.depart(id.clone(), gone, now_ms);
+        for id in said.removes {
+            if let Some(gone) = self.members.remove(&id) {
+                self.depart(id, gone, now_ms);
                 is_changed = true;
             }
         }
-        for member in upserts {
+        for mut member in said.upserts {
             self.departed.remove(&member.id);
-            let before = self.members.insert(member.id.clone(), Arc::new(member.clone()));
-            is_changed |= before.is_none_or(|before| *before != member);
+            let before = self.members.get(&member.id);
+            // What a registration says says nothing of its health.
+            if let Some(same) = before.filter(|it| it.incarnation == member.incarnation) {
+                member.health = same.health;
+            }
+            is_changed |= before.is_none_or(|before| **before != member);
+            self.members.insert(member.id.clone(), Arc::new(member));
+        }
+        for (id, finding, since) in said.findings {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            let before = member.clone();
+            Arc::make_mut(member).stand(finding, since);
+            is_changed |= before != *member;
         }
         self.settle(now_ms);
         is_changed
@@ -173,14 +190,19 @@ mod tests {
     use proptest::prelude::{Strategy, prop_oneof, proptest};
 
     use super::super::instance::tests::instance;
-    use super::{Instance, Origin, ServiceList};
+    use super::{Finding, Instance, Origin, Said, ServiceList};
+    use crate::registry::Health;
 
     fn shown(list: &ServiceList) -> Vec<&str> {
         list.shown().map(|member| member.id.as_str()).collect()
     }
 
-    fn ids(ids: &[&str]) -> Vec<String> {
-        ids.iter().map(|&id| id.to_owned()).collect()
+    fn came(upserts: Vec<Instance>) -> Said {
+        Said { upserts, ..Said::default() }
+    }
+
+    fn went(ids: &[&str]) -> Said {
+        Said { removes: ids.iter().map(|&id| id.to_owned()).collect(), ..Said::default() }
     }
 
     #[test]
@@ -202,18 +224,18 @@ mod tests {
         let mut list = ServiceList::default();
         list.replace(1, vec![instance("a", 1), instance("b", 1), instance("c", 1)], 0);
         let leaving = Instance { status: "draining".to_owned(), ..instance("c", 2) };
-        list.change(2, vec![leaving], &[], 0);
-        list.change(3, vec![], &ids(&["c"]), 0);
-        list.change(4, vec![], &ids(&["a"]), 1_000);
+        list.change(2, came(vec![leaving]), 0);
+        list.change(3, went(&["c"]), 0);
+        list.change(4, went(&["a"]), 1_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["b"], false));
-        list.change(5, vec![], &ids(&["b"]), 2_000);
+        list.change(5, went(&["b"]), 2_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["a", "b"], true));
         assert_eq!(list.sign(), 0, "the sign is of what the registry says");
         assert!(!list.end_guard(601_000, 600_000));
-        list.change(6, vec![instance("b", 6)], &[], 5_000);
+        list.change(6, came(vec![instance("b", 6)]), 5_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["b"], false));
 
-        list.change(7, vec![], &ids(&["b"]), 100_000);
+        list.change(7, went(&["b"]), 100_000);
         assert_eq!((shown(&list), list.is_guarded()), (vec!["b"], true), "a left long before");
         assert!(list.end_guard(700_000, 600_000));
         assert!(shown(&list).is_empty() && !list.is_guarded());
@@ -224,8 +246,32 @@ mod tests {
         let mut list = ServiceList::default();
         let leaving = Instance { status: "draining".to_owned(), ..instance("a", 2) };
         list.replace(1, vec![leaving], 0);
-        assert!(list.change(2, vec![], &ids(&["a"]), 0));
+        assert!(list.change(2, went(&["a"]), 0));
         assert!(shown(&list).is_empty() && !list.is_guarded());
+    }
+
+    #[test]
+    fn health_stays_with_a_registration_and_moves_the_sign() {
+        let mut list = ServiceList::default();
+        list.replace(1, vec![instance("a", 1), instance("b", 1)], 0);
+        let noted = |id: &str, czxid, unhealthy, since| {
+            let finding = Finding { czxid, unhealthy, suspect: false };
+            Said { findings: vec![(id.to_owned(), finding, since)], ..Said::default() }
+        };
+        let before = list.sign();
+        assert!(list.change(5, noted("a", 1, true, 5), 0));
+        let a = list.members().next().unwrap();
+        assert_eq!((a.health, a.version), (Health::Unhealthy, 5));
+        assert_ne!(list.sign(), before);
+        // It says something else, and works no better for it.
+        assert!(list.change(6, came(vec![instance("a", 6)]), 0));
+        let a = list.members().next().unwrap();
+        assert_eq!((a.health, a.version), (Health::Unhealthy, 6));
+        assert!(!list.change(7, noted("b", 9, true, 7), 0), "of another registration");
+        assert!(!list.change(8, noted("c", 1, true, 8), 0), "of nobody");
+        let anew = Instance { incarnation: 9, ..instance("a", 9) };
+        assert!(list.change(9, came(vec![anew]), 0));
+        assert_eq!(list.members().next().unwrap().health, Health::Healthy);
     }
 
     #[derive(Clone, Debug)]
@@ -256,7 +302,7 @@ mod tests {
             let mut list = ServiceList::default();
             list.replace(0, Vec::new(), 0);
             let mut was_anybody = false;
-            let mut told: Vec<(u64, Vec<Instance>, Vec<String>)> = Vec::new();
+            let mut told: Vec<(u64, Said)> = Vec::new();
             for (zxid, step) in (1_u64..).zip(steps) {
                 let now_ms = zxid;
                 let all = |truth: &BTreeMap<String, u64>| -> Vec<Instance> {
@@ -265,22 +311,22 @@ mod tests {
                 match step {
                     Step::Upsert(id) => {
                         truth.insert(id.to_string(), zxid);
-                        told.push((zxid, vec![instance(&id.to_string(), zxid)], vec![]));
+                        told.push((zxid, came(vec![instance(&id.to_string(), zxid)])));
                     }
                     Step::Remove(id) => {
                         truth.remove(&id.to_string());
-                        told.push((zxid, vec![], vec![id.to_string()]));
+                        told.push((zxid, went(&[&id.to_string()])));
                     }
                     Step::Snapshot => { list.replace(zxid, all(&truth), now_ms); }
                     Step::Adopt => { list.adopt(zxid, all(&truth), now_ms); }
                     Step::Repeat => {
-                        for (zxid, upserts, removes) in told.iter().rev().take(5).rev() {
-                            list.change(*zxid, upserts.clone(), removes, now_ms);
+                        for (zxid, said) in told.iter().rev().take(5).rev() {
+                            list.change(*zxid, said.clone(), now_ms);
                         }
                     }
                 }
-                if let Some((at, upserts, removes)) = told.last().filter(|told| told.0 == zxid) {
-                    list.change(*at, upserts.clone(), removes, now_ms);
+                if let Some((at, said)) = told.last().filter(|told| told.0 == zxid) {
+                    list.change(*at, said.clone(), now_ms);
                 }
                 was_anybody |= !truth.is_empty();
                 let members: BTreeMap<_, _> =

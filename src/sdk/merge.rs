@@ -46,6 +46,7 @@ pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
 #[cfg(test)]
 mod tests {
     use super::super::instance::tests::instance;
+    use super::super::list::Said;
     use super::{Instance, MergeRule, ServiceList, merged};
 
     fn list(members: Vec<Instance>) -> ServiceList {
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn a_registry_that_lists_somebody_is_believed_before_one_that_only_remembers() {
         let mut near = list(vec![Instance { weight: 7, ..instance("a", 1) }]);
-        near.change(2, Vec::new(), &["a".to_owned()], 0);
+        near.change(2, Said { removes: vec!["a".to_owned()], ..Said::default() }, 0);
         assert!(near.is_guarded());
         let far = list(vec![instance("a", 9)]);
         assert_eq!(weights(&merged(&[&near, &far], MergeRule::Union)), [("a", 100)]);

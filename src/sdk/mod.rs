@@ -57,7 +57,7 @@ pub use balancer::Balancer;
 pub use cache::{Cached, DiskCache};
 pub use incarnations::Incarnations;
 pub use instance::{Instance, sign};
-pub use list::{Origin, ServiceList};
+pub use list::{Origin, Said, ServiceList};
 pub use lookup::{LookupError, NotReady};
 pub use merge::{MergeRule, merged};
 pub use pool::{CallError, Picked, PoolOptions, ServicePool};

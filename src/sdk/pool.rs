@@ -299,6 +299,7 @@ fn parse_fixed(targets: &str) -> Result<Vec<Arc<Instance>>, Error> {
             metadata: Default::default(),
             incarnation: 0,
             version: 0,
+            health: crate::registry::Health::Healthy,
         }))
     };
     list.split(',').map(one).collect()

@@ -16,7 +16,7 @@ use super::lookup::{LookupError, NotReady};
 use super::merge::{MergeRule, merged};
 use super::registry::Registry;
 use crate::client::Error;
-use crate::limits::FILTERS_PER_SUBSCRIPTION_MAX;
+use crate::limits::SERVICES_PER_REQUEST_MAX;
 
 /// When lists are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl Shared {
         let mut lists = self.lists.lock();
         let mut is_new = false;
         for service in services {
-            let is_full = lists.services.len() >= FILTERS_PER_SUBSCRIPTION_MAX;
+            let is_full = lists.services.len() >= SERVICES_PER_REQUEST_MAX;
             if is_full || lists.services.contains_key(service) {
                 continue;
             }

@@ -53,6 +53,7 @@ fn shown(instance: &Instance) -> Value {
         addr => instance.addr(),
         weight => instance.weight,
         status => instance.status,
+        health => instance.health.name(),
         metadata => instance.metadata,
     }
 }
@@ -79,6 +80,7 @@ mod tests {
             metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
             incarnation: 1,
             version: 1,
+            health: Default::default(),
         })
     }
 
@@ -111,9 +113,12 @@ mod tests {
 
     #[test]
     fn lists_have_all_fields_and_an_unknown_service_is_waited_for() {
-        let all = "{% for p in instances('web') %}{{ p.id }}={{ p.addr }}/{{ p.weight }}/{{ p.status }}/{{ p.metadata.zone }} {% endfor %}";
+        let all = "{% for p in instances('web') %}{{ p.id }}={{ p.addr }}/{{ p.weight }}/{{ p.status }}/{{ p.health }}/{{ p.metadata.zone }} {% endfor %}";
         let text = render("t", all, &lookup()).unwrap().unwrap();
-        assert_eq!(text, "1=10.0.0.1:80/7/up/a 2=10.0.0.2:80/0/up/a 4=[::1]:80/1/up/a ");
+        assert_eq!(
+            text,
+            "1=10.0.0.1:80/7/up/healthy/a 2=10.0.0.2:80/0/up/healthy/a 4=[::1]:80/1/up/healthy/a "
+        );
         assert_eq!(
             render("t", "{{ service('none')|length }}", &lookup()),
             Ok(Some("0".to_owned()))
