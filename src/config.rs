@@ -185,7 +185,7 @@ impl Default for ZnodesConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
-    /// Networks in which this node may probe silent providers, where a policy says so; none when empty.
+    /// Networks in which this node may probe providers, where a policy says so; none when empty.
     #[serde(deserialize_with = "networks")]
     pub networks: Vec<Network>,
 }

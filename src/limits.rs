@@ -42,6 +42,20 @@ pub const PROBED_ADDRESSES_MAX: usize = 16;
 pub const SESSIONS_PROBED_AT_ONCE_MAX: usize = 256;
 /// Silent sessions that the leader is asking about. Beyond: their silence is believed.
 pub const PROBED_SESSIONS_MAX: usize = 8_192;
+/// Time between two probes of an instance that is asked all the time, ms, shortest and longest. Beyond: the policy is refused.
+pub const PROBE_INTERVAL_MS_MIN: u64 = 200;
+/// See [`PROBE_INTERVAL_MS_MIN`].
+pub const PROBE_INTERVAL_MS_MAX: u64 = 600_000;
+/// Probes in a row that make an instance healthy or unhealthy, at most. Beyond: the policy is refused.
+pub const PROBE_ROW_MAX: u64 = 10;
+/// Instances that the leader asks all the time. Beyond: the others are not asked, and its log says so.
+pub const INSTANCES_PROBED_MAX: usize = 20_000;
+/// Znodes that it walks in search of them at one look. Beyond: as with too many instances.
+pub const INSTANCES_SOUGHT_MAX: usize = 200_000;
+/// Instances that it asks at the same time. Beyond: they wait for each other.
+pub const INSTANCES_PROBED_AT_ONCE_MAX: usize = 256;
+/// Instances of which nobody asks any more that it notes as healthy in one go; the rest follow.
+pub const FINDINGS_DROPPED_AT_ONCE_MAX: usize = 1_000;
 /// Sessions whose end one request confirms. Beyond: the answer says that there are more.
 pub const CONFIRMS_PER_REQUEST_MAX: usize = 1_000;
 /// Rules in one access control list. Beyond: `invalid_acl`.
@@ -171,7 +185,7 @@ pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// share of it overflow as if they were full.
 pub const MAILBOX_MESSAGES_TOTAL_MAX: usize = 4 << 20;
 /// Paths watched by one subscription. Beyond: 400.
-pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 2048;
+pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 4096;
 /// Messages that a subscriber is given at once; the rest follow at once.
 pub const MESSAGES_PER_DELIVERY_MAX: usize = 256;
 /// Paths watched by all subscriptions of one node. Beyond: 429.
@@ -337,8 +351,8 @@ const _: () = assert!(
     "clients that send slowly must leave room for those whose writes wait"
 );
 const _: () = assert!(
-    STREAM_SERVICES_MAX * 6 <= FILTERS_PER_SUBSCRIPTION_MAX,
-    "the lists that a name may have, in each layout, must fit into one subscription"
+    STREAM_SERVICES_MAX * (2 * 5 + 1) <= FILTERS_PER_SUBSCRIPTION_MAX,
+    "the lists that a name may have, in each layout, must fit into one subscription with what is noted of their instances"
 );
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,

@@ -3,6 +3,8 @@
 //!
 //! `ROOST_CASES` sets the number of cases.
 
+#[path = "model/health.rs"]
+mod health;
 #[path = "model/naive.rs"]
 mod naive;
 #[path = "model/protection.rs"]

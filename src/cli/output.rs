@@ -169,8 +169,8 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 
 /// Returns the providers of a service as a table.
 pub(super) fn service_table(service: &Service) -> String {
-    let cells = |cells: [&str; 6]| cells.map(str::to_owned).to_vec();
-    let mut rows = vec![cells(["ID", "ADDRESS", "WEIGHT", "STATUS", "SESSION", "METADATA"])];
+    let head = ["ID", "ADDRESS", "WEIGHT", "STATUS", "HEALTH", "SESSION", "METADATA"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for provider in &service.providers {
         let metadata: Vec<_> =
             provider.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -179,6 +179,7 @@ pub(super) fn service_table(service: &Service) -> String {
             format!("{}:{}", provider.host, provider.port),
             provider.weight.to_string(),
             provider.status.clone(),
+            provider.health.clone(),
             provider.session.clone().unwrap_or_default(),
             metadata.join(" "),
         ]);

@@ -18,7 +18,7 @@ use super::service_view::{self, ServiceView};
 use super::service_wanted::Wanted;
 use crate::limits::DISCOVERY_SERVICES_MAX;
 use crate::node::View;
-use crate::registry::{Instance, service_path};
+use crate::registry::{Health, Instance, service_path};
 use crate::types::Code;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -51,7 +51,7 @@ pub(crate) struct NginxParams {
 pub(crate) struct TargetGroupBody {
     /// `host:port`.
     targets: Vec<String>,
-    /// `__meta_roost_service`, `_id`, `_status`, `_weight`, and `__meta_roost_metadata_<key>` for each of the metadata.
+    /// `__meta_roost_service`, `_id`, `_status`, `_health`, `_weight`, and `__meta_roost_metadata_<key>` for each of the metadata.
     labels: BTreeMap<String, String>,
 }
 
@@ -71,14 +71,14 @@ pub(crate) async fn prometheus_targets(
     let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
     let mut groups = Vec::new();
     for service in services {
-        let providers = providers(&door, &view, service, &caller)?;
-        groups.extend(providers.iter().map(|(id, provider)| group(service, id, provider)));
+        let providers = providers(&door, &view, service, false, &caller)?;
+        groups.extend(providers.iter().map(|found| group(service, found)));
     }
     let response = answer::json_at(StatusCode::OK, view.tree.zxid(), &groups);
     Ok(read::aged(&view, response))
 }
 
-/// Gives the providers of a service that take traffic as an `upstream` block for nginx.
+/// Gives the providers of a service that take traffic, without those whose probes fail unless that is all, as an `upstream` block for nginx.
 #[utoipa::path(get, path = "/v1/sd/nginx", tag = "services", params(NginxParams),
     responses((status = 200, description = "The block", body = String, content_type = "text/plain")))]
 pub(crate) async fn nginx_upstream(
@@ -93,12 +93,15 @@ pub(crate) async fn nginx_upstream(
         return Err(Failed::bad_arguments(why));
     }
     let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
-    let text = upstream(name, &providers(&door, &view, &params.upstream, &caller)?);
+    let text = upstream(name, &providers(&door, &view, &params.upstream, true, &caller)?);
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     let mut response = answer::with_type(StatusCode::OK, plain, text);
     response.headers_mut().insert(answer::ZXID, HeaderValue::from(view.tree.zxid().0));
     Ok(read::aged(&view, response))
 }
+
+/// An instance: its id, how it stands, and what it says.
+type Found = (String, Health, Instance);
 
 /// Returns the instances of a service that the caller may read and that somebody could call, in whatever layout, by id;
 /// those who have lost their address to another are not among them. A service that does not exist has none: other programs
@@ -107,18 +110,22 @@ fn providers(
     door: &Door,
     view: &View,
     service: &str,
+    healthy_only: bool,
     caller: &Caller,
-) -> Result<Vec<(String, Instance)>, Failed> {
+) -> Result<Vec<Found>, Failed> {
     service_path(service)?;
     let wanted = Wanted { service: service.to_owned(), ..Wanted::default() };
     service_view::admit(door, caller, &view.tree, &wanted)?;
-    let instances = match ServiceView::of(&view.tree, &caller.authority, wanted) {
+    let mut instances = match ServiceView::of(&view.tree, &caller.authority, wanted) {
         Ok(service) => service.instances(),
         Err(failed) if failed.is(Code::NoNode) => return Ok(Vec::new()),
         Err(failed) => return Err(failed),
     };
+    if healthy_only {
+        instances.only_healthy();
+    }
     let found = instances.all.into_iter();
-    Ok(found.map(|(main, _)| (main.path.name().to_owned(), main.instance)).collect())
+    Ok(found.map(|(main, _)| (main.path.name().to_owned(), main.health.0, main.instance)).collect())
 }
 
 fn addr(provider: &Instance) -> String {
@@ -128,12 +135,13 @@ fn addr(provider: &Instance) -> String {
     }
 }
 
-fn group(service: &str, id: &str, provider: &Instance) -> TargetGroupBody {
+fn group(service: &str, (id, health, provider): &Found) -> TargetGroupBody {
     let label = |name: &str, value: &str| (format!("__meta_roost_{name}"), value.to_owned());
     let mut labels = BTreeMap::from([
         label("service", service),
         label("id", id),
         label("status", &provider.status),
+        label("health", health.name()),
         label("weight", &provider.weight.to_string()),
     ]);
     for (key, value) in &provider.metadata {
@@ -146,10 +154,10 @@ fn group(service: &str, id: &str, provider: &Instance) -> TargetGroupBody {
 
 /// Returns an `upstream` block of those that take traffic. What providers say of themselves ends up in another program's
 /// configuration, so a host that is not a name or an address is left out.
-fn upstream(name: &str, providers: &[(String, Instance)]) -> String {
+fn upstream(name: &str, providers: &[Found]) -> String {
     let mut text = format!("upstream {name} {{\n");
     let mut servers = 0;
-    for (_, provider) in providers {
+    for (.., provider) in providers {
         let takes_traffic = provider.status == "up" && provider.weight > 0;
         if takes_traffic && provider.host.chars().all(|c| is_name(c) || ":[]".contains(c)) {
             let (addr, weight) = (addr(provider), provider.weight);
@@ -170,7 +178,7 @@ fn is_name(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Instance, group, upstream};
+    use super::{Health, Instance, group, upstream};
     use crate::registry::{Layouts, instance};
 
     fn provider(host: &str, weight: u32, status: &str) -> Instance {
@@ -185,11 +193,11 @@ mod tests {
     #[test]
     fn an_upstream_has_those_that_take_traffic_and_nothing_that_nginx_would_read_as_more() {
         let all = [
-            ("a".to_owned(), provider("10.0.0.1", 7, "up")),
-            ("b".to_owned(), provider("::1", 100, "up")),
-            ("c".to_owned(), provider("10.0.0.2", 0, "up")),
-            ("d".to_owned(), provider("10.0.0.3", 9, "draining")),
-            ("e".to_owned(), provider("x; } server evil", 9, "up")),
+            ("a".to_owned(), Health::Healthy, provider("10.0.0.1", 7, "up")),
+            ("b".to_owned(), Health::Healthy, provider("::1", 100, "up")),
+            ("c".to_owned(), Health::Healthy, provider("10.0.0.2", 0, "up")),
+            ("d".to_owned(), Health::Healthy, provider("10.0.0.3", 9, "draining")),
+            ("e".to_owned(), Health::Healthy, provider("x; } server evil", 9, "up")),
         ];
         let expected = "upstream web {\n    server 10.0.0.1:80 weight=7;\n    server [::1]:80 weight=100;\n}\n";
         assert_eq!(upstream("web", &all), expected);
@@ -198,13 +206,15 @@ mod tests {
 
     #[test]
     fn a_target_has_the_metadata_as_labels_that_prometheus_takes() {
-        let group = group("web", "a", &provider("::1", 7, "up"));
+        let found = ("a".to_owned(), Health::Suspect, provider("::1", 7, "up"));
+        let group = group("web", &found);
         assert_eq!(group.targets, ["[::1]:80"]);
         let labels: Vec<(&str, &str)> =
             group.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(
             labels,
             [
+                ("__meta_roost_health", "suspect"),
                 ("__meta_roost_id", "a"),
                 ("__meta_roost_metadata_zone_id", "a\"b"),
                 ("__meta_roost_service", "web"),

@@ -11,7 +11,7 @@
 //! goes wrong is a `Failed` (`error`), so that no answer of the door is anything but the documented JSON.
 //! `service_wanted` says which lists a service has, `service_view` is the one place where their entries are read, in whatever
 //! layout, `service_body` their JSON,
-//! `service_delta` what has changed of them, `service_change` what one change says, `service_stream` many over one stream, `versions` whether to ask at all.
+//! `service_delta` what has changed of them, `service_text` what is said of one entry, `service_stream` many over one stream, `versions` whether to ask at all.
 //! `stream` and `snapshot` write the body of a watch stream.
 //!
 //! What it keeps to:
@@ -57,10 +57,10 @@ mod registration;
 mod routes;
 mod serve;
 mod service_body;
-mod service_change;
 mod service_delta;
 mod service_metadata;
 mod service_stream;
+mod service_text;
 mod service_view;
 mod service_wanted;
 mod services;

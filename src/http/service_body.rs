@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::service_view::{Registered, ServiceView};
 use super::service_wanted::Wanted;
-use crate::registry::{Category, Endpoint, Instance};
-use crate::types::{Stat, ZnodePath};
+use crate::registry::{Category, Endpoint, Health, Instance};
+use crate::types::{Stat, ZnodePath, Zxid};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Service)]
@@ -42,13 +42,16 @@ pub(crate) struct ProviderBody<'a> {
     weight: u32,
     metadata: BTreeMap<String, String>,
     status: String,
+    /// How it stands, whatever it says: `unhealthy` when the registry's probes of it fail, `suspect` while its session is silent
+    /// and its end is put off, else `healthy`.
+    health: &'static str,
     /// Null when its znode is not ephemeral.
     session: Option<String>,
     czxid: u64,
     version: i32,
     /// Another number is another registration, whatever the id and the address: the zxid of its creation.
     incarnation: u64,
-    /// Zxid of the last change of what it says.
+    /// Zxid of the last change of what it says, or of its health.
     modified: u64,
     path: &'a str,
     /// `roost`, `dubbo`, `curator`, `spring`, `dubbo_application`, `motan`, `kratos`, `serverset`, or the name of a policy that
@@ -125,7 +128,13 @@ pub(crate) struct UnparsableBody<'a> {
 }
 
 impl<'a> ProviderBody<'a> {
-    pub(crate) fn new(path: &'a ZnodePath, stat: &Stat, instance: Instance) -> ProviderBody<'a> {
+    /// `health` is how it stands, and since which zxid.
+    pub(crate) fn new(
+        path: &'a ZnodePath,
+        stat: &Stat,
+        health: (Health, Zxid),
+        instance: Instance,
+    ) -> ProviderBody<'a> {
         let endpoint = |Endpoint { protocol, host, port }| EndpointBody { protocol, host, port };
         ProviderBody {
             id: path.name(),
@@ -134,11 +143,12 @@ impl<'a> ProviderBody<'a> {
             weight: instance.weight,
             metadata: instance.metadata,
             status: instance.status,
+            health: health.0.name(),
             session: session(stat),
             czxid: stat.czxid.0,
             version: stat.version,
             incarnation: stat.czxid.0,
-            modified: stat.mzxid.0,
+            modified: stat.mzxid.max(health.1).0,
             path: path.as_str(),
             layout: instance.layout,
             group: instance.group,
@@ -155,10 +165,11 @@ impl<'a> UnparsableBody<'a> {
     pub(crate) fn new(
         path: &'a ZnodePath,
         stat: &Stat,
+        health: (Health, Zxid),
         layout: &'a str,
         reason: String,
     ) -> UnparsableBody<'a> {
-        let (incarnation, modified) = (stat.czxid.0, stat.mzxid.0);
+        let (incarnation, modified) = (stat.czxid.0, stat.mzxid.max(health.1).0);
         UnparsableBody {
             id: path.name(),
             reason,
@@ -193,12 +204,19 @@ pub(crate) fn sign_text(sign: u64) -> String {
     format!("{sign:016x}")
 }
 
-/// Returns all of a service.
-pub(crate) fn service_body<'a>(service: &'a ServiceView<'a>, zxid: u64) -> ServiceBody<'a> {
+/// Returns all of a service; with `healthy_only` without the instances whose probes fail, unless all do.
+pub(crate) fn service_body<'a>(
+    service: &'a ServiceView<'a>,
+    healthy_only: bool,
+    zxid: u64,
+) -> ServiceBody<'a> {
     let Wanted { namespace, service: name, .. } = service.wanted();
-    let found = service.instances();
+    let mut found = service.instances();
+    if healthy_only {
+        found.only_healthy();
+    }
     let provider = |(main, others): (Registered<'a>, Vec<Registered<'a>>)| {
-        let mut body = ProviderBody::new(main.path, &main.stat, main.instance);
+        let mut body = ProviderBody::new(main.path, &main.stat, main.health, main.instance);
         body.declared = service.declared(main.path);
         body.origins = others.into_iter().map(origin).collect();
         body
@@ -221,13 +239,19 @@ pub(crate) fn service_body<'a>(service: &'a ServiceView<'a>, zxid: u64) -> Servi
     };
     for (entry, reason) in found.unparsable {
         let (stat, layout) = (entry.stat(), entry.list.layout.name());
-        body.unparsable.push(UnparsableBody::new(entry.path, &stat, layout, reason));
+        body.unparsable.push(UnparsableBody::new(entry.path, &stat, entry.health, layout, reason));
     }
     for entry in service.entries(|category| category == Category::Consumer) {
         let (stat, layout) = (entry.stat(), entry.list.layout.name());
         match entry.consumer() {
             Err(reason) => {
-                body.unparsable.push(UnparsableBody::new(entry.path, &stat, layout, reason));
+                body.unparsable.push(UnparsableBody::new(
+                    entry.path,
+                    &stat,
+                    entry.health,
+                    layout,
+                    reason,
+                ));
             }
             Ok(metadata) => body.consumers.push(ConsumerBody {
                 id: entry.path.name(),

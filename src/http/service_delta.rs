@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::service_body::{ProviderBody, UnparsableBody, sign_text};
-use super::service_view::ServiceView;
+use super::service_view::{Entry, ServiceView};
 use super::service_wanted::Wanted;
 use crate::registry::Category;
 use crate::types::{ZnodePath, Zxid};
@@ -35,6 +35,18 @@ pub(crate) struct DeltaBody<'a> {
     sign: String,
 }
 
+/// Returns an entry of a list of instances as a delta has it: as an instance, or as what describes none.
+pub(crate) fn entry_body<'a>(entry: &Entry<'a>) -> Result<ProviderBody<'a>, UnparsableBody<'a>> {
+    let (stat, health) = (entry.stat(), entry.health);
+    match entry.instance() {
+        Ok(instance) => Ok(ProviderBody::new(entry.path, &stat, health, instance)),
+        Err(reason) => {
+            let layout = entry.list.layout.name();
+            Err(UnparsableBody::new(entry.path, &stat, health, layout, reason))
+        }
+    }
+}
+
 /// Znodes that were deleted, with the transaction.
 pub(crate) type Deleted = [(Zxid, ZnodePath)];
 
@@ -59,16 +71,13 @@ impl<'a> DeltaBody<'a> {
             ..DeltaBody::nothing(wanted, since, to)
         };
         for entry in service.entries(Category::is_instances) {
-            let stat = entry.stat();
-            if known.is_some_and(|(since, _)| stat.mzxid <= since) {
+            let modified = entry.stat().mzxid.max(entry.health.1);
+            if known.is_some_and(|(since, _)| modified <= since) {
                 continue;
             }
-            match entry.instance() {
-                Ok(instance) => delta.upsert.push(ProviderBody::new(entry.path, &stat, instance)),
-                Err(reason) => {
-                    let layout = entry.list.layout.name();
-                    delta.unparsable.push(UnparsableBody::new(entry.path, &stat, layout, reason));
-                }
+            match entry_body(&entry) {
+                Ok(provider) => delta.upsert.push(provider),
+                Err(unparsable) => delta.unparsable.push(unparsable),
             }
         }
         if let Some((since, deleted)) = known {

@@ -19,8 +19,8 @@ use super::body::Json;
 use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
 use super::service_body::sign_text;
-use super::service_change::{Part, text_of};
 use super::service_delta::{Deleted, DeltaBody};
+use super::service_text::{self, Part, State as Known};
 use super::service_view::{self, ServiceView};
 use super::service_wanted::Wanted;
 use super::snapshot::{json, piece, put};
@@ -29,9 +29,9 @@ use super::watch::{event_stream, turn};
 use super::znodes::NoParams;
 use crate::limits::{SNAPSHOT_SENT_MS_MAX, STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
 use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
-use crate::registry::{Category, List};
+use crate::registry::{Category, List, noted_at};
 use crate::tree::{Tree, permits};
-use crate::types::{AclId, Code, Perms, ZnodePath, Zxid};
+use crate::types::{AclId, Code, EventKind, Perms, ZnodePath, Zxid};
 use crate::watch::{Change, Message};
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -281,24 +281,35 @@ impl Stream {
     fn tell(&mut self, messages: &[Message], upto: Zxid, tree: Option<Arc<Tree>>) {
         let present = tree.clone().unwrap_or_else(|| self.node.local());
         let layouts = present.layouts();
-        let mut changed: BTreeMap<usize, BTreeMap<&ZnodePath, (&Change, usize)>> = BTreeMap::new();
+        let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Option<(&Change, usize)>>> =
+            BTreeMap::new();
         for message in messages {
             for (at, event) in message.events() {
                 if layouts.list_at(event.path.as_str()).is_some_and(is_mapping) {
                     self.is_outgrown = true;
                     return;
                 }
-                let Some((list, _)) = layouts.entry_at(&event.path) else { continue };
+                let noted = noted_at(event.path.as_str());
+                if noted.is_some() && event.kind == EventKind::Deleted {
+                    // It goes with its instance.
+                    continue;
+                }
+                let path = noted.as_ref().unwrap_or(&event.path);
+                let Some((list, _)) = layouts.entry_at(path) else { continue };
                 if !permits(&event.parent_acl, &self.authority, Perms::READ) {
                     continue;
                 }
                 let concerned = self.services.iter().enumerate();
                 for (index, _) in concerned.filter(|(_, (wanted, _))| wanted.has(&list)) {
                     let last = changed.entry(index).or_default();
-                    last.insert(&event.path, (&message.change, at));
+                    let said = noted.is_none().then_some((&*message.change, at));
+                    last.insert(path.clone(), said);
                 }
             }
         }
+        // What is known of instances beside what they say is in no event. A state that is newer than these may say it: what that
+        // has more will be told again.
+        let newest = tree.clone().unwrap_or_else(|| self.node.local());
         let mut left = changed.len();
         if left == 0 {
             // Nothing that this client may see or asked for: it still learns how far it has come.
@@ -316,9 +327,10 @@ impl Stream {
             put(out, format_args!(",\"namespace\":"));
             json(out, &wanted.namespace);
             put(out, format_args!(",\"to\":{upto}"));
+            let known = Known { tree: &newest, wanted, authority: &self.authority };
             let texts: BTreeSet<(Part, Bytes)> = entries
-                .into_values()
-                .map(|(change, at)| text_of(change, at, layouts, &self.authority))
+                .into_iter()
+                .filter_map(|(path, said)| service_text::text_of(&path, said, &known))
                 .collect();
             for part in [Part::Upsert, Part::Unparsable, Part::Remove] {
                 put(out, format_args!(",\"{}\":[", part.name()));

@@ -12,7 +12,7 @@ use super::read;
 use super::service_wanted::{Wanted, is_of_application};
 use crate::policy::{self, Asked, Reach};
 use crate::registry::{
-    self, Category, Instance, LayoutKind, List, Rule, namespaced, providers_path,
+    self, Category, Health, Instance, LayoutKind, List, Rule, namespaced, providers_path,
 };
 use crate::traffic::Effect;
 use crate::tree::{Lists, Tree, Znode, permits};
@@ -25,6 +25,8 @@ pub(crate) const NOT_PERMITTED: &str = "its access control list does not permit 
 pub(crate) struct Entry<'a> {
     pub(crate) path: &'a ZnodePath,
     pub(crate) list: List<'a>,
+    /// How it stands, and since which zxid it does.
+    pub(crate) health: (Health, Zxid),
     znode: &'a Znode,
     may_read: bool,
 }
@@ -58,6 +60,7 @@ pub(crate) struct Registered<'a> {
     pub(crate) path: &'a ZnodePath,
     pub(crate) kind: LayoutKind<'a>,
     pub(crate) stat: Stat,
+    pub(crate) health: (Health, Zxid),
     pub(crate) instance: Instance,
 }
 
@@ -175,10 +178,22 @@ impl<'a> ServiceView<'a> {
             let children = self.tree.get(path.as_str()).into_iter().flat_map(|it| it.children());
             children.filter(|path| list.layout.is_entry(path.name())).filter_map(|path| {
                 let znode = self.tree.get(path.as_str())?;
-                let may_read = permits(znode.acl(), self.authority, Perms::READ);
-                Some(Entry { path, list: list.clone(), znode, may_read })
+                Some(self.entry(path, list.clone(), znode))
             })
         })
+    }
+
+    /// Returns the entry at a path, if it is one of the lists of instances.
+    pub(crate) fn entry_at(&self, path: &'a ZnodePath) -> Option<Entry<'a>> {
+        let (list, _) = self.tree.layouts().entry_at(path)?;
+        let znode = self.tree.get(path.as_str()).filter(|_| self.wanted.has(&list))?;
+        Some(self.entry(path, list, znode))
+    }
+
+    fn entry(&self, path: &'a ZnodePath, list: List<'a>, znode: &'a Znode) -> Entry<'a> {
+        let may_read = permits(znode.acl(), self.authority, Perms::READ);
+        let health = self.tree.health(path, znode.stat().czxid);
+        Entry { path, list, health, znode, may_read }
     }
 
     /// Returns its instances: Dubbo's rules applied to those of Dubbo, those that several layouts tell of once, and of an
@@ -202,8 +217,8 @@ impl<'a> ServiceView<'a> {
                     }
                     if self.wanted.is_met(&instance) {
                         let address = (normal_host(&instance.host), instance.port);
-                        let (path, stat) = (entry.path, entry.stat());
-                        let one = Registered { path, kind, stat, instance };
+                        let (path, stat, health) = (entry.path, entry.stat(), entry.health);
+                        let one = Registered { path, kind, stat, health, instance };
                         by_address.entry(address).or_default().push(one);
                     }
                 }
@@ -213,7 +228,11 @@ impl<'a> ServiceView<'a> {
             let first = found.all.len();
             for one in found.without_rivals(registered) {
                 match found.all.get_mut(first) {
-                    Some((main, others)) if main.kind != one.kind => others.push(one),
+                    Some((main, others)) if main.kind != one.kind => {
+                        // Whatever is known against one of the registrations is known against the instance.
+                        main.health.0 = main.health.0.max(one.health.0);
+                        others.push(one);
+                    }
                     _ => found.all.push((one, Vec::new())),
                 }
             }
@@ -224,6 +243,15 @@ impl<'a> ServiceView<'a> {
 }
 
 impl<'a> Instances<'a> {
+    /// Leaves out those whose probes fail, unless that would leave nobody: then the probes may be wrong, and somebody is better
+    /// than nobody.
+    pub(crate) fn only_healthy(&mut self) {
+        let works = |(main, _): &(Registered<'a>, _)| main.health.0 != Health::Unhealthy;
+        if self.all.iter().any(works) {
+            self.all.retain(works);
+        }
+    }
+
     /// Returns those at one address that are not superseded, by layout; notes the others. Two sessions that claim one address
     /// in one layout are rivals, unless they speak of another group or release: whoever came last has it.
     fn without_rivals(&mut self, mut registered: Vec<Registered<'a>>) -> Vec<Registered<'a>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::error::Failed;
 use super::service_view::is_admitted;
-use crate::registry::{Category, Instance, LayoutKind, List, mapped, mapping_path};
+use crate::registry::{Category, Instance, LayoutKind, List, health_notes, mapped, mapping_path};
 use crate::tree::Tree;
 use crate::types::{AclId, ZnodePath};
 use crate::watch::{Filter, WatchKind};
@@ -63,8 +63,12 @@ impl Wanted {
         let present = self.lists(tree).into_iter();
         let present = present.filter(|(_, list)| list.category.is_instances());
         paths.extend(present.map(|(path, _)| path.clone()));
-        let list = |path| Filter { path, kind: WatchKind::ChildrenData };
-        let mut filters: Vec<Filter> = paths.into_iter().map(list).collect();
+        // A list whose path is so long that nothing can be noted of its instances has no notes.
+        let notes: Vec<ZnodePath> =
+            paths.iter().filter_map(|list| health_notes(list.as_str()).ok()).collect();
+        let kind = WatchKind::ChildrenData;
+        let mut filters: Vec<Filter> =
+            paths.into_iter().chain(notes).map(|path| Filter { path, kind }).collect();
         // For the list of applications it does not matter whether there is one yet.
         let mapping = mapping_path(&self.namespace, &self.service).ok();
         let mapping = mapping.filter(|path| is_admitted(tree, authority, path));

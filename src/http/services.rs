@@ -130,6 +130,9 @@ pub(crate) struct ServiceParams {
     layout: Option<String>,
     /// Only instances that have this label, `key=value`.
     label: Option<String>,
+    /// Only instances whose probes do not fail; all if those of all do. Not with `since`.
+    #[serde(default)]
+    healthy_only: bool,
     /// Only what has changed after this zxid.
     since: Option<u64>,
     /// How fresh the state must be; `linearizable` when left out.
@@ -162,6 +165,11 @@ pub(crate) async fn get_service(
     IfNoneMatch(known): IfNoneMatch,
     caller: Caller,
 ) -> Result<Response, Failed> {
+    if params.healthy_only && params.since.is_some() {
+        let why =
+            "healthy_only is for whole lists: who keeps a copy by since has the health of each";
+        return Err(Failed::bad_arguments(why));
+    }
     let wanted = Wanted {
         namespace: params.namespace,
         service: name,
@@ -184,7 +192,10 @@ pub(crate) async fn get_service(
     let deleted = deleted.and_then(|since| door.node().deleted_since(since, is_wanted));
     let body = match since {
         _ if known.as_deref() == Some(&tag) => None,
-        None => Some(ServiceAnswerBody::Service(service_body(&service, zxid.0))),
+        None => {
+            let body = service_body(&service, params.healthy_only, zxid.0);
+            Some(ServiceAnswerBody::Service(body))
+        }
         Some(_) => {
             let delta = DeltaBody::new(&service, since, deleted.as_deref(), zxid);
             (!delta.is_empty()).then_some(ServiceAnswerBody::Delta(delta))

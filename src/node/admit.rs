@@ -8,7 +8,7 @@ use super::Node;
 use super::audit::Denied;
 use crate::policy::{self, Asked, Denial, Proposed, Reach};
 use crate::traffic::{DRAINS, LOSSES, SUSPECTS};
-use crate::tree::{Lifetime, Tree};
+use crate::tree::{Lifetime, Tree, is_health_note};
 use crate::types::{AclId, Error, Op, SessionId};
 use crate::watch::{WatchKind, WatchMode};
 
@@ -144,7 +144,7 @@ fn admit_one(
     };
     let is_super = authority.iter().any(|id| id.scheme == "super");
     let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    let is_note = [DRAINS, SUSPECTS, LOSSES].into_iter().any(is_below);
+    let is_note = [DRAINS, SUSPECTS, LOSSES].into_iter().any(is_below) || is_health_note(&path);
     if is_note && !is_super {
         // What a note means is done by the leader, whom no list keeps from it.
         let why = "path: what lies here is noted by the registry itself; an instance is let leave by POST /v1/drain";

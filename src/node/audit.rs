@@ -21,6 +21,7 @@ use crate::limits::{
     AUDIT_DENIALS_PER_S_MAX, AUDIT_LINES_MAX, AUDIT_WHO_MAX, POLICY_BYTES_MAX, REASON_BYTES_MAX,
 };
 use crate::peer;
+use crate::tree::is_health_note;
 use crate::types::{AclId, Applied, ClusterId, EventKind, NodeId, Op, Reply, SessionId, Txn, Zxid};
 
 /// Everything below is the registry's own.
@@ -280,7 +281,8 @@ pub(super) struct Denied<'a> {
 }
 
 fn is_own(path: &str) -> bool {
-    path.starts_with(OWN)
+    // How instances stand is no doing of anybody, and may change often.
+    path.starts_with(OWN) && !is_health_note(path)
 }
 
 /// Calls for an op, or for each op of a multi, with the reply to it.

@@ -40,6 +40,11 @@ fn read(node: &Node) -> Vec<Gauge> {
             "Silent sessions whose end is put off, lest services lose too many providers at once",
             tree.suspect_count() as f64,
         ),
+        (
+            "roost_unhealthy_instances",
+            "Instances of which the probes fail that the leader makes all the time",
+            tree.unhealthy().count() as f64,
+        ),
         ("roost_data_bytes", "Bytes of all paths and data", tree.data_bytes() as f64),
         ("roost_quotas", "Paths with a quota", tree.quotas().count() as f64),
         (

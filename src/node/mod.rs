@@ -45,6 +45,7 @@ mod expirer;
 mod followers;
 mod forward;
 mod gauges;
+mod health;
 mod identity;
 mod line;
 mod lines;

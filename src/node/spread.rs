@@ -3,7 +3,7 @@
 use super::stage::Audience;
 use crate::policy::{Kind, Mode, Notify, Pattern, Policies, Terms, Urgency};
 use crate::traffic::{DRAINS, EFFECTS};
-use crate::tree::Tree;
+use crate::tree::{Tree, noted_at};
 use crate::types::{Event, Op};
 use crate::watch::{Filter, SubscriberId, Wait, WatchKind, Waves};
 
@@ -34,7 +34,10 @@ pub(super) fn waves(
         return Vec::new();
     }
     let one = |event: &Event| {
-        let paths = [Some(event.path.as_str()), event.path.parent_str()];
+        // How an instance stands is told with what it says.
+        let noted = noted_at(event.path.as_str());
+        let path = noted.as_ref().unwrap_or(&event.path);
+        let paths = [Some(path.as_str()), path.parent_str()];
         let notify = paths.into_iter().flatten().find_map(|path| prevailing(policies, path))?;
         notify.spreads(urgency, events_per_s).then_some(of(notify))
     };
@@ -96,7 +99,9 @@ impl Audience {
         let events_per_s = self.events.note(now_ms, 0);
         let cluster_ms = self.cluster_ms(now_ms);
         let wait = |filter: &Filter| {
-            let notify = prevailing(tree.policies(), filter.path.as_str())?;
+            let noted = noted_at(filter.path.as_str());
+            let path = noted.as_ref().unwrap_or(&filter.path);
+            let notify = prevailing(tree.policies(), path.as_str())?;
             notify.is_on(events_per_s).then(|| of(notify).wait(cluster_ms, turn))
         };
         filters.iter().map(wait).collect()
@@ -163,7 +168,8 @@ mod tests {
 
     #[test]
     fn what_is_in_a_list_is_spread_with_the_list_and_nothing_else() {
-        let events = ["/services/a/providers", "/services/a/providers/x", "/services/a", "/b"];
+        let noted = "/roost/health/%2Fservices%2Fa%2Fproviders/x";
+        let events = ["/services/a/providers", noted, "/services/a", "/b"];
         let events = events.map(event);
         let spread = |terms, urgency, rate| {
             let waves = waves(&policies(terms), &events, urgency, rate);

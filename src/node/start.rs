@@ -22,7 +22,7 @@ use super::probing::Probing;
 use super::serve::{Dispatch, Doorkeeper};
 use super::stage::Stage;
 use super::time::ClusterTime;
-use super::{Inner, Node, batcher, forward, pacing, read};
+use super::{Inner, Node, batcher, forward, health, pacing, read};
 use crate::blocking;
 use crate::clock::Clock;
 use crate::identity::SuperDigest;
@@ -207,6 +207,12 @@ impl Node {
             check_interval: options.check_interval,
             quorum_ack_age_ms_max: options.raft.election_ms_max,
         };
+        if let Some(prober) = options.prober.clone() {
+            let (node, quorum_ack_age_ms_max) = (this.clone(), pace.quorum_ack_age_ms_max);
+            let asking =
+                health::run(node, prober, consensus.clone(), quorum_ack_age_ms_max, stop.clone());
+            tasks.spawn(asking);
+        }
         let probing = Probing::new(options.prober);
         tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, probing, stop.clone()));
         tasks.spawn(snapshot_when_due(

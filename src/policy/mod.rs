@@ -51,7 +51,7 @@ pub use layout::Layout;
 pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
 pub use pattern::Pattern;
-pub use probe::{Manner, Probing};
+pub use probe::{Manner, Probing, Rounds};
 pub use removal::Removal;
 pub use set::{Named, Policies, built_in_data};
 
@@ -69,7 +69,7 @@ pub enum Kind {
     Disconnect,
     /// How instances stand, whatever they say themselves.
     Overrides,
-    /// That a silent provider is asked itself.
+    /// That a provider is asked itself: when it is silent, or all the time.
     Probe,
     /// How the news of changes is spread.
     Notify,

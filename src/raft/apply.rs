@@ -33,10 +33,12 @@ pub fn apply_txn(tree: &mut Tree, entry_term: u64, time: TxnTime, txn: &mut Txn)
     tree.apply(mutant!(M15, at_random(time), time), txn)
 }
 
-/// Returns whether an op counts in an entry of this term. An expiry that an earlier leader proposed does nothing.
+/// Returns whether an op counts in an entry of this term. What an earlier leader has found does nothing.
 pub fn is_in_force(op: &Op, entry_term: u64) -> bool {
     match *op {
-        Op::ExpireSession { term, .. } | Op::Expire { term: Some(term), .. } => {
+        Op::ExpireSession { term, .. }
+        | Op::Expire { term: Some(term), .. }
+        | Op::SetHealth { term, .. } => {
             mutant!(M20, true, term == entry_term)
         }
         _ => true,

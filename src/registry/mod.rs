@@ -9,7 +9,8 @@
 //! services: `place` says by the path alone which znode is a list of which service, `parse` what an entry of a list says.
 //! People can describe more of them (`custom`); [`Layouts`] are all there are.
 //! [`claim`] reads the little that everybody asks for, where an instance says it is, without knowing of which list it is.
-//! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same.
+//! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same. How an instance stands, whatever it
+//! says itself, is noted in a znode of its own (`health`).
 //!
 //! What follows from it:
 //!
@@ -19,10 +20,11 @@
 //! - Writing is strict: a provider that registers here has a name, a host and a port that mean something.
 //! - Pure: the tree asks for places and signs while it applies a transaction, to keep its index of lists in step.
 //!
-//! What it lacks on purpose: health checks, access control, and any knowledge of HTTP or sessions.
+//! What it lacks on purpose: asking instances how they are, access control, and any knowledge of HTTP or sessions.
 
 mod claim;
 mod custom;
+mod health;
 mod layout;
 mod parse;
 mod place;
@@ -30,6 +32,7 @@ mod sign;
 
 pub use claim::{Claim, claim, said};
 pub use custom::{CustomLayout, Layouts, Template};
+pub use health::{Finding, HEALTH, Health, health_note, health_notes, is_health_note, noted_at};
 pub use layout::{
     Consumer, Layout, Provider, STATUS_DEFAULT, WEIGHT_DEFAULT, consumers_path, metadata_path,
     namespaced, providers_path, service_path, services_path,

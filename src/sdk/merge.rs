@@ -51,7 +51,7 @@ fn supersedes(one: &Instance, other: &Instance) -> bool {
     let layouts = Layouts::default();
     let layout = |instance: &Instance| {
         let list = instance.path.rsplit_once('/').and_then(|(list, _)| layouts.list_at(list));
-        list.map_or((usize::MAX, ""), |list| list.layout.rank())
+        list.map_or(usize::MAX, |list| list.layout.rank().0)
     };
     match layout(one).cmp(&layout(other)) {
         Ordering::Equal => one.incarnation > other.incarnation,

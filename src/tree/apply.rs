@@ -4,6 +4,7 @@ use super::znode::next_version;
 use super::{BUILT_IN, CONFIG, Lifetime, Tree, Znode, lists};
 use crate::identity::{fix_up, permits};
 use crate::limits::{DATA_BYTES_MAX, TTL_MS_MAX};
+use crate::registry::{HEALTH, is_health_note};
 use crate::types::{
     Acl, AclId, Code, CreateMode, Data, Event, EventKind, Failure, Op, Perms, Reply, SessionId,
     Txn, ZnodePath, Zxid,
@@ -49,6 +50,9 @@ impl Tree {
             }
             Op::Reap { paths } => Ok(self.reap(paths, events)),
             Op::SetMembers { lines } => self.set_members(lines, events),
+            Op::SetHealth { path, czxid, works, .. } => {
+                self.set_health(path, *czxid, *works, events)
+            }
             op => self.change_znode(client, op, events),
         }
         .map_err(Failure::from)
@@ -89,7 +93,8 @@ impl Tree {
             | Op::Reap { .. }
             | Op::SetMembers { .. }
             | Op::ExpireSession { .. }
-            | Op::Expire { .. } => Err(Code::BadArguments),
+            | Op::Expire { .. }
+            | Op::SetHealth { .. } => Err(Code::BadArguments),
         }
     }
 
@@ -101,6 +106,10 @@ impl Tree {
         events: &mut Vec<Event>,
     ) -> Result<Reply, Code> {
         check_data(wanted.data)?;
+        if wanted.parent.as_str() == HEALTH {
+            return Err(Code::BadArguments);
+        }
+        check_no_finding(wanted.parent)?;
         let lifetime = self.lifetime(wanted.mode, client.session)?;
         let rules = fix_up(wanted.acl, client.authority)?;
         let parent = self.existing(wanted.parent)?;
@@ -170,6 +179,7 @@ impl Tree {
         if BUILT_IN.contains(&path.as_str()) {
             return Err(Code::BadArguments);
         }
+        check_no_finding(path)?;
         let parent = path.parent_str().and_then(|parent| self.get(parent)).ok_or(Code::NoNode)?;
         check_permitted(parent, client, Perms::DELETE)?;
         let znode = self.existing(path)?;
@@ -198,6 +208,7 @@ impl Tree {
         events: &mut Vec<Event>,
     ) -> Result<Reply, Code> {
         check_data(data)?;
+        check_no_finding(path)?;
         let znode = self.existing(path)?;
         check_permitted(znode, client, Perms::WRITE)?;
         let len = |data: Option<&Data>| data.map_or(0, |data| data.len());
@@ -252,18 +263,27 @@ impl Tree {
         rules: &[Acl],
         aversion: Option<i32>,
     ) -> Result<Reply, Code> {
+        check_no_finding(path)?;
         let rules = fix_up(rules, client.authority)?;
         let znode = self.existing(path)?;
         check_permitted(znode, client, Perms::ADMIN)?;
         check_version(aversion, znode.aversion)?;
-        let before = Arc::clone(&znode.acl);
+        self.replace_acl(path, rules);
+        self.follow_acl(path);
+        Ok(Reply::AclSet { stat: self.existing(path)?.stat() })
+    }
+
+    /// Sets the access control list of a znode that exists, nobody being asked.
+    pub(super) fn replace_acl(&mut self, path: &ZnodePath, rules: Vec<Acl>) {
+        let Some(before) = self.get(path.as_str()).map(|znode| Arc::clone(&znode.acl)) else {
+            return;
+        };
         let list = lists::intern(&mut self.acls, rules);
         lists::release(&mut self.acls, &before);
         self.update(path.as_str(), |znode| {
             znode.acl = list;
             znode.aversion = next_version(znode.aversion);
         });
-        Ok(Reply::AclSet { stat: self.existing(path)?.stat() })
     }
 
     fn check(
@@ -298,6 +318,11 @@ fn check_data(data: Option<&Data>) -> Result<(), Code> {
     } else {
         Ok(())
     }
+}
+
+/// Checks that a path is not below what the tree alone writes.
+pub(super) fn check_no_finding(path: &ZnodePath) -> Result<(), Code> {
+    if is_health_note(path.as_str()) { Err(Code::BadArguments) } else { Ok(()) }
 }
 
 pub(super) fn check_permitted(

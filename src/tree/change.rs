@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::health::Noted;
 use super::{Tree, Znode, digest, idempotency, lists};
 use crate::types::{Data, Event, EventKind, Failure, NodeId, Reply, SessionId, ZnodePath, Zxid};
 
@@ -25,12 +26,13 @@ impl Tree {
         }
         let bytes = znode.data().map_or(0, |data| data.len());
         self.count_provider(path, &znode, 1);
-        let stamp = znode.stamp();
+        let (stamp, noted) = (znode.stamp(), Noted::of(path, &znode));
         self.put(path.clone(), znode);
         self.count_usage(path, (0, 0), (1, bytes));
         self.follow_limits(path);
         self.follow_policy(path);
         self.follow_services(path, None, Some(stamp));
+        self.follow_health(None, noted);
     }
 
     /// Enters a znode into the table and the sums, without linking it to its parent or session.
@@ -77,6 +79,7 @@ impl Tree {
         self.follow_limits(path);
         self.follow_policy(path);
         self.follow_services(path, Some(znode.stamp()), None);
+        self.follow_health(Noted::of(path, &znode), None);
         Some(self.event(EventKind::Deleted, path, &znode))
     }
 
@@ -109,6 +112,8 @@ impl Tree {
         if let Some(znode) = ephemeral(self) {
             self.count_provider(path, &znode, -1);
         }
+        let noted = |tree: &Tree| Noted::of(path, tree.nodes.get(path.as_str())?);
+        let noted_before = noted(self);
         let added = digest::of_content(path, data.as_ref());
         let mut before = None;
         let mut stamps = None;
@@ -132,6 +137,8 @@ impl Tree {
         self.follow_limits(path);
         self.follow_policy(path);
         self.follow_services(path, stamps.map(|it| it.0), stamps.map(|it| it.1));
+        let noted = noted(self);
+        self.follow_health(noted_before, noted);
     }
 
     /// Changes a session that exists.

@@ -1,4 +1,4 @@
-use super::apply::{Client, check_permitted};
+use super::apply::{Client, check_no_finding, check_permitted};
 use super::{BUILT_IN, Tree};
 use crate::traffic::{TOMBSTONES, Tombstone, address_prefix, claim, scope_of};
 use crate::types::{AclId, Code, Data, Event, Perms, Reply, ZnodePath, Zxid};
@@ -17,6 +17,7 @@ impl Tree {
             if BUILT_IN.contains(&path.as_str()) {
                 return Err(Code::BadArguments);
             }
+            check_no_finding(path)?;
             let is_same = |znode: &super::Znode| znode.czxid == *czxid && znode.num_children() == 0;
             if !self.get(path.as_str()).is_some_and(|znode| is_same(znode)) {
                 continue;

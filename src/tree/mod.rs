@@ -31,7 +31,7 @@
 //!
 //! Files: `apply` is one function per op and `multi` all-or-nothing around it, `sessions` and `idempotency`
 //! the tables beside the znodes, `due` the container and TTL rule, `quota` the quotas, `policies` the policies, `protect`
-//! how many providers a service may lose at once, `services` their
+//! how many providers a service may lose at once, `health` how instances stand whatever they say, `services` their
 //! lists in whatever layout, `deregister` what is taken out and kept from coming back, `change` the edits, `read` the
 //! questions, `lists` the access control lists, each once, `digest` the hashes, `snapshot` and `load` the way
 //! to bytes and back. What a list permits is for [`identity`](crate::identity).
@@ -41,6 +41,7 @@ mod change;
 mod deregister;
 mod digest;
 mod due;
+mod health;
 mod idempotency;
 mod lists;
 mod load;
@@ -69,6 +70,7 @@ use crate::types::{
 };
 
 pub use crate::identity::permits;
+pub use crate::registry::{Health, is_health_note, noted_at};
 pub use load::Loader;
 pub use protect::{Fate, Standing};
 pub use quota::{Quota, QuotaLimits};
@@ -233,6 +235,7 @@ impl Tree {
         }
         let mut events = Vec::new();
         let result = self.carry_out(txn, &mut events);
+        self.settle_health(&mut events);
         if let Some(key) = key {
             self.keep_result(zxid, txn.session, key, &result);
         }

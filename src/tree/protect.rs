@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Lifetime, Tree, Znode};
 use crate::policy::{Mode, Removal};
+use crate::registry::HEALTH;
 use crate::traffic::{LOSSES, Loss, SUSPECTS, Suspect, claim};
 use crate::types::{Code, Data, Event, EventKind, Owner, Reply, SessionId, Silence, ZnodePath};
 
@@ -240,7 +241,7 @@ impl Tree {
 
     /// Writes a note in the tree's own name, with what is missing above it. Returns whether it could: not where somebody has
     /// put an ephemeral in its way.
-    fn put_note(
+    pub(super) fn put_note(
         &mut self,
         path: &ZnodePath,
         data: &[u8],
@@ -264,8 +265,8 @@ impl Tree {
                 continue;
             }
             let Ok(folder) = ZnodePath::parse(missing) else { return false };
-            // What holds the losses of a service goes with the last of them.
-            let is_of_service = folder.parent_str() == Some(LOSSES);
+            // What holds the notes of a service goes with the last of them.
+            let is_of_service = [Some(LOSSES), Some(HEALTH)].contains(&folder.parent_str());
             let lifetime = if is_of_service { Lifetime::Container } else { Lifetime::Persistent };
             self.link_note(&folder, Some(Data::new(&[])), lifetime, events);
         }
@@ -300,7 +301,7 @@ impl Tree {
 }
 
 /// Returns whether a znode is a provider of the service that its parent is: an ephemeral that says where it is.
-fn is_provider(path: &ZnodePath, znode: &Znode) -> bool {
+pub(super) fn is_provider(path: &ZnodePath, znode: &Znode) -> bool {
     znode.ephemeral_owner().is_some()
         && claim(path.name(), znode.data().map(|data| &data[..])).is_some()
 }

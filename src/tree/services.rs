@@ -12,7 +12,7 @@ use crate::types::{ZnodePath, Zxid};
 /// What is known of a list without looking at its entries. All of it follows from the znodes that exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListState {
-    /// Zxid of the newest change: of the children of its znode, or of the data of an entry.
+    /// Zxid of the newest change: of the children of its znode, or of the data or the health of an entry.
     pub revision: Zxid,
     /// Sum of the entries' [`sign`](registry::sign)s.
     pub sign: u64,
@@ -107,7 +107,7 @@ fn key(list: &registry::List<'_>) -> Key {
     (Arc::from(list.namespace), Arc::from(&*list.service))
 }
 
-/// What of a znode counts for the sign of its list: the zxids of its creation and of its last change.
+/// What of a znode counts for the sign of its list: the zxids of its creation and of its last change, or of its health's.
 pub(super) type Stamp = (Zxid, Zxid);
 
 impl Znode {
@@ -131,16 +131,18 @@ impl Tree {
         after: Option<Stamp>,
     ) {
         let Some(parent) = path.parent_str() else { return };
-        let layouts = self.policies.layouts();
+        let layouts = self.policies.layouts().clone();
         if let Some(list) = layouts.list_at(parent)
-            && let Some(state) = self.services.lists.get_mut(parent)
+            && self.services.lists.contains_key(parent)
         {
-            let is_entry = list.layout.is_entry(path.name());
-            if is_entry || before.is_some() != after.is_some() {
-                state.revision = self.zxid;
-            }
-            if is_entry {
-                count(state, path, before, after);
+            match list.layout.is_entry(path.name()) {
+                true => {
+                    let full = |stamp: Stamp| self.full_stamp(path, stamp);
+                    let (before, after) = (before.map(full), after.map(full));
+                    self.restamp(path, before, after);
+                }
+                false if before.is_some() != after.is_some() => self.revise(parent),
+                false => {}
             }
         }
         if before.is_some() == after.is_some() {
@@ -154,6 +156,31 @@ impl Tree {
             }
             None => self.services.leave(path, &list),
         }
+    }
+
+    /// Takes up that an entry of a list has another stamp than before, or comes or goes.
+    pub(super) fn restamp(
+        &mut self,
+        path: &ZnodePath,
+        before: Option<Stamp>,
+        after: Option<Stamp>,
+    ) {
+        let Some(parent) = path.parent_str() else { return };
+        if let Some(state) = self.services.lists.get_mut(parent) {
+            state.revision = self.zxid;
+            count(state, path, before, after);
+        }
+    }
+
+    fn revise(&mut self, list: &str) {
+        if let Some(state) = self.services.lists.get_mut(list) {
+            state.revision = self.zxid;
+        }
+    }
+
+    /// Returns the stamp of an entry with what is noted of its health: the later of the two changes counts.
+    fn full_stamp(&self, path: &ZnodePath, (created, modified): Stamp) -> Stamp {
+        (created, modified.max(self.health(path, created).1))
     }
 
     /// Finds all lists, from the znodes alone: for a tree that was loaded, and to check the one that was kept in step. Cost:
@@ -197,8 +224,9 @@ impl Tree {
         let mut state = ListState { revision: znode.pzxid, ..ListState::default() };
         for path in znode.children().filter(|path| layout.is_entry(path.name())) {
             if let Some(entry) = self.get(path.as_str()) {
-                state.revision = state.revision.max(entry.mzxid);
-                count(&mut state, path, None, Some(entry.stamp()));
+                let stamp = self.full_stamp(path, entry.stamp());
+                state.revision = state.revision.max(stamp.1);
+                count(&mut state, path, None, Some(stamp));
             }
         }
         state

@@ -250,6 +250,18 @@ pub enum Op {
         /// The term of the leader who knows of the silence; `None`: it counts whoever leads.
         term: Option<u64>,
     },
+    /// Notes whether an instance works, as the leader's probes have found in a term; in an entry of a later term it does
+    /// nothing. `NoNode` when there is no such registration any more.
+    SetHealth {
+        /// The instance.
+        path: ZnodePath,
+        /// The zxid of its registration.
+        czxid: Zxid,
+        /// What was found.
+        works: bool,
+        /// The term.
+        term: u64,
+    },
 }
 
 /// What is known of a session that is not heard from.
@@ -304,7 +316,7 @@ pub enum Reply {
     },
     /// Of `Delete` and `DeleteOwn`.
     Deleted,
-    /// Of `SetData`, `SetOwn` and `SetMembers`.
+    /// Of `SetData`, `SetOwn`, `SetMembers` and `SetHealth`.
     DataSet {
         /// The stat after it.
         stat: Stat,
@@ -314,7 +326,7 @@ pub enum Reply {
         /// The stat after it.
         stat: Stat,
     },
-    /// Of `Check`, and of `SetMembers` when there was nothing to change.
+    /// Of `Check`, and of `SetMembers` and `SetHealth` when there was nothing to change.
     Checked,
     /// Of `Multi`: one per op, in order.
     Multi(#[serde(deserialize_with = "flat")] Vec<Reply>),

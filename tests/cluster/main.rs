@@ -9,6 +9,7 @@ mod deregister;
 mod drain;
 mod exactly_once;
 mod harness;
+mod health;
 mod leader_restore;
 mod load;
 mod membership;

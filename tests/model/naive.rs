@@ -272,6 +272,8 @@ impl Naive {
             }
             // The log settles it before any tree sees it.
             Op::ExpireSession { .. } => Err(Code::BadArguments),
+            // It is in none of these histories: `health.rs` has it.
+            Op::SetHealth { .. } => Err(Code::NoNode),
             // Nothing in these histories is a provider: `protection.rs` has those.
             Op::Expire { session, unless_moved_from, why, .. } => {
                 let (_, _, owner) = self.sessions.get(session).ok_or(Code::SessionExpired)?;

@@ -212,6 +212,7 @@ async fn service(State(node): State<Arc<Node>>, Path(name): Path<String>) -> Res
         weight: instance.weight,
         metadata: instance.metadata.clone(),
         status: instance.status.clone(),
+        health: String::new(),
         session: Some(instance.session.clone()),
         czxid: 0,
         version: 0,

@@ -208,6 +208,9 @@ pub struct Provider {
     pub metadata: BTreeMap<String, String>,
     /// Its state of health, as it says itself.
     pub status: String,
+    /// How it stands, whatever it says: `healthy`, `suspect` or `unhealthy`. Empty from a node that does not say.
+    #[serde(default)]
+    pub health: String,
     /// The session that holds it; `None` when its znode is not ephemeral.
     #[serde(default)]
     pub session: Option<String>,

@@ -12,10 +12,10 @@ use crate::registry;
 
 /// A copy of a list, kept as docs/SERVICES.md says.
 #[derive(Default)]
-struct Copy(BTreeMap<String, (String, u64, u64)>);
+pub(super) struct Copy(BTreeMap<String, (String, u64, u64)>);
 
 impl Copy {
-    fn take(&mut self, told: &Value) {
+    pub(super) fn take(&mut self, told: &Value) {
         if told["full"] == true {
             self.0.clear();
         }
@@ -32,26 +32,26 @@ impl Copy {
         }
     }
 
-    fn sign(&self) -> String {
+    pub(super) fn sign(&self) -> String {
         let signs =
             self.0.values().map(|(id, created, modified)| registry::sign(id, *created, *modified));
         format!("{:016x}", signs.fold(0, u64::wrapping_add))
     }
 }
 
-async fn register(bed: &Bed, token: &str, service: &str, id: &str, weight: u32) {
+pub(super) async fn register(bed: &Bed, token: &str, service: &str, id: &str, weight: u32) {
     let body = json!({"id": id, "host": "10.0.0.1", "port": 80, "weight": weight}).to_string();
     let uri = format!("POST /v1/services/{service}/providers");
     let got = bed.send(&uri, &[("roost-session", token)], body).await;
     assert!(got.status < 300, "{}", got.json());
 }
 
-async fn deregister(bed: &Bed, service: &str, id: &str) {
+pub(super) async fn deregister(bed: &Bed, service: &str, id: &str) {
     let uri = format!("DELETE /v1/services/{service}/providers/{id}?force=true");
     assert_eq!(bed.send(&uri, &[], "").await.status, 200);
 }
 
-async fn open(bed: &Bed, services: Value) -> (BodyDataStream, String) {
+pub(super) async fn open(bed: &Bed, services: Value) -> (BodyDataStream, String) {
     let body = json!({ "services": services }).to_string();
     let response = bed.raw("POST /v1/watch", &[], body).await;
     assert_eq!(response.status(), 200);
@@ -67,7 +67,7 @@ async fn followed(bed: &Bed, token: &str) -> (BodyDataStream, String, Copy) {
     (stream, buffer, copy)
 }
 
-async fn sign_of(bed: &Bed, service: &str) -> String {
+pub(super) async fn sign_of(bed: &Bed, service: &str) -> String {
     let asked = json!({ "services": [service] }).to_string();
     let got = bed.post("/v1/versions", asked).await.json();
     got["versions"][service]["sign"].as_str().unwrap_or_else(|| panic!("{got}")).to_owned()

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod document;
 mod drain;
+mod health;
 mod identity;
 mod increments;
 mod layouts;
