@@ -233,6 +233,7 @@ impl Conversation {
     fn step(&mut self, now_us: u64) -> Result<bool, &'static str> {
         let wants_notices = self.has_room();
         self.was_full = !wants_notices;
+        let room = ZK_OUTPUT_BYTES_MAX.saturating_sub(self.output.len());
         let Conversation { line, pending, inbox, .. } = self;
         let ((root, plan), has_all) =
             line.look(inbox, wants_notices, |root, inbox, mut watches| {
@@ -240,7 +241,7 @@ impl Conversation {
                 // Notices are missing of these: nothing may be said that a client takes for all it has to know.
                 let is_broken = matches!(inbox.ended, Some(Ended::Skipped | Ended::Overrun));
                 let plan = match wants_notices && !is_broken {
-                    true => plan(pending, inbox, root, asker, &mut watches),
+                    true => plan(pending, inbox, root, asker, &mut watches, room),
                     false => Plan::default(),
                 };
                 let shows = mutant!(M41, false, plan.has_moved);

@@ -20,14 +20,17 @@ pub(super) struct Plan {
     pub(super) has_moved: bool,
 }
 
-/// Finds out what can be done, and sets the watches that go with it.
+/// Finds out what can be done, and sets the watches that go with it. Of reads so many as what they find has about `room` for,
+/// bytes: what is planned is answered from this root, so it cannot wait until the client has taken some of it.
 pub(super) fn plan(
     pending: &mut VecDeque<Pending>,
     inbox: &Inbox,
     root: &Tree,
     asker: Asker<'_>,
     watches: &mut OwnWatches<'_>,
+    mut room: usize,
 ) -> Plan {
+    let count = pending.len();
     let mut answers = inbox.answers.len();
     let mut reads = 0;
     let mut ready = 0;
@@ -37,9 +40,13 @@ pub(super) fn plan(
             Task::Write { .. }
             | Task::Sync { is_passed: false, .. }
             | Task::Reconfig { outcome: None, .. } => break,
-            Task::Read(_) if reads >= ZK_READS_AT_ONCE => break,
+            // One that is too large for the room that there is goes alone.
+            Task::Read(_) if reads >= ZK_READS_AT_ONCE || (reads > 0 && room == 0) => break,
             Task::Read(request) => {
                 reads += 1;
+                if ready + 1 < count {
+                    room = room.saturating_sub(reads::size(root, asker.session, request));
+                }
                 let changed = reads::change_watches(request, watches);
                 let refused = || reads::set_watch(root, asker, request, watches).err().map(Err);
                 if let Some(outcome) = changed.or_else(refused) {

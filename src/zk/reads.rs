@@ -10,6 +10,11 @@ use crate::tree::{Tree, Znode};
 use crate::types::{Acl, AclId, Code, Perms, SessionId, ZnodePath};
 use crate::watch::WatchMode;
 
+/// About how much a name in a list takes, bytes.
+const NAME_BYTES: usize = 64;
+/// About how much a reply takes that finds nothing, bytes.
+const REPLY_BYTES: usize = 96;
+
 /// Who asks.
 #[derive(Clone, Copy)]
 pub(super) struct Asker<'a> {
@@ -89,6 +94,25 @@ pub(super) fn answer<'a>(
         _ => return Err(errors::SYSTEM_ERROR),
     };
     Ok(Answer::Response(response))
+}
+
+/// Returns about how many bytes a read finds, at least in order of magnitude. Cost: O(1).
+pub(super) fn size(tree: &Tree, session: SessionId, request: &Request) -> usize {
+    let data = |path: &str| tree.get(path).and_then(|it| it.data()).map_or(0, |data| data.len());
+    let names = |path: &str| tree.get(path).map_or(0, |it| it.num_children()) * NAME_BYTES;
+    let found = match request {
+        Request::Read(ReadOp::GetData(wanted)) => data(&wanted.path),
+        Request::Read(ReadOp::GetChildren(wanted)) | Request::GetChildren2(wanted) => {
+            names(&wanted.path)
+        }
+        Request::GetEphemerals(_) => {
+            tree.session(session).map_or(0, |it| it.num_ephemerals()) * NAME_BYTES
+        }
+        // To look at each of its reads would take too long here.
+        Request::MultiRead(_) => ZK_MULTI_READ_BYTES_MAX,
+        _ => 0,
+    };
+    REPLY_BYTES + found
 }
 
 /// Returns the request that reads a znode's data.
