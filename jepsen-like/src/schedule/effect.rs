@@ -66,7 +66,17 @@ pub fn resolve(fault: &Fault, leader: u8, nodes: u8) -> Fault {
             };
             Fault::Partition(groups.iter().map(group).collect())
         }
-        Fault::OneWay { from, to } => Fault::OneWay { from: party(*from), to: party(*to) },
+        Fault::OneWay { from, to } => {
+            let (from, to) = (party(*from), party(*to));
+            // Two roles may be one node, which has no link to itself: the one after it, then.
+            let to = match to {
+                Party::Node(Who::Number(node)) if from == to => {
+                    Party::Node(Who::Number(node % nodes + 1))
+                }
+                to => to,
+            };
+            Fault::OneWay { from, to }
+        }
         Fault::Bridge(who) => Fault::Bridge(number(*who)),
         Fault::Ring => Fault::Ring,
         Fault::Delay { parties: all, ms, jitter_ms } => {
@@ -303,6 +313,10 @@ mod tests {
         let network = under("one-way n1 -> follower", 3);
         assert!(network.link(End::Node(1), End::Node(3)).is_cut);
         assert!(!network.link(End::Node(3), End::Node(1)).is_cut);
+        // Node 2 leads: it is not its own neighbour.
+        let network = under("one-way n2 -> leader", 3);
+        let cut: Vec<_> = network.ill().map(|(from, to, _)| (from, to)).collect();
+        assert_eq!(cut, [(End::Node(2), End::Node(3))]);
     }
 
     #[test]
