@@ -169,7 +169,7 @@ impl UnaryService<String> for Name {
 struct Text;
 
 /// The key of the field: number 1, of the kind that has a length.
-const KEY: u8 = 1 << 3 | 2;
+const KEY: u8 = (1 << 3) | 2;
 
 impl Codec for Text {
     type Encode = String;
