@@ -20,7 +20,7 @@ use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
 use super::service_body::sign_text;
 use super::service_delta::{Deleted, DeltaBody};
-use super::service_text::{self, Part, State as Known};
+use super::service_text::{self, Part, Said, State as Known};
 use super::service_view::{ServiceView, Wanted};
 use super::snapshot::{json, piece, put};
 use super::stream::reason_name;
@@ -31,7 +31,7 @@ use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
 use crate::registry::{entry_at, health_notes, instance_lists, list_at, noted_at};
 use crate::tree::{Tree, permits};
 use crate::types::{AclId, Code, EventKind, Perms, ZnodePath, Zxid};
-use crate::watch::{Change, Filter, Message, WatchKind};
+use crate::watch::{Filter, Message, WatchKind};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = WatchServices)]
@@ -265,8 +265,7 @@ impl Stream {
     /// Writes what transactions changed: of each service one delta with the last word on each registration. The sign is
     /// given where the client has all of the state that it speaks of.
     fn tell(&mut self, messages: &[Message], upto: Zxid, tree: Option<Arc<Tree>>) {
-        let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Option<(&Change, usize)>>> =
-            BTreeMap::new();
+        let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Said<'_>>> = BTreeMap::new();
         for message in messages {
             for (at, event) in message.events() {
                 let noted = noted_at(event.path.as_str());
