@@ -20,7 +20,7 @@ use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
 use super::service_body::sign_text;
 use super::service_delta::{Deleted, DeltaBody};
-use super::service_text::{self, Part, State as Known};
+use super::service_text::{self, Part, Said, State as Known};
 use super::service_view::{self, ServiceView};
 use super::service_wanted::Wanted;
 use super::snapshot::{json, piece, put};
@@ -32,7 +32,7 @@ use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
 use crate::registry::{Category, List, noted_at};
 use crate::tree::{Tree, permits};
 use crate::types::{AclId, Code, EventKind, Perms, ZnodePath, Zxid};
-use crate::watch::{Change, Message};
+use crate::watch::Message;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = WatchServices)]
@@ -281,8 +281,7 @@ impl Stream {
     fn tell(&mut self, messages: &[Message], upto: Zxid, tree: Option<Arc<Tree>>) {
         let present = tree.clone().unwrap_or_else(|| self.node.local());
         let layouts = present.layouts();
-        let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Option<(&Change, usize)>>> =
-            BTreeMap::new();
+        let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Said<'_>>> = BTreeMap::new();
         for message in messages {
             for (at, event) in message.events() {
                 if layouts.list_at(event.path.as_str()).is_some_and(is_mapping) {

@@ -15,6 +15,9 @@ use crate::watch::Change;
 /// That nothing is known of an instance but what it says.
 const UNKNOWN: (Health, Zxid) = (Health::Healthy, Zxid(0));
 
+/// What was said of an entry last, by the event of a change; `None` when only what is known of it has changed.
+pub(crate) type Said<'a> = Option<(&'a Change, usize)>;
+
 /// Where in a delta an entry stands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
@@ -44,7 +47,7 @@ pub(crate) struct State<'a> {
 /// of it or only that has changed, what the state has.
 pub(crate) fn text_of(
     path: &ZnodePath,
-    said: Option<(&Change, usize)>,
+    said: Said<'_>,
     state: &State<'_>,
 ) -> Option<(Part, Bytes)> {
     let is_all = said.is_some_and(|(change, at)| {
