@@ -159,7 +159,7 @@ impl Subscription {
                     () = self.stop.cancelled() => return None,
                     () = self.woken.notified() => {}
                     () = patience.as_mut() => {
-                        let upto = self.stage.audience.lock().hub.upto(self.id)?;
+                        let upto = self.stage.audience.lock().hub.tell_upto(self.id)?;
                         return Some(Delivery::Idle { upto });
                     }
                 }

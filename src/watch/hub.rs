@@ -201,10 +201,13 @@ impl Hub {
         self.agenda.next_ms()
     }
 
-    /// Returns up to where a subscriber has been told everything, without giving it what waits. `None` when
-    /// there is no such subscriber.
-    pub fn upto(&self, id: SubscriberId) -> Option<Zxid> {
-        self.subscribers.get(&id).map(|subscriber| told(subscriber, &[], self.ring.last()))
+    /// Tells a subscriber up to where it has been told everything, without giving it what waits; never less than before.
+    /// `None` when there is no such subscriber.
+    pub fn tell_upto(&mut self, id: SubscriberId) -> Option<Zxid> {
+        let subscriber = self.subscribers.get_mut(&id)?;
+        // Kept: what comes next may have to wait, and then all that it is known to have been told is this.
+        subscriber.told = told(subscriber, &[], self.ring.last());
+        Some(subscriber.told)
     }
 
     /// Returns the subscribers whose filters concern one of these events. Cost: as [`Hub::publish`].
@@ -581,6 +584,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn up_to_where_it_is_told_everything_never_goes_back_while_something_waits() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
+        let at = |now_ms| Pace { now_ms, window_ms: 100, ..NOW };
+        hub.publish(Zxid(1), vec![event(DataChanged, "/a")], &at(10));
+        assert_eq!(take(&mut hub, id, 9).0, [1]);
+        hub.publish(Zxid(7), vec![event(DataChanged, "/elsewhere")], &at(15));
+        assert_eq!(hub.tell_upto(id), Some(Zxid(7)), "what happened concerns others");
+        hub.publish(Zxid(8), vec![event(DataChanged, "/a")], &at(20));
+        assert_eq!((hub.counters().held, hub.tell_upto(id)), (1, Some(Zxid(7))));
+        assert_eq!(take(&mut hub, id, 9), (vec![8], false, false, 8));
+    }
+
+    #[test]
     fn who_was_told_a_moment_ago_is_woken_when_the_window_is_over_or_its_mailbox_half_full() {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (wake, calls) = waker();
@@ -593,7 +610,7 @@ pub(super) mod tests {
         assert_eq!((woken(), take(&mut hub, id, 9).0), (1, vec![1]), "never told before");
         hub.publish(Zxid(2), change(), &at(20));
         assert_eq!((woken(), hub.next_due_ms(), hub.counters().held), (1, Some(110), 1));
-        assert_eq!(hub.upto(id), Some(Zxid(1)), "what waits is not told");
+        assert_eq!(hub.tell_upto(id), Some(Zxid(1)), "what waits is not told");
         hub.release_until(109, 109);
         assert_eq!(woken(), 1);
         hub.release_until(110, 110);
@@ -618,7 +635,7 @@ pub(super) mod tests {
         hub.publish(Zxid(2), change("/a"), &SPREAD);
         hub.publish(Zxid(3), change("/elsewhere"), &NOW);
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(1)));
-        assert!(hub.defer(id, WAIT, 0) && hub.upto(id) == Some(Zxid(1)));
+        assert!(hub.defer(id, WAIT, 0) && hub.tell_upto(id) == Some(Zxid(1)));
         hub.publish(Zxid(4), change("/a"), &NOW);
         assert_eq!(hub.counters().held, 0, "what needs no wave does not wait for it");
         assert_eq!(take(&mut hub, id, 9), (vec![2], false, true, 3));
