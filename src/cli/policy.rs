@@ -65,7 +65,8 @@ pub enum PolicyCommand {
 #[derive(Debug, clap::Args)]
 pub struct PolicyArgs {
     /// A JSON object, or @FILE with one.
-    pub json: String,
+    #[arg(value_name = "JSON")]
+    pub text: String,
     /// Why, for whoever reads it later.
     #[arg(long)]
     pub reason: Option<String>,
@@ -76,8 +77,8 @@ pub struct PolicyArgs {
 
 impl PolicyArgs {
     fn policy(&self) -> Result<Value, Failure> {
-        let text = match self.json.strip_prefix('@') {
-            None => self.json.clone(),
+        let text = match self.text.strip_prefix('@') {
+            None => self.text.clone(),
             Some(file) => std::fs::read_to_string(file)
                 .map_err(|why| Failure::Local(format!("{file}: {why}")))?,
         };
