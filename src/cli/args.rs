@@ -481,6 +481,24 @@ mod tests {
     }
 
     #[test]
+    fn no_verb_has_an_argument_by_the_name_of_one_that_all_verbs_have() {
+        fn check(command: &clap::Command, common: &[&str]) {
+            for verb in command.get_subcommands() {
+                let own = verb.get_arguments().map(|argument| argument.get_id().as_str());
+                let twice: Vec<&str> = own.filter(|name| common.contains(name)).collect();
+                assert!(twice.is_empty(), "{}: {twice:?}", verb.get_name());
+                check(verb, common);
+            }
+        }
+        // Without what `command_tree` adds on purpose.
+        let tree = <Args as clap::CommandFactory>::command();
+        let all = tree.get_arguments().filter(|argument| argument.is_global_set());
+        let common: Vec<&str> = all.map(|argument| argument.get_id().as_str()).collect();
+        assert!(common.contains(&"json"), "{common:?}");
+        check(&tree, &common);
+    }
+
+    #[test]
     fn endpoints_may_be_repeated_or_joined_and_stand_before_or_after_the_verb() {
         for line in [
             "roost -e a:1,b:2 ls /",

@@ -70,7 +70,7 @@ pub struct PolicyArgs {
     /// Why, for whoever reads it later.
     #[arg(long)]
     pub reason: Option<String>,
-    /// It goes by itself after so long, e.g. 30m or 2h.
+    /// It goes by itself after so long, e.g. 90s or 30m.
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub ttl: Option<std::time::Duration>,
 }
