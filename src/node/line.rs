@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::admit::reach_of_watch;
 use super::lines::{self, Inbox};
 use super::outbox::Waiter;
+use super::stage::Audience;
 use super::{Node, Request};
 use crate::limits::{OUTBOX_TXNS_MAX, RENEWALS_MAX, WATCHES_REMOVED_AT_ONCE};
 use crate::tree::Tree;
@@ -185,11 +186,12 @@ impl Line {
         let stage = &self.node.inner.stage;
         let mut audience = stage.audience.lock();
         let root = stage.root();
-        let lines = &mut audience.lines;
+        let Audience { lines, ahead, .. } = &mut *audience;
         lines.look(self.id, inbox);
         let (done, shows) =
             act(&root, inbox, OwnWatches { watches: &mut lines.watches, id: self.id });
-        let has_all = wants_notices && lines.take(self.id, shows, || stage.clock.now_ms(), inbox);
+        let at = || ahead.moment(stage.clock.now_ms());
+        let has_all = wants_notices && lines.take(self.id, shows, at, inbox);
         (done, has_all)
     }
 }

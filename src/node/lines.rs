@@ -19,7 +19,9 @@ use crate::tree::Tree;
 use crate::types::{
     AclId, Error, Event, NodeId, Op, Owner, Perms, Reply, SessionId, ZnodePath, Zxid,
 };
-use crate::watch::{Agenda, Bounds, Hold, Notice, Pace, WatcherId, Watches, Whose, turn_of};
+use crate::watch::{
+    Agenda, Bounds, Hold, Moment, Notice, Pace, WatcherId, Watches, Whose, turn_of,
+};
 
 /// Why a connection has to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +160,7 @@ impl Lines {
         &mut self,
         id: WatcherId,
         shows: bool,
-        now_ms: impl FnOnce() -> u64,
+        at: impl FnOnce() -> Moment,
         inbox: &mut Inbox,
     ) -> bool {
         let Some(line) = self.lines.get_mut(&id) else { return true };
@@ -166,7 +168,7 @@ impl Lines {
             return false;
         }
         if !line.notices.is_empty() {
-            self.agenda.told(id, &mut line.hold, now_ms());
+            self.agenda.told(id, &mut line.hold, at());
             self.notices -= line.notices.len();
             inbox.notices.append(&mut line.notices);
         }
@@ -206,9 +208,9 @@ impl Lines {
                 let has_room = leave(line, notices, Notice { zxid, kind, path: path.clone() });
                 let due_ms = match has_room {
                     true => pace.due_ms(&line.hold, line.turn, index),
-                    false => pace.now_ms,
+                    false => pace.at.now_ms,
                 };
-                if is_let_go || !agenda.hold(id, &mut line.hold, due_ms, pace.now_ms) {
+                if is_let_go || !agenda.hold(id, &mut line.hold, due_ms, pace.at.now_ms) {
                     ring(line, ringing);
                 }
             });

@@ -88,6 +88,10 @@ impl World {
         World { paced, plain, clients, zxid: 0, now_ms: 0 }
     }
 
+    fn at(&self) -> Moment {
+        Moment { now_ms: self.now_ms, cluster_ms: 0 }
+    }
+
     fn run(&mut self, step: Step) {
         match step {
             Step::Read(who, at, mode) => {
@@ -110,11 +114,12 @@ impl World {
 
     /// Returns whether it has all there is.
     fn look(&mut self, who: usize, shows: bool) -> bool {
+        let at = self.at();
         let client = &mut self.clients[who];
         let id = client.id.unwrap();
         client.is_rung = false;
         self.paced.look(id, &mut client.inbox);
-        let has_all = self.paced.take(id, shows, || self.now_ms, &mut client.inbox);
+        let has_all = self.paced.take(id, shows, || at, &mut client.inbox);
         let told = Vec::from(client.inbox.notices.clone());
         assert_eq!(has_all, told == client.expected);
         assert!(client.expected.starts_with(&told), "in order");
@@ -127,14 +132,17 @@ impl World {
     fn apply(&mut self, events: &[(EventKind, usize)], window_ms: u64) {
         self.zxid += 1;
         let events: Vec<Event> = events.iter().map(|(kind, at)| event(*kind, PATHS[*at])).collect();
-        let pace = Pace { now_ms: self.now_ms, window_ms, ..Pace::default() };
+        let pace = Pace { at: self.at(), window_ms, ..Pace::default() };
         let count = self.paced.fire(Zxid(self.zxid), &events, &pace);
         assert_eq!(self.plain.fire(Zxid(self.zxid), &events, &Pace::default()), count);
         self.plain.take_ringing();
         for client in &mut self.clients {
             let (id, mut inbox) = (client.id.unwrap(), Inbox::default());
             self.plain.look(id, &mut inbox);
-            assert!(self.plain.take(id, false, || 0, &mut inbox), "without a window none is held");
+            assert!(
+                self.plain.take(id, false, Moment::default, &mut inbox),
+                "without a window none is held"
+            );
             if !inbox.notices.is_empty() {
                 client.waits_since_ms.get_or_insert(self.now_ms);
             }

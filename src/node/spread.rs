@@ -97,7 +97,7 @@ impl Audience {
         now_ms: u64,
     ) -> Vec<Option<Wait>> {
         let events_per_s = self.events.note(now_ms, 0);
-        let cluster_ms = self.cluster_ms(now_ms);
+        let cluster_ms = self.ahead.moment(now_ms).cluster_ms;
         let wait = |filter: &Filter| {
             let noted = noted_at(filter.path.as_str());
             let path = noted.as_ref().unwrap_or(&filter.path);

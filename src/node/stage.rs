@@ -49,7 +49,7 @@ pub(super) struct Audience {
     /// How many events there are.
     pub(super) events: Rate,
     /// How the cluster's clock, which decides about turns, stands to this node's.
-    ahead: Ahead,
+    pub(super) ahead: Ahead,
     /// Where something urgent has happened since who waits was last looked through.
     urgent: HashSet<ZnodePath>,
 }
@@ -68,9 +68,8 @@ impl Audience {
         let events_per_s = self.events.note(now_ms, events.len());
         let waves = spread::waves(tree.policies(), &events, urgency, events_per_s);
         let pace = Pace {
-            now_ms,
+            at: self.ahead.moment(now_ms),
             window_ms: self.pacer.note(now_ms, 0),
-            cluster_ms: self.cluster_ms(now_ms),
             waves: &waves,
         };
         if urgency != Urgency::default() {
@@ -95,15 +94,10 @@ impl Audience {
         }
     }
 
-    /// Returns the cluster's time as this node knows it, ms.
-    pub(super) fn cluster_ms(&self, now_ms: u64) -> u64 {
-        self.ahead.cluster_ms(now_ms)
-    }
-
     /// Lets those go who are held back until then or earlier.
     pub(super) fn release_until(&mut self, until_ms: u64, now_ms: u64) {
         self.lines.release_until(until_ms);
-        self.hub.release_until(until_ms, now_ms);
+        self.hub.release_until(until_ms, self.ahead.moment(now_ms));
     }
 
     /// Returns when the next one has been; `None` while nobody is held back.

@@ -2,10 +2,19 @@ use std::collections::BTreeSet;
 
 use super::{Selection, Waves};
 
+/// A time by both clocks that decide when somebody is told, ms: a node's own, and the cluster's, which decides about turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// By the node's clock.
+    pub now_ms: u64,
+    /// By the cluster's.
+    pub cluster_ms: u64,
+}
+
 /// When a listener was told something last, and until when what waits for it is held back. An [`Agenda`] changes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
-    told_ms: Option<u64>,
+    told: Option<Moment>,
     until_ms: Option<u64>,
 }
 
@@ -19,12 +28,10 @@ impl Hold {
 /// When the listeners of one transaction are told of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace<'a> {
-    /// The time.
-    pub now_ms: u64,
+    /// The time. Another thread may have told something at a later one.
+    pub at: Moment,
     /// How long after what a listener was told last it is told the next thing, ms.
     pub window_ms: u64,
-    /// The time by the cluster's clock, which decides about turns, ms.
-    pub cluster_ms: u64,
     /// By which waves each of its events is told, if it is; empty when none is.
     pub waves: &'a [Option<Waves>],
 }
@@ -32,10 +39,10 @@ pub struct Pace<'a> {
 impl Pace<'_> {
     /// Returns when a listener with this turn is told of one of the events.
     pub fn due_ms(&self, hold: &Hold, turn: u64, event: usize) -> u64 {
-        let due_ms = hold.told_ms.map_or(0, |told_ms| told_ms + self.window_ms);
+        let due_ms = hold.told.map_or(0, |told| told.now_ms + self.window_ms);
         let Some(Some(waves)) = self.waves.get(event) else { return due_ms };
-        let told_ms_ago = hold.told_ms.map(|told_ms| self.now_ms.saturating_sub(told_ms));
-        due_ms.max(self.now_ms + waves.wait_ms(self.cluster_ms, turn, told_ms_ago))
+        let told_ms = hold.told.map(|told| told.cluster_ms);
+        due_ms.max(self.at.now_ms + waves.wait_ms(self.at.cluster_ms, turn, told_ms))
     }
 
     /// Returns when a listener with this turn is told of some of so many events: when it is of the first of them.
@@ -46,7 +53,7 @@ impl Pace<'_> {
             Selection::All => (0..events).map(due_ms).min(),
             Selection::Only(indexes) => indexes.iter().map(|index| due_ms(*index as usize)).min(),
         };
-        due_ms.unwrap_or(self.now_ms)
+        due_ms.unwrap_or(self.at.now_ms)
     }
 }
 
@@ -81,9 +88,9 @@ impl<Id: Copy + Ord> Agenda<Id> {
     }
 
     /// Notes that a listener is told what waits for it.
-    pub fn told(&mut self, id: Id, hold: &mut Hold, now_ms: u64) {
+    pub fn told(&mut self, id: Id, hold: &mut Hold, at: Moment) {
         self.release(id, hold);
-        hold.told_ms = Some(now_ms);
+        hold.told = Some(at);
     }
 
     /// Returns those whose time has come, who have to be [released](Agenda::release).
@@ -120,15 +127,15 @@ mod tests {
         assert!(agenda.hold(1, &mut hold, 40, 10));
         assert_eq!((agenda.next_ms(), agenda.len()), (Some(20), 1));
         assert_eq!((agenda.due(19), agenda.due(20)), (vec![], vec![1]));
-        agenda.told(1, &mut hold, 20);
+        agenda.told(1, &mut hold, Moment { now_ms: 20, cluster_ms: 20 });
         assert!(agenda.is_empty() && !hold.is_on());
     }
 
     #[test]
     fn a_listener_waits_for_its_wave_unless_one_of_its_events_has_none() {
         let waves = Waves { count: 10, interval_ms: 100 };
-        let pace =
-            Pace { now_ms: 5_000, cluster_ms: 230, waves: &[Some(waves), None], ..Pace::default() };
+        let at = Moment { now_ms: 5_000, cluster_ms: 230 };
+        let pace = Pace { at, waves: &[Some(waves), None], ..Pace::default() };
         let hold = Hold::default();
         let due_ms = |which| pace.due_of(&hold, 7, &which, 2);
         assert_eq!(due_ms(Selection::Only([0].into())), 5_470);
@@ -139,11 +146,12 @@ mod tests {
     #[test]
     fn a_window_begins_with_what_was_told_last() {
         let (mut agenda, mut hold) = (Agenda::default(), Hold::default());
-        let pace = Pace { now_ms: 1_000, window_ms: 100, ..Pace::default() };
-        assert!(pace.due_ms(&hold, 0, 0) <= pace.now_ms, "never told: at once");
-        agenda.told(1, &mut hold, 950);
+        let at = |now_ms| Moment { now_ms, cluster_ms: 0 };
+        let pace = Pace { at: at(1_000), window_ms: 100, ..Pace::default() };
+        assert!(pace.due_ms(&hold, 0, 0) <= 1_000, "never told: at once");
+        agenda.told(1, &mut hold, at(950));
         assert_eq!(pace.due_ms(&hold, 0, 0), 1_050);
-        agenda.told(1, &mut hold, 900);
-        assert!(pace.due_ms(&hold, 0, 0) <= pace.now_ms);
+        agenda.told(1, &mut hold, at(900));
+        assert!(pace.due_ms(&hold, 0, 0) <= 1_000);
     }
 }

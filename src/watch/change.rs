@@ -31,7 +31,7 @@ impl Change {
     /// Returns the same, published now at this pace.
     pub(super) fn published(self, pace: &Pace<'_>) -> Change {
         let is_spread = !pace.waves.is_empty() && pace.waves.iter().all(Option::is_some);
-        Change { published_ms: pace.now_ms, is_spread, ..self }
+        Change { published_ms: pace.at.now_ms, is_spread, ..self }
     }
 
     /// Returns when this node published it, ms.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::subscriber::{Mailbox, State, Subscriber, from_mailbox};
 use super::table::Table;
 use super::{
-    Agenda, Bounds, Change, Counters, Filter, Message, Pace, Ring, Selection, Since, Start,
+    Agenda, Bounds, Change, Counters, Filter, Message, Moment, Pace, Ring, Selection, Since, Start,
     SubscriberId, Taken, Wait, Wake,
 };
 use crate::limits;
@@ -188,10 +188,10 @@ impl Hub {
     }
 
     /// Wakes those who are held back until then or earlier.
-    pub fn release_until(&mut self, until_ms: u64, now_ms: u64) {
+    pub fn release_until(&mut self, until_ms: u64, at: Moment) {
         for id in self.agenda.due(until_ms) {
             let Some(subscriber) = self.subscribers.get_mut(&id) else { continue };
-            self.agenda.told(id, &mut subscriber.hold, now_ms);
+            self.agenda.told(id, &mut subscriber.hold, at);
             subscriber.wake();
         }
     }
@@ -328,7 +328,7 @@ impl Hub {
                 self.counters.pending -= mailbox.len();
                 self.counters.overflows += 1;
                 mutant!(M25, (), subscriber.state = State::Lost);
-                due_ms = pace.now_ms;
+                due_ms = pace.at.now_ms;
             } else {
                 let is_told_twice: bool = mutant!(M26, true, false);
                 if is_told_twice {
@@ -337,13 +337,13 @@ impl Hub {
                 mailbox.push_back((zxid, which));
                 self.counters.pending += 1;
                 if mailbox.len() * 2 > limit {
-                    due_ms = pace.now_ms;
+                    due_ms = pace.at.now_ms;
                 }
             }
         }
         let is_woken = subscriber.signalled;
-        if !is_woken && !self.agenda.hold(id, &mut subscriber.hold, due_ms, pace.now_ms) {
-            self.agenda.told(id, &mut subscriber.hold, pace.now_ms);
+        if !is_woken && !self.agenda.hold(id, &mut subscriber.hold, due_ms, pace.at.now_ms) {
+            self.agenda.told(id, &mut subscriber.hold, pace.at);
             subscriber.wake();
         }
     }
@@ -435,7 +435,11 @@ pub(super) mod tests {
     };
 
     /// Nobody is held back.
-    const NOW: Pace<'_> = Pace { now_ms: 0, window_ms: 0, cluster_ms: 0, waves: &[] };
+    const NOW: Pace<'_> = Pace { at: moment(0), window_ms: 0, waves: &[] };
+
+    const fn moment(now_ms: u64) -> Moment {
+        Moment { now_ms, cluster_ms: 0 }
+    }
 
     /// A waker and the number of times it was called.
     fn waker() -> (Wake, Arc<AtomicUsize>) {
@@ -587,7 +591,7 @@ pub(super) mod tests {
     fn up_to_where_it_is_told_everything_never_goes_back_while_something_waits() {
         let mut hub = Hub::new(Zxid(0), SMALL);
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
-        let at = |now_ms| Pace { now_ms, window_ms: 100, ..NOW };
+        let at = |now_ms| Pace { at: moment(now_ms), window_ms: 100, ..NOW };
         hub.publish(Zxid(1), vec![event(DataChanged, "/a")], &at(10));
         assert_eq!(take(&mut hub, id, 9).0, [1]);
         hub.publish(Zxid(7), vec![event(DataChanged, "/elsewhere")], &at(15));
@@ -605,15 +609,15 @@ pub(super) mod tests {
         let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), 0, wake).unwrap();
         let woken = || calls.load(Ordering::Relaxed);
         let change = || vec![event(DataChanged, "/a")];
-        let at = |now_ms| Pace { now_ms, window_ms: 100, ..NOW };
+        let at = |now_ms| Pace { at: moment(now_ms), window_ms: 100, ..NOW };
         hub.publish(Zxid(1), change(), &at(10));
         assert_eq!((woken(), take(&mut hub, id, 9).0), (1, vec![1]), "never told before");
         hub.publish(Zxid(2), change(), &at(20));
         assert_eq!((woken(), hub.next_due_ms(), hub.counters().held), (1, Some(110), 1));
         assert_eq!(hub.tell_upto(id), Some(Zxid(1)), "what waits is not told");
-        hub.release_until(109, 109);
+        hub.release_until(109, moment(109));
         assert_eq!(woken(), 1);
-        hub.release_until(110, 110);
+        hub.release_until(110, moment(110));
         assert_eq!((woken(), hub.counters().held, take(&mut hub, id, 9).0), (2, 0, vec![2]));
         hub.publish(Zxid(3), change(), &at(120));
         assert_eq!(woken(), 2);
@@ -649,7 +653,7 @@ pub(super) mod tests {
     #[test]
     fn who_resumes_is_held_back_for_what_concerns_it_and_for_a_round_at_most() {
         let mut hub = Hub::new(Zxid(0), SMALL);
-        let at = |now_ms| Pace { now_ms, ..SPREAD };
+        let at = |now_ms| Pace { at: moment(now_ms), ..SPREAD };
         hub.publish(Zxid(1), vec![event(DataChanged, "/elsewhere")], &at(10));
         let (id, _) = subscribe(&mut hub, "/a", Since::After(Zxid(0)));
         assert!(!hub.defer(id, WAIT, 20), "nothing concerns it");

@@ -60,7 +60,7 @@ mod model_test;
 #[cfg(test)]
 mod watches_test;
 
-pub use agenda::{Agenda, Hold, Pace};
+pub use agenda::{Agenda, Hold, Moment, Pace};
 pub use bounds::{Bounds, Counters};
 pub use change::{Change, Message, Selection};
 pub use filter::{Filter, WatchKind};

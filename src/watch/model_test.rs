@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::hub::tests::event;
-use super::{Bounds, Filter, Hub, Pace, Since, Start, SubscriberId, WatchKind, Waves};
+use super::{Bounds, Filter, Hub, Moment, Pace, Since, Start, SubscriberId, WatchKind, Waves};
 use crate::types::{Data, Event, EventKind, ZnodePath, Zxid};
 
 const PATHS: [&str; 7] = ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/ab", "/e"];
@@ -210,10 +210,15 @@ impl World {
         self.history.push((events, self.state.clone()));
     }
 
+    fn at(&self) -> Moment {
+        Moment { now_ms: self.now_ms, cluster_ms: self.now_ms }
+    }
+
     fn wait(&mut self, ms: u64) {
         self.now_ms += ms;
+        let at = self.at();
         for node in &mut self.nodes {
-            node.hub.release_until(self.now_ms, self.now_ms);
+            node.hub.release_until(self.now_ms, at);
             assert!(node.hub.next_due_ms().is_none_or(|due_ms| due_ms > self.now_ms));
         }
     }
@@ -221,12 +226,8 @@ impl World {
     fn apply_next(&mut self, node: usize, window_ms: u64) {
         let waves = Waves { count: 3, interval_ms: 10 };
         let waves = (0..4).map(|event| (event % 2 == 0).then_some(waves)).collect::<Vec<_>>();
-        let pace = Pace {
-            now_ms: self.now_ms,
-            window_ms,
-            cluster_ms: self.now_ms,
-            waves: if window_ms == 5 { &waves } else { &[] },
-        };
+        let pace =
+            Pace { at: self.at(), window_ms, waves: if window_ms == 5 { &waves } else { &[] } };
         let node = &mut self.nodes[node];
         if let Some((events, _)) = self.history.get(node.applied) {
             node.applied += 1;
