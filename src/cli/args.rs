@@ -97,7 +97,7 @@ pub struct GlobalArgs {
     /// Print JSON: one document for each result, errors as {"code", "message"} on stderr.
     #[arg(long, global = true)]
     pub json: bool,
-    /// How long one call may take, retries included, e.g. 500ms or 10s.
+    /// How long one call may take, retries included: a whole number and ms, s, m, h or d, e.g. 500ms or 10s.
     #[arg(long, global = true, value_name = "TIME", value_parser = parse::duration, default_value = "10s")]
     pub timeout: Duration,
 }

@@ -35,7 +35,7 @@ pub struct DeregisterArgs {
     /// Only below this pattern of paths: `*` is one element, `**` at the end any rest.
     #[arg(long)]
     pub pattern: Option<String>,
-    /// Keep them from coming back for so long, e.g. 30s or 10m.
+    /// Keep them from coming back for so long, e.g. 10m or 2h, a day at most.
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub block: Option<Duration>,
     /// Why, for others to read.
@@ -165,9 +165,9 @@ pub struct OverrideArgs {
     /// Why, for whoever reads it later.
     #[arg(long)]
     pub reason: String,
-    /// It goes by itself after so long, e.g. 30m.
-    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
-    pub ttl: Option<Duration>,
+    /// It goes by itself after so long, e.g. 90s, 2h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = parse::ttl)]
+    pub ttl: Option<u64>,
 }
 
 impl OverrideArgs {
@@ -190,7 +190,7 @@ impl OverrideArgs {
             ("status", self.status.as_ref().map(|status| json!(status))),
             ("weight", self.weight.map(|weight| json!(weight))),
             ("labels", texts(&self.label)),
-            ("ttl_s", self.ttl.map(|ttl| json!(ttl.as_secs().max(1)))),
+            ("ttl_s", self.ttl.map(|ttl_s| json!(ttl_s))),
         ];
         let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
         Value::Object(fields.into_iter().filter_map(field).collect::<Map<_, _>>())
