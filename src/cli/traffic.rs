@@ -215,3 +215,43 @@ pub(super) async fn overrides(context: &Context, command: OverrideCommand) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::OverrideCommand;
+    use crate::cli::args::{Args, Command, Verb};
+
+    #[test]
+    fn an_override_is_the_policy_that_its_words_mean() {
+        for (words, policy) in [
+            (
+                "--service web --ip 10.0.0.5 --weight 0 --ttl 2h",
+                json!({"pattern": "/services/web/providers/*", "ip": "10.0.0.5", "weight": 0, "ttl_s": 7200}),
+            ),
+            (
+                "--dubbo com.a.Demo --instance 10.0.0.5:20880 --status out_of_service",
+                json!({"pattern": "/dubbo/com.a.Demo/providers/*", "instance": "10.0.0.5:20880",
+                    "status": "out_of_service"}),
+            ),
+            (
+                "--pattern /a/** --selector zone=b --selector rack=7 --label colour=red",
+                json!({"pattern": "/a/**", "selector": {"zone": "b", "rack": "7"}, "labels": {"colour": "red"}}),
+            ),
+        ] {
+            let line = format!("roost override set one --reason r {words}");
+            let args = Args::from_words(line.split(' ')).unwrap();
+            let Command::Verb(Verb::Override(OverrideCommand::Set(set))) = args.command else {
+                panic!("{line} sets no override")
+            };
+            let mut expected = policy;
+            expected["reason"] = json!("r");
+            assert_eq!(set.policy(), expected, "{line}");
+        }
+        for words in ["", "--service web --dubbo a", "--service web --ip a --instance b"] {
+            let line = format!("roost override set one --reason r {words}");
+            assert!(Args::from_words(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}
