@@ -151,6 +151,10 @@ async fn drain(
             let why = format!("{path} does not belong to this session, or may not be deleted");
             return Err(Failed::because(Code::NoAuth, why));
         }
+        Err(Code::NoNode) => {
+            let why = format!("nothing is registered at {}", leaving.path);
+            return Err(Failed::because(Code::NoNode, why));
+        }
         Err(code) => return Err(Failed::code(code)),
     };
     let until_us = node.now_micros() + wait_ms.min(deadline_ms) * 1_000;
