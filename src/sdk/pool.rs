@@ -223,7 +223,8 @@ impl Inner {
         };
         let mut state = self.state.lock();
         match found {
-            Ok(providers) if providers.revision != state.revision => {
+            // Another thread may have brought a newer one in between.
+            Ok(providers) if providers.revision > state.revision => {
                 state.revision = providers.revision;
                 state.balancer.update(&providers.instances);
             }
