@@ -137,6 +137,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpSocket;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -158,17 +159,17 @@ mod tests {
         stream
     }
 
+    /// Serves a node until it is stopped.
+    async fn served(node: Node) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let annex = Arc::new(crate::http::NoAnnex);
+        (address, stop.clone(), tokio::spawn(serve(listener, node, annex, stop)))
+    }
+
     #[tokio::test]
     async fn connections_are_kept_and_end_with_the_node() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(
-            listener,
-            Node::in_memory().await,
-            Arc::new(crate::http::NoAnnex),
-            stop.clone(),
-        ));
+        let (address, stop, served) = served(Node::in_memory().await).await;
 
         let twice = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
         let mut idle = ask(address, &twice).await;
@@ -195,11 +196,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_client_does_not_read_waits_as_messages_and_nowhere_else() {
         const WRITES: usize = 64;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (node, stop) = (Node::in_memory().await, CancellationToken::new());
-        let annex = Arc::new(crate::http::NoAnnex);
-        let served = tokio::spawn(serve(listener, node.clone(), annex, stop.clone()));
+        let node = Node::in_memory().await;
+        let (address, stop, served) = served(node.clone()).await;
         let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
         let mut writer = ask(address, create).await;
         read_until(&mut writer, "HTTP/1.1 201", 1).await;
@@ -230,15 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_address_of_the_client_is_its_identity() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(
-            listener,
-            Node::in_memory().await,
-            Arc::new(crate::http::NoAnnex),
-            stop.clone(),
-        ));
+        let (address, stop, served) = served(Node::in_memory().await).await;
         for (ip, status) in [("127.0.0.1", "200"), ("127.0.0.2", "403")] {
             let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
             let body = format!(r#"{{"acl":[{{"perms":"rda","scheme":"ip","id":"{ip}"}}]}}"#);

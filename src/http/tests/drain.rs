@@ -11,9 +11,8 @@ const PATH: &str = "/services/web/providers/a";
 const DRAIN: &str = "POST /v1/services/web/providers/a/drain";
 
 async fn register(bed: &Bed, token: &str) {
-    let body = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7}).to_string();
-    let auth = [("roost-session", token)];
-    let got = bed.send("POST /v1/services/web/providers", &auth, body).await;
+    let provider = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7});
+    let got = bed.register(token, "web", provider).await;
     assert!(got.status < 300, "{}", got.json());
 }
 
