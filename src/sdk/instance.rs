@@ -56,9 +56,10 @@ impl Instance {
         self.weight > 0 && !self.has_announced_leave() && self.status != "starting"
     }
 
-    /// Returns whether the registry has no reason to doubt that it works.
+    /// Returns whether the registry's probes of it do not fail. Whoever is `suspect` is only silent, and most of those who fall
+    /// silent together work: to leave them out would put their load on the others.
     pub fn is_healthy(&self) -> bool {
-        !matches!(self.health.as_deref(), Some("unhealthy" | "suspect"))
+        self.health.as_deref() != Some("unhealthy")
     }
 }
 
