@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use super::error::Failed;
 use super::service_delta::describes_layout;
 use super::service_view::is_admitted;
-use crate::registry::{Category, Instance, LayoutKind, List, health_notes, mapped, mapping_path};
+use crate::registry::{
+    Category, DUBBO_APPLICATION, Instance, LayoutKind, List, health_notes, mapped, mapping_path,
+};
 use crate::tree::Tree;
 use crate::types::{AclId, ZnodePath};
 use crate::watch::{Filter, WatchKind};
-
-/// The framework that instances say who are applications of Dubbo.
-const DUBBO_APPLICATION: &str = "dubbo_application";
 
 /// Which service, and which part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
