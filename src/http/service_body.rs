@@ -51,7 +51,7 @@ pub(crate) struct ProviderBody<'a> {
     version: i32,
     /// Another number is another registration, whatever the id and the address: the zxid of its creation.
     incarnation: u64,
-    /// Zxid of the last change of what it says, or of its health.
+    /// Zxid of the last change of what it says, of its health, or of the rules of Dubbo that mean it.
     modified: u64,
     path: &'a str,
     /// `roost`, `dubbo`, `curator`, `spring`, `dubbo_application`, `motan`, `kratos`, `serverset`, or the name of a policy that

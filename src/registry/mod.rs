@@ -38,7 +38,7 @@ pub use layout::{
     namespaced, providers_path, service_path, services_path,
 };
 pub use parse::{
-    Endpoint, Instance, JsonFields, Keys, Reading, Rule, Source, consumer, instance, rule,
+    Endpoint, Instance, JsonFields, Keys, Reading, Rule, Rules, Source, consumer, instance, rule,
 };
 pub use place::{Category, LayoutKind, List, ROOTS, mapped, mapping_path};
 pub use sign::sign;

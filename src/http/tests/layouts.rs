@@ -16,7 +16,7 @@ const SPRING: &str = r#"{"name":"shop","id":"5c8a","address":"192.168.2.9","port
     null}"#;
 
 /// Creates an ephemeral znode and what is above it, as a framework does.
-async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
+pub(super) async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
     let escaped = path.replace('%', "%25");
     let uri = format!("POST /v1/znodes{escaped}?mode=ephemeral&parents=true");
     let got = bed.send(&uri, &[("roost-session", token)], data.to_owned()).await;

@@ -12,7 +12,7 @@ use super::place::{Category, LayoutKind, List};
 
 pub use custom::{Fields as JsonFields, Keys, Reading, Source};
 pub(super) use url::Url;
-pub use url::{Rule, rule};
+pub use url::{Rule, Rules, rule};
 
 /// Where an instance answers.
 #[derive(Clone, Debug, PartialEq, Eq)]

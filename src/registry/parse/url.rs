@@ -20,9 +20,7 @@ impl Url {
         let wrong = || format!("{:?} is not a URL", text.chars().take(80).collect::<String>());
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let authority = authority.rsplit('@').next().unwrap_or(authority);
-        let (host, port) = parse_address(authority).ok_or_else(wrong)?;
+        let (host, port) = address(rest).ok_or_else(wrong)?;
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let pair =
             |pair: &str| pair.split_once('=').map(|(key, value)| (decoded(key), decoded(value)));
@@ -48,6 +46,12 @@ impl Url {
         instance.metadata = self.parameters;
         Ok(instance)
     }
+}
+
+/// Returns host and port of a URL, given what follows its scheme.
+fn address(rest: &str) -> Option<(String, Option<u16>)> {
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    parse_address(authority.rsplit('@').next().unwrap_or(authority))
 }
 
 fn decoded(name: &str) -> Result<Url, String> {
@@ -90,18 +94,59 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Makes an instance what the rule says, if it means it.
-    pub fn apply(&self, instance: &mut Instance) {
-        let is_meant = self.host.as_ref().is_none_or(|host| *host == normal_host(&instance.host))
-            && self.port.is_none_or(|port| port == instance.port);
-        if !is_meant {
-            return;
-        }
+    /// Returns whether it changes nothing that is shown of an instance.
+    pub fn is_empty(&self) -> bool {
+        self.weight.is_none() && self.disabled.is_none()
+    }
+
+    /// Returns whether it means the provider of Dubbo that has this name. Cost: O(length) for one at its address, and for any
+    /// other next to nothing.
+    pub fn means(&self, name: &str) -> bool {
+        let text = percent_decode_str(name).decode_utf8_lossy();
+        let address = text.split_once("://").and_then(|(_, rest)| address(rest));
+        address.is_some_and(|(host, port)| self.is_at(&host, port)) && dubbo(name).is_ok()
+    }
+
+    fn is_at(&self, host: &str, port: Option<u16>) -> bool {
+        self.host.as_ref().is_none_or(|its| its == host)
+            && self.port.is_none_or(|its| Some(its) == port)
+    }
+
+    fn apply(&self, instance: &mut Instance) {
         instance.weight = self.weight.unwrap_or(instance.weight);
         match self.disabled {
             Some(true) => instance.status = "out_of_service".to_owned(),
             Some(false) if instance.status == "out_of_service" => instance.status = "up".to_owned(),
             _ => {}
+        }
+    }
+}
+
+/// The rules of a service of Dubbo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// By the host that they mean; those that mean all come first.
+    by_host: BTreeMap<Option<String>, Vec<Rule>>,
+}
+
+impl Rules {
+    /// Returns those of these that change what is shown.
+    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Rules {
+        let mut by_host: BTreeMap<_, Vec<Rule>> = BTreeMap::new();
+        for rule in rules.into_iter().filter(|rule| !rule.is_empty()) {
+            by_host.entry(rule.host.clone()).or_default().push(rule);
+        }
+        Rules { by_host }
+    }
+
+    /// Makes an instance of Dubbo what the rules say that mean it. Cost: O(rules that mean its host).
+    pub fn apply(&self, instance: &mut Instance) {
+        let (host, port) = (normal_host(&instance.host), Some(instance.port));
+        for key in [None, Some(host.clone())] {
+            let rules = self.by_host.get(&key).into_iter().flatten();
+            for rule in rules.filter(|rule| rule.is_at(&host, port)) {
+                rule.apply(instance);
+            }
         }
     }
 }
@@ -135,9 +180,15 @@ mod tests {
         let off = rule("override%3A%2F%2F0.0.0.0%2FS%3Fweight%3D0%26enabled%3Dfalse").unwrap();
         let after = |rules: &[&Rule], host| {
             let mut instance = named(host);
-            rules.iter().for_each(|rule| rule.apply(&mut instance));
+            Rules::new(rules.iter().copied().cloned()).apply(&mut instance);
             (instance.weight, instance.status)
         };
+        assert!(one.means("dubbo%3A%2F%2Fu%4010.0.0.1%3A20880%2FS") && !off.means("x"));
+        assert!(
+            !one.means("dubbo%3A%2F%2F10.0.0.1%3A1%2FS")
+                && !one.means("override%3A%2F%2F10.0.0.1%3A20880")
+        );
+        assert!(off.is_empty() && !one.is_empty());
         assert_eq!(after(&[&all, &one], "10.0.0.1"), (0, "out_of_service".to_owned()));
         assert_eq!(after(&[&all, &one], "10.0.0.2"), (0, "up".to_owned()));
         assert_eq!(after(&[&other, &off], "10.0.0.1"), (100, "up".to_owned()));
