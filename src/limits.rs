@@ -184,8 +184,10 @@ pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// Messages waiting in all mailboxes of one node, about 24 bytes each. Beyond: mailboxes that hold more than their fair
 /// share of it overflow as if they were full.
 pub const MAILBOX_MESSAGES_TOTAL_MAX: usize = 4 << 20;
-/// Paths watched by one subscription. Beyond: 400.
-pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 4096;
+/// Paths that a request names to watch. Beyond: 400.
+pub const WATCHED_PATHS_MAX: usize = 4096;
+/// Paths watched by one subscription: of a stream of services, all lists that these may have. Beyond: 409.
+pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 65_536;
 /// Messages that a subscriber is given at once; the rest follow at once.
 pub const MESSAGES_PER_DELIVERY_MAX: usize = 256;
 /// Paths watched by all subscriptions of one node. Beyond: 429.
@@ -351,8 +353,17 @@ const _: () = assert!(
     "clients that send slowly must leave room for those whose writes wait"
 );
 const _: () = assert!(
-    STREAM_SERVICES_MAX * (2 * 5 + 1) <= FILTERS_PER_SUBSCRIPTION_MAX,
+    STREAM_SERVICES_MAX * (2 * (5 + LAYOUTS_MAX) + 1) < FILTERS_PER_SUBSCRIPTION_MAX,
     "the lists that a name may have, in each layout, must fit into one subscription with what is noted of their instances"
+);
+const _: () = assert!(
+    STREAM_SERVICES_MAX / 2 * (2 * (5 + LAYOUTS_MAX + MAPPED_APPLICATIONS_MAX) + 1)
+        < FILTERS_PER_SUBSCRIPTION_MAX,
+    "and those of the applications that offer it for half as many services, which is what the SDK asks for at once"
+);
+const _: () = assert!(
+    WATCHED_PATHS_MAX <= FILTERS_PER_SUBSCRIPTION_MAX,
+    "what a request may name must fit into its subscription"
 );
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,

@@ -344,7 +344,7 @@ fn entries(
         return Ok(Vec::new());
     };
     let (name, template, reading) = (Arc::from(name), template.clone(), reading.clone());
-    let layouts = Layouts::new([Arc::new(CustomLayout { name, template, reading })]);
+    let layouts = Layouts::new([Arc::new(CustomLayout { name, template, reading })], tree.zxid());
     let below = tree.descendants(policy.pattern.prefix()).take(POLICY_TEST_ZNODES_MAX);
     let there = below.filter(|(path, _)| {
         policy.pattern.matches(path.as_str()) && tree.readable(path.as_str(), authority).is_ok()

@@ -51,7 +51,7 @@ pub(crate) struct ProviderBody<'a> {
     version: i32,
     /// Another number is another registration, whatever the id and the address: the zxid of its creation.
     incarnation: u64,
-    /// Zxid of the last change of what it says, of its health, or of the rules of Dubbo that mean it.
+    /// Zxid of the last change of what it says, of its health, of the rules of Dubbo that mean it, or of how its layout is read.
     modified: u64,
     path: &'a str,
     /// `roost`, `dubbo`, `curator`, `spring`, `dubbo_application`, `motan`, `kratos`, `serverset`, or the name of a policy that
@@ -128,7 +128,7 @@ pub(crate) struct UnparsableBody<'a> {
 }
 
 impl<'a> ProviderBody<'a> {
-    /// `health` is how it stands, and since which zxid.
+    /// `health` is how it stands, and since which zxid it does and is read as it is.
     pub(crate) fn new(
         path: &'a ZnodePath,
         stat: &Stat,

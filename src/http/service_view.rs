@@ -26,7 +26,7 @@ pub(crate) const NOT_PERMITTED: &str = "its access control list does not permit 
 pub(crate) struct Entry<'a> {
     pub(crate) path: &'a ZnodePath,
     pub(crate) list: List<'a>,
-    /// How it stands, and since which zxid it does.
+    /// How it stands, and since which zxid it does and is read as it is.
     pub(crate) health: (Health, Zxid),
     znode: &'a Znode,
     may_read: bool,
@@ -195,7 +195,7 @@ impl<'a> ServiceView<'a> {
 
     fn entry(&self, path: &'a ZnodePath, list: List<'a>, znode: &'a Znode) -> Entry<'a> {
         let may_read = permits(znode.acl(), self.authority, Perms::READ);
-        let health = self.tree.health(path, znode.stat().czxid);
+        let health = self.tree.seen(path, list.layout, znode.stat().czxid);
         Entry { path, list, health, znode, may_read }
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::client::model::{Opaque, ServiceDelta, ServiceInstance};
-use crate::registry;
+use crate::registry::{self, DUBBO_APPLICATION, Layouts};
 
 /// One provider as consumers see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +56,21 @@ impl Instance {
         self.weight > 0 && !self.has_announced_leave() && self.status != "starting"
     }
 
-    /// Returns whether the registry has no reason to doubt that it works.
+    /// Returns whether the registry's probes of it do not fail. Whoever is `suspect` is only silent, and most of those who fall
+    /// silent together work: to leave them out would put their load on the others.
     pub fn is_healthy(&self) -> bool {
-        !matches!(self.health.as_deref(), Some("unhealthy" | "suspect"))
+        self.health.as_deref() != Some("unhealthy")
+    }
+}
+
+impl Instance {
+    /// Returns whether it is of a service in whose list it is told of. Of the applications that offer an interface all
+    /// registrations are told, and those of Dubbo alone offer it.
+    fn offers(&self, service: &str) -> bool {
+        let parent = self.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let layouts = Layouts::default();
+        let list = layouts.list_at(parent);
+        list.is_none_or(|list| list.service == service) || self.layout == DUBBO_APPLICATION
     }
 }
 
@@ -86,7 +98,8 @@ impl From<ServiceInstance> for Instance {
 pub struct Entries {
     /// Those that describe an instance.
     pub instances: Vec<Instance>,
-    /// Those that describe none: nobody to call, but a part of the list's sign. The path, and what it adds to the sign.
+    /// Those that describe none of the service: nobody to call, but a part of the list's sign. The path, and what it adds to the
+    /// sign.
     pub opaque: Vec<(String, u64)>,
 }
 
@@ -100,10 +113,15 @@ impl Entries {
     /// Returns what came or changed, and the paths of those that went.
     pub(super) fn of(told: ServiceDelta) -> (Entries, Vec<String>) {
         let opaque = |it: Opaque| (it.path, registry::sign(&it.id, it.incarnation, it.modified));
-        let entries = Entries {
-            instances: told.upsert.into_iter().map(Instance::from).collect(),
-            opaque: told.unparsable.into_iter().map(opaque).collect(),
-        };
+        let instances = told.upsert.into_iter().map(Instance::from);
+        let (instances, others): (Vec<Instance>, Vec<Instance>) =
+            instances.partition(|it| it.offers(&told.service));
+        let mut entries =
+            Entries { instances, opaque: told.unparsable.into_iter().map(opaque).collect() };
+        entries.opaque.extend(others.into_iter().map(|it| {
+            let sign = sign([&it]);
+            (it.path, sign)
+        }));
         (entries, told.remove)
     }
 }
@@ -119,7 +137,10 @@ pub fn sign<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> u64 {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Instance, sign};
+    use serde_json::json;
+
+    use super::{Entries, Instance, registry, sign};
+    use crate::client::model::ServiceDelta;
 
     /// Returns an instance at port 80 that is up; its znode is named like it.
     pub(crate) fn instance(id: &str, version: u64) -> Instance {
@@ -147,6 +168,35 @@ pub(super) mod tests {
         assert_ne!(sign([&a, &b]), sign([&a, &instance("b", 3)]));
         assert_ne!(sign([&a]), sign([&Instance { incarnation: 2, ..a.clone() }]));
         assert_eq!(sign([]), 0);
+    }
+
+    #[test]
+    fn of_an_application_that_offers_an_interface_only_what_is_of_dubbo_is_called() {
+        let one = |path: &str, layout: &str| {
+            json!({"id": path.rsplit('/').next(), "host": "h", "port": 1, "weight": 1, "status": "up",
+                "path": path, "layout": layout, "incarnation": 1, "modified": 2})
+        };
+        let told = json!({"service": "org.Pay", "namespace": "red", "to": 3, "full": true, "remove": [],
+        "unparsable": [{"id": "u", "reason": "r", "path": "/ns/red/services/shop/u", "incarnation": 1, "modified": 2}],
+        "upsert": [
+            one("/ns/red/dubbo/org.Pay/providers/a", "dubbo"),
+            one("/ns/red/services/org.Pay/b", "spring"),
+            one("/ns/red/services/shop/c", "dubbo_application"),
+            one("/ns/red/services/shop/d", "spring"),
+            one("/mesh/org.Pay/e", "mesh"),
+        ]});
+        let told: ServiceDelta = serde_json::from_value(told).unwrap();
+        let (entries, _) = Entries::of(told);
+        let ids: Vec<&str> = entries.instances.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c", "e"]);
+        let opaque: Vec<(&str, u64)> =
+            entries.opaque.iter().map(|(path, sign)| (path.as_str(), *sign)).collect();
+        let expected = ["u", "d"].map(|id| registry::sign(id, 1, 2));
+        assert_eq!(
+            opaque,
+            [("/ns/red/services/shop/u", expected[0]), ("/ns/red/services/shop/d", expected[1])],
+            "they count for the sign"
+        );
     }
 
     #[test]

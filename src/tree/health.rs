@@ -3,8 +3,9 @@
 //!
 //! What is known of one is a note, which exists from the first thing that is known until the instance goes, and goes with it in
 //! the same transaction. A note that says that all is well again stays: by its zxid whoever follows the list learns of it. So
-//! the newest of an instance's change and of its note's is its *stamp*, of which signs and revisions of lists are made, and
-//! nothing else has to be remembered. Nobody but the tree writes notes, or they might go back to an earlier zxid.
+//! the newest of an instance's change and of its note's (and of its layout's, where that can change) is its *stamp*, of which
+//! signs and revisions of lists are made, and nothing else has to be remembered. Nobody but the tree writes notes, or they might
+//! go back to an earlier zxid.
 
 use super::protect::is_provider;
 use super::{Lifetime, Tree, Znode};
@@ -102,13 +103,15 @@ impl Tree {
             return;
         };
         let Some(znode) = self.get(instance.as_str()) else { return };
+        let Some((list, _)) = self.layouts().entry_at(instance) else { return };
         let (created, modified) = znode.stamp();
+        let modified = modified.max(self.layouts().read_since(list.layout));
         let stamp = |noted: &Option<Noted>| {
             let meant = noted.as_ref().filter(|noted| noted.czxid == created);
             (created, meant.map_or(modified, |noted| modified.max(noted.since)))
         };
         let stamps = (stamp(&before), stamp(&after));
-        if stamps.0 != stamps.1 && self.layouts().entry_at(instance).is_some() {
+        if stamps.0 != stamps.1 {
             let instance = instance.clone();
             self.restamp(&instance, Some(stamps.0), Some(stamps.1));
         }

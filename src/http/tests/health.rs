@@ -9,9 +9,13 @@ use crate::types::{Op, SessionId, ZnodePath};
 
 const WEB: &str = "/services/web/providers";
 
-/// Notes what a probe has found, as the leader does.
 async fn found(bed: &Bed, id: &str, works: bool) {
-    let path = ZnodePath::parse(&format!("{WEB}/{id}")).unwrap();
+    found_at(bed, &format!("{WEB}/{id}"), works).await;
+}
+
+/// Notes what a probe has found, as the leader does.
+pub(super) async fn found_at(bed: &Bed, path: &str, works: bool) {
+    let path = ZnodePath::parse(path).unwrap();
     let czxid = bed.node.local().get(path.as_str()).unwrap().stat().czxid;
     let term = bed.node.leadership().term;
     let op = Op::SetHealth { path, czxid, works, term };

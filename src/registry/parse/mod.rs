@@ -11,6 +11,7 @@ use super::layout::{Layout, Provider, WEIGHT_DEFAULT};
 use super::place::{Category, LayoutKind, List};
 
 pub use custom::{Fields as JsonFields, Keys, Reading, Source};
+pub use json::DUBBO_APPLICATION;
 pub(super) use url::Url;
 pub use url::{Rule, Rules, rule};
 
