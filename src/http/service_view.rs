@@ -129,9 +129,15 @@ impl<'a> ServiceView<'a> {
         }
     }
 
-    /// Returns what an instance says itself where overrides have changed its data, by JSON pointer.
-    pub(crate) fn declared(&self, path: &ZnodePath) -> BTreeMap<String, Value> {
-        let note = Effect::note_of(path).ok();
+    /// Returns what an instance says itself where overrides have changed its data, or rules of Dubbo what it shows, by JSON
+    /// pointer.
+    pub(crate) fn declared(&self, one: &Registered<'a>) -> BTreeMap<String, Value> {
+        if one.kind == LayoutKind::Dubbo {
+            let entry = self.entry_at(one.path).filter(|_| !self.rules().is_empty());
+            let own = entry.and_then(|entry| entry.instance().ok());
+            return own.map_or_else(BTreeMap::new, |own| own.hidden_by(&one.instance));
+        }
+        let note = Effect::note_of(one.path).ok();
         let note = note.and_then(|note| self.tree.get(note.as_str())?.data());
         match note.and_then(|data| Effect::read(data)) {
             Some(Effect::Patched { before, .. }) => before,

@@ -145,6 +145,8 @@ async fn what_an_override_hides_is_shown_beside_it() {
     pass_until(&bed.node, "the override has its effect", is_noted).await;
     let shown = service(&bed, "web").await["providers"][0].clone();
     assert_eq!((&shown["weight"], &shown["declared"]), (&json!(0), &json!({"/weight": 70})));
+    let effect = bed.get("/v1/overrides").await.json()["effects"][0].clone();
+    assert_eq!((&effect["before"], &effect["made_by"]), (&json!({"/weight": 70}), &json!(["o"])));
 }
 
 #[tokio::test]

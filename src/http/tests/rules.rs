@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::increments::{Copy, open, sign_of};
 use super::layouts::write;
-use super::{Bed, event, settled};
+use super::{Bed, event, pass_until, settled};
 
 const PAY: &str = "/dubbo/pay";
 
@@ -91,6 +91,37 @@ async fn who_follows_an_interface_by_whatever_means_has_what_its_rules_make_of_i
 }
 
 #[tokio::test]
+async fn an_override_of_a_dubbo_provider_outdoes_what_people_wrote_and_shows_what_it_hides() {
+    let (bed, token) = two().await;
+    for weight in [200, 5] {
+        let rule = format!("override%3A%2F%2F10.0.0.5%3A20880%2Fpay%3Fweight%3D{weight}");
+        write(&bed, &token, &format!("{PAY}/configurators/{rule}"), "").await;
+    }
+    let policy = json!({"reason": "it burns", "pattern": "/dubbo/pay/providers/*", "ip": "10.0.0.5",
+        "weight": 0, "status": "draining", "labels": {"zone": "b"}});
+    let set = bed.send("PUT /v1/policies/overrides/o", &[], policy.to_string()).await;
+    assert_eq!(set.status, 200, "{}", set.json());
+    let is_done =
+        || bed.node.local().get("/roost/effects").is_some_and(|all| all.num_children() == 1);
+    pass_until(&bed.node, "the override has its effect", is_done).await;
+    let [five, six] = [stands("10.0.0.5", 0, "draining"), stands("10.0.0.6", 7, "up")];
+    assert_eq!(view(&bed).await, [five, six]);
+    let one = bed.get("/v1/services/pay").await.json()["providers"][0].clone();
+    assert_eq!(one["metadata"]["zone"], "b");
+    let before = json!({"/weight": 7, "/status": "up", "/metadata/zone": null});
+    assert_eq!(one["declared"], before);
+    let effect = bed.get("/v1/overrides?below=/dubbo").await.json()["effects"][0].clone();
+    assert_eq!((&effect["before"], &effect["made_by"]), (&before, &json!(["o"])), "{effect}");
+    let after = json!({"/weight": 0, "/status": "draining", "/metadata/zone": "b"});
+    assert_eq!(effect["after"], after);
+    // While the provider is away there is nobody to say anything.
+    let uri = format!("DELETE /v1/znodes{}", provider("10.0.0.5").replace('%', "%25"));
+    assert_eq!(bed.send(&uri, &[("roost-session", &token)], "").await.status, 200);
+    let effect = bed.get("/v1/overrides?below=/dubbo").await.json()["effects"][0].clone();
+    assert_eq!((&effect["before"], &effect["after"]), (&json!({}), &json!({})));
+}
+
+#[tokio::test]
 async fn a_drain_of_a_dubbo_provider_counts_who_follows_its_interface() {
     let (bed, _) = two().await;
     let (mut stream, mut buffer) = open(&bed, json!([{"name": "pay"}])).await;
@@ -105,8 +136,7 @@ async fn a_drain_of_a_dubbo_provider_counts_who_follows_its_interface() {
     let drained = bed.post("/v1/drain", asked("first")).await.json();
     assert_eq!((&drained["notified"], &drained["lagging"]), (&json!(0), &json!(1)), "{drained}");
     let (_, _, told) = event(&mut stream, &mut buffer).await;
-    assert_eq!(shown(&told["upsert"]).len(), 1, "{told}");
-    assert_eq!(told["upsert"][0]["weight"], 0);
+    assert_eq!(shown(&told["upsert"]), [stands("10.0.0.5", 0, "draining")]);
     let again = bed.post("/v1/drain", asked("again")).await.json();
     assert_eq!((&again["notified"], &again["lagging"]), (&json!(1), &json!(0)), "{again}");
     drop(other);
