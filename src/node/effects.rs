@@ -174,8 +174,13 @@ impl Wanted {
     }
 }
 
-/// Returns what makes the tree show that an instance is leaving. Empty for one of which nothing can be shown.
-pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> {
+/// Returns what makes the tree show that an instance is leaving; `None` for one of which nothing can be shown.
+pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Option<Vec<Op>> {
+    let mut wanted = Wanted::default();
+    wanted.add_drain(tree, path, drain);
+    if wanted.patches.is_empty() && wanted.made.is_empty() {
+        return None;
+    }
     let mut wanted = Wanted::default();
     if let Some(znode) = tree.get(path.as_str()) {
         for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
@@ -191,7 +196,7 @@ pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> 
         Op::Multi(ops) => ops,
         op => vec![op],
     });
-    ops.collect()
+    Some(ops.collect())
 }
 
 /// Returns the znodes that tell the consumers of a Dubbo provider; none for any other instance.
