@@ -267,6 +267,10 @@ pub const HTTP_REQUESTS_MAX: usize = 16_384;
 pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
 /// HTTP connections of one node, streams included. Beyond: closed at accept.
 pub const HTTP_CONNECTIONS_MAX: usize = 131_072;
+/// Bytes that wait for the client of one HTTP connection, in the process and again in the kernel before they are sent.
+/// Beyond: the answer or stream waits, and what comes meanwhile waits as messages ([`MAILBOX_MESSAGES_MAX`]). Also the longest
+/// head of a request: 431.
+pub const HTTP_UNSENT_BYTES_MAX: usize = 64 << 10;
 /// How long an HTTP connection may take to send the head of its next request, ms; so also how long it may idle.
 /// Beyond: closed.
 pub const HTTP_IDLE_MS_MAX: u64 = 90_000;

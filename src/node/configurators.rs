@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::policy::Overrides;
-use crate::registry::{Claim, RULE_STATUS, is_of_rule, said};
+use crate::registry::{Claim, RULE_STATUS, addr, is_of_rule, said};
 use crate::types::ZnodePath;
 
 /// As Java's `URLEncoder` has it.
@@ -163,11 +163,10 @@ fn path_of(meant: &Meant, word: &Word, values: &BTreeMap<String, String>) -> Opt
         value.iter().for_each(|value| say(key, value));
     }
     say("roost", &word.by);
-    let host = &meant.host;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let address = addr(&meant.host, meant.port);
     let interface = meant.list.split('/').nth_back(1)?;
     let service = percent_decode_str(interface).decode_utf8_lossy();
-    let url = format!("override://{host}:{}/{service}?{query}", meant.port);
+    let url = format!("override://{address}/{service}?{query}");
     let url = utf8_percent_encode(&url, &IN_URL);
     ZnodePath::parse(&format!("{}/{url}", meant.list)).ok()
 }

@@ -177,7 +177,8 @@ pub(super) fn everything() -> AclId {
 impl Node {
     /// Announces that an instance leaves. Returns when that is committed and applied on this node. To say it again sets another
     /// deadline. Errors: the code `NoNode` without such a znode, `BadArguments` for one that registers no instance, `NoAuth` for one of another session whose parent does
-    /// not permit to delete it, and those of [`Node::submit`].
+    /// not permit to delete it, `Unimplemented` for one of which nothing can be shown, so that nobody would be told before it goes,
+    /// and those of [`Node::submit`].
     pub async fn drain(&self, leaving: &Leaving) -> Result<Result<Draining, Code>, Error> {
         for _ in 0..ATTEMPTS_MAX {
             let tree = self.read(Consistency::Linearizable, Zxid(0)).await?.tree;
@@ -298,7 +299,7 @@ fn plan(tree: &Tree, leaving: &Leaving, wall_ms: u64) -> Result<(Draining, Op), 
         acl: Vec::new(),
         mode: CreateMode::Ttl(leaving.deadline_ms),
     });
-    ops.extend(effects::of_drain(tree, path, &drain));
+    ops.extend(effects::of_drain(tree, path, &drain).ok_or(Code::Unimplemented)?);
     let draining = Draining { path: path.clone(), czxid, zxid: Zxid(0) };
     Ok((draining, Op::Multi(each_once(ops))))
 }

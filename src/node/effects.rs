@@ -192,8 +192,13 @@ fn name_of(drain: &Drain) -> String {
     format!("drain/{}", drain.czxid)
 }
 
-/// Returns what makes the tree show that an instance is leaving. Empty for one of which nothing can be shown.
-pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> {
+/// Returns what makes the tree show that an instance is leaving; `None` for one of which nothing can be shown.
+pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Option<Vec<Op>> {
+    let mut wanted = Wanted::default();
+    wanted.add_drain(tree, path, drain);
+    if wanted.patches.is_empty() && wanted.configurators.made().is_empty() {
+        return None;
+    }
     let mut wanted = Wanted::default();
     if let Some(znode) = tree.get(path.as_str()) {
         for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
@@ -211,7 +216,7 @@ pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> 
         Op::Multi(ops) => ops,
         op => vec![op],
     });
-    ops.collect()
+    Some(ops.collect())
 }
 
 fn json_of(znode: &Znode) -> Option<Value> {

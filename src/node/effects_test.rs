@@ -152,7 +152,7 @@ fn of_several_overrides_of_a_dubbo_provider_only_the_one_with_the_last_word_says
     let czxid = tree.get(&provider).unwrap().stat().czxid.0;
     let (set_by, reason) = ("a".to_owned(), "b".to_owned());
     let drain = Drain { czxid, set_by, reason, expires_at_ms: 0 };
-    let ops = of_drain(&tree, &path(&provider), &drain);
+    let ops = of_drain(&tree, &path(&provider), &drain).unwrap();
     apply(&mut tree, SessionId::NONE, Op::Multi(ops));
     let leaves = format!("1000001&{}drain%2F{czxid}", drains.strip_suffix("one").unwrap());
     assert_eq!(words(&tree), ["1000000&weight=5&zone=b by all".to_owned(), leaves.clone()]);

@@ -39,7 +39,7 @@ pub use layout::{
 };
 pub use parse::{
     DUBBO_APPLICATION, Endpoint, Instance, JsonFields, Keys, RULE_STATUS, Reading, Rule, Rules,
-    Source, consumer, instance, is_of_rule, rule,
+    Source, addr, consumer, instance, is_of_rule, rule,
 };
 pub use place::{Category, LayoutKind, List, ROOTS, mapped, mapping_path};
 pub use sign::sign;

@@ -256,10 +256,10 @@ impl Shared {
             lists.services.insert(service.clone(), (all, Arc::default()));
             lists.refresh(service, self.options.merge);
         }
-        let wanted = lists.services.keys().cloned().collect();
-        drop(lists);
         if is_new {
-            self.wanted.send_replace(wanted);
+            // Under the lock: or who wanted less a moment ago could replace what another has wanted since.
+            self.wanted.send_replace(lists.services.keys().cloned().collect());
+            drop(lists);
             self.told();
         }
     }

@@ -137,9 +137,8 @@ async fn who_is_held_is_suspect_until_it_is_heard_of() {
     let mut tokens = Vec::new();
     for port in 1..=3 {
         let (session, token) = bed.session().await;
-        let body = json!({"id": format!("p{port}"), "host": "10.0.0.5", "port": port}).to_string();
-        let proof = [("roost-session", token.as_str())];
-        let got = bed.send("POST /v1/services/web/providers", &proof, body).await;
+        let provider = json!({"id": format!("p{port}"), "host": "10.0.0.5", "port": port});
+        let got = bed.register(&token, "web", provider).await;
         assert_eq!(got.status, 201);
         tokens.push((session, token));
     }

@@ -40,9 +40,8 @@ impl Copy {
 }
 
 pub(super) async fn register(bed: &Bed, token: &str, service: &str, id: &str, weight: u32) {
-    let body = json!({"id": id, "host": "10.0.0.1", "port": 80, "weight": weight}).to_string();
-    let uri = format!("POST /v1/services/{service}/providers");
-    let got = bed.send(&uri, &[("roost-session", token)], body).await;
+    let provider = json!({"id": id, "host": "10.0.0.1", "port": 80, "weight": weight});
+    let got = bed.register(token, service, provider).await;
     assert!(got.status < 300, "{}", got.json());
 }
 

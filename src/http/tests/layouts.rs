@@ -204,7 +204,6 @@ async fn a_namespace_is_a_registry_of_its_own() {
 async fn metadata_are_kept_once_under_a_revision_that_never_changes() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
     let uri = "/v1/services/web/metadata/r1";
     let put = async |data: &str| bed.send(&format!("PUT {uri}"), &[], data.to_owned()).await;
     assert_eq!(put("interfaces").await.status, 201);
@@ -214,9 +213,8 @@ async fn metadata_are_kept_once_under_a_revision_that_never_changes() {
     let znode = bed.node.local().get("/services/web/metadata/r1").unwrap().stat();
     assert_eq!((znode.mzxid, znode.version), (zxid, 0), "nothing was written");
     for id in ["a", "b"] {
-        let body = json!({"id": id, "host": id, "port": 80, "metadata_revision": "r1"});
-        let uri = "POST /v1/services/web/providers";
-        assert_eq!(bed.send(uri, &auth, body.to_string()).await.status, 201);
+        let provider = json!({"id": id, "host": id, "port": 80, "metadata_revision": "r1"});
+        assert_eq!(bed.register(&token, "web", provider).await.status, 201);
     }
     let web = service(&bed, "web").await;
     assert_eq!(web["providers"][1]["metadata_revision"], "r1");

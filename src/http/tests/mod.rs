@@ -114,6 +114,12 @@ impl Bed {
         let text = |name: &str| got.json()[name].as_str().unwrap().to_owned();
         (text("session"), text("token"))
     }
+
+    /// Registers a provider of a service.
+    async fn register(&self, token: &str, service: &str, provider: Value) -> Got {
+        let uri = format!("POST /v1/services/{service}/providers");
+        self.send(&uri, &[("roost-session", token)], provider.to_string()).await
+    }
 }
 
 /// Reads a stream up to the end of the next event, passing over the hint about reconnecting.

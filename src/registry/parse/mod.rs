@@ -53,7 +53,20 @@ pub struct Instance {
     pub metadata_revision: Option<String>,
 }
 
+/// Returns `host:port`, the host in brackets if it is an IPv6 address.
+pub fn addr(host: &str, port: u16) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
 impl Instance {
+    /// Returns its host and port as [`addr`] joins them.
+    pub fn addr(&self) -> String {
+        addr(&self.host, self.port)
+    }
+
     /// Returns an instance of which nothing but the address is known. Error: nobody could reach it.
     fn at(layout: impl Into<Cow<'static, str>>, host: &str, port: u16) -> Result<Instance, String> {
         if host.is_empty() {
@@ -158,6 +171,18 @@ mod tests {
     fn read(path: &str, data: &[u8]) -> Result<Instance, String> {
         let (parent, name) = path.rsplit_once('/').unwrap();
         instance(&list_at(parent).unwrap(), name, Some(data))
+    }
+
+    #[test]
+    fn an_ipv6_host_stands_in_brackets_once() {
+        for (host, expected) in [
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("10.0.0.1", "10.0.0.1:80"),
+            ("db", "db:80"),
+        ] {
+            assert_eq!(addr(host, 80), expected);
+        }
     }
 
     #[test]
