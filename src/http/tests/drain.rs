@@ -123,6 +123,28 @@ async fn a_dubbo_provider_that_leaves_is_governed_by_a_configurator_until_it_has
 }
 
 #[tokio::test]
+async fn an_instance_whose_layout_cannot_say_that_it_leaves_is_refused_and_stays() {
+    let bed = Bed::new().await;
+    for (path, data) in [
+        ("/microservices/k/a", r#"{"id":"a","endpoints":["grpc://10.0.0.1:9000"]}"#),
+        ("/services/curator/a", r#"{"name":"curator","id":"a","address":"10.0.0.1","port":1}"#),
+        ("/serverset/s/member_1", r#"{"serviceEndpoint":{"host":"10.0.0.1","port":1}}"#),
+        ("/motan/g/s/server/10.0.0.1:1", "motan://10.0.0.1:1/s?group=g"),
+        ("/dubbo/Demo/providers/dubbo%3A%2F%2F10.0.0.1%2FDemo", ""),
+    ] {
+        let url = format!("/v1/znodes{}?parents=true", path.replace('%', "%25"));
+        assert_eq!(bed.post(&url, data.to_owned()).await.status, 201, "{path}");
+        for wait in ["all_subscribers", "none"] {
+            let asked = json!({"instance": path, "deadline_ms": 1, "wait": wait}).to_string();
+            let got = bed.post("/v1/drain", asked).await;
+            assert_eq!(got.error(), (400, "unimplemented".to_owned()), "{path}");
+            assert!(got.json()["message"].as_str().unwrap().contains("deregister"), "{path}");
+        }
+    }
+    assert!(bed.node.local().get("/roost/drains").is_none(), "nothing will be removed");
+}
+
+#[tokio::test]
 async fn only_its_session_or_whoever_may_delete_it_lets_a_provider_leave() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
