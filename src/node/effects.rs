@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 
 use crate::limits::{EFFECTS_PER_LOOK_MAX, OBSERVED_MAX, OVERRIDDEN_SEEN_MAX};
 use crate::policy::{Kind, Mode, Overrides, Policy, Target, Terms, path_of};
-use crate::traffic::{Claim, DRAINS, Drain, EFFECTS, Effect, claim, means};
+use crate::traffic::{Claim, DRAINS, Drain, EFFECTS, Effect, means};
 use crate::tree::{Tree, Znode};
 use crate::types::{CreateMode, Data, Op, ZnodePath};
 
@@ -81,7 +81,7 @@ pub(super) fn observed(tree: &Tree) -> BTreeSet<Observed> {
         let set_at = set_at(tree, name);
         for (path, znode) in meant(tree, policy) {
             let mut wanted = Wanted::default();
-            wanted.add(path, znode, overrides, (name, set_at));
+            wanted.add(tree, path, znode, overrides, (name, set_at));
             if wanted.patches.is_empty() && wanted.made.is_empty() {
                 continue;
             }
@@ -128,7 +128,7 @@ fn wanted(tree: &Tree) -> Wanted {
     for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
         let set_at = set_at(tree, name);
         for (path, znode) in meant(tree, policy) {
-            wanted.add(path, znode, overrides, (name, set_at));
+            wanted.add(tree, path, znode, overrides, (name, set_at));
         }
     }
     let drains = tree.get(DRAINS).into_iter().flat_map(|all| all.children());
@@ -143,8 +143,15 @@ fn wanted(tree: &Tree) -> Wanted {
 
 impl Wanted {
     /// Adds what an override wants of a znode.
-    fn add(&mut self, path: &ZnodePath, znode: &Znode, overrides: &Overrides, by: (&str, u64)) {
-        let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
+    fn add(
+        &mut self,
+        tree: &Tree,
+        path: &ZnodePath,
+        znode: &Znode,
+        overrides: &Overrides,
+        by: (&str, u64),
+    ) {
+        let claimed = tree.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]));
         let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim)) else {
             return;
         };
@@ -170,7 +177,7 @@ impl Wanted {
         };
         // No policy has such a name.
         let name = format!("drain/{}", drain.czxid);
-        self.add(path, znode, &leaving, (&name, 0));
+        self.add(tree, path, znode, &leaving, (&name, 0));
     }
 }
 
@@ -180,7 +187,7 @@ pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> 
     if let Some(znode) = tree.get(path.as_str()) {
         for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
             if policy.pattern.matches(path.as_str()) {
-                wanted.add(path, znode, overrides, (name, set_at(tree, name)));
+                wanted.add(tree, path, znode, overrides, (name, set_at(tree, name)));
             }
         }
     }

@@ -5,7 +5,6 @@
 //! the newest of an instance's change and of its note's is its *stamp*, of which signs and revisions of lists are made, and
 //! nothing else has to be remembered. Nobody but the tree writes notes, or they might go back to an earlier zxid.
 
-use super::protect::is_provider;
 use super::{Lifetime, Tree, Znode};
 use crate::registry::{
     Finding, HEALTH, Health, health_note, health_notes, is_health_note, noted_at,
@@ -147,7 +146,7 @@ impl Tree {
         for path in own {
             // One that has ceased to say where it is ceases to be suspect as any other.
             let meant = self.get(path.as_str());
-            let meant = meant.filter(|znode| !suspect || is_provider(&path, znode));
+            let meant = meant.filter(|znode| !suspect || self.is_provider(&path, znode));
             let Some(czxid) = meant.map(|znode| znode.czxid) else { continue };
             let known = self.known(&path, czxid);
             let finding = Finding { suspect, ..known };

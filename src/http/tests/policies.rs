@@ -218,6 +218,43 @@ async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_listed_is_what_the_rules_of_admission_have_seen() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let json = json!({"reason": "r", "pattern": "/our/{service}/{id}", "read": "json",
+        "fields": {"address": "/net/addr"}});
+    let name = json!({"reason": "r", "pattern": "/named/{service}/{id}", "read": "address_name"});
+    assert_eq!(put(&bed, "layout", "our", json).await.status, 200);
+    assert_eq!(put(&bed, "layout", "named", name).await.status, 200);
+    let rule = json!({"who": ["anyone"], "host": ["peer"], "labels": {"env": "prod"}});
+    let policy = json!({"reason": "r", "pattern": "/**", "allow": [rule]});
+    assert_eq!(put(&bed, "admission", "prod", policy).await.status, 200);
+    let honest = r#"{"host":"127.0.0.1","port":1,"metadata":{"env":"prod"}}"#;
+    let two = r#"{"host":"127.0.0.1","metadata":{"env":"prod"},"net":{"addr":"10.9.9.9:80"}}"#;
+    let url = "x%253A%252F%252F127.0.0.1%253A1%253Fenv%253Dprod";
+    let odd = r#"{"host":"10.9.9.9","port":80,"x":1e999}"#;
+    let roost = format!("/services/web/providers/{url}");
+    for (path, data, status) in [
+        ("/services/web/providers/a?", honest, 201),
+        // What no reader of JSON objects makes anything of is at the address of its name, or nowhere.
+        (&format!("{roost}%2526n%253D1?"), r#"["10.9.9.9",80]"#, 201),
+        (&format!("{roost}%2526n%253D2?"), odd, 201),
+        // Its labels are those that the view shows.
+        (&format!("{roost}%2526n%253D3?"), r#"{"host":"127.0.0.1","port":1}"#, 403),
+        ("/our/web/a?", two, 403),
+        // A number that makes a port of it comes later.
+        ("/named/web/10.9.9.9:?sequential=true&", honest, 403),
+    ] {
+        let uri = format!("POST /v1/znodes{path}mode=ephemeral&parents=true");
+        let got = bed.send(&uri, &[("roost-session", &token)], data.to_owned()).await;
+        assert_eq!(got.status, status, "{path}: {}", got.json());
+    }
+    let shown = bed.get("/v1/services/web").await.json();
+    let [one] = &shown["providers"].as_array().unwrap()[..] else { panic!("{shown}") };
+    assert_eq!((&one["host"], &one["metadata"]["env"]), (&json!("127.0.0.1"), &json!("prod")));
+}
+
+#[tokio::test]
 async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
