@@ -20,7 +20,7 @@ use crate::limits::{BLOCK_MS_MAX, DEREGISTER_ZNODES_MAX, MULTI_OPS_MAX, REASON_B
 use crate::node::Consistency;
 use crate::policy::Pattern;
 use crate::registry::providers_path;
-use crate::traffic::{Claim, TOMBSTONES, Tombstone, claim};
+use crate::traffic::{Claim, TOMBSTONES, Tombstone};
 use crate::tree::{Tree, Znode};
 use crate::types::{
     Code, CreateMode, Data, Error, Op, Reply, SessionId, ZnodePath, Zxid, parse_address,
@@ -209,7 +209,7 @@ impl Wish {
     fn candidates(&self, tree: &Tree) -> Result<Vec<(ZnodePath, Zxid)>, Failed> {
         let chosen = |path: &ZnodePath| {
             let znode = tree.get(path.as_str())?;
-            self.means(path, znode).then(|| (path.clone(), znode.stat().czxid))
+            self.means(tree, path, znode).then(|| (path.clone(), znode.stat().czxid))
         };
         let mut found: Vec<_> = match &self.target {
             Target::Path(path) => chosen(path).into_iter().collect(),
@@ -229,12 +229,12 @@ impl Wish {
         Ok(found)
     }
 
-    fn means(&self, path: &ZnodePath, znode: &Znode) -> bool {
+    fn means(&self, tree: &Tree, path: &ZnodePath, znode: &Znode) -> bool {
         let in_scope = |scope: &Pattern| scope.matches(path.as_str());
         if !self.scope.is_empty() && !self.scope.iter().any(in_scope) {
             return false;
         }
-        let claimed = || claim(path.name(), znode.data().map(|data| &data[..]));
+        let claimed = || tree.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]));
         let claims = |test: &dyn Fn(&Claim) -> bool| claimed().is_some_and(|claim| test(&claim));
         match &self.target {
             Target::Path(_) | Target::Session(_) => true,

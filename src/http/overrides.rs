@@ -120,7 +120,7 @@ impl Providers {
         let (Some(list), Ok(rule)) = (list, registry::rule(configurator.name())) else {
             return nothing();
         };
-        let address = registry::said(configurator.name(), None).addresses.into_iter();
+        let address = tree.layouts().said(configurator.as_str(), None).addresses.into_iter();
         let address = address.filter_map(|(host, port)| Some((host, port?))).next();
         let providers = self.0.entry(list.to_string()).or_insert_with(|| by_address(tree, &list));
         let at = address.and_then(|address| providers.get(&address)).into_iter().flatten();

@@ -23,8 +23,8 @@ use super::znodes::NoParams;
 use crate::limits::POLICY_TEST_ZNODES_MAX;
 use crate::node;
 use crate::policy::{
-    self, Asked, Denial, Kind, Layout, Mode, Notify, Pattern, Policies, Policy, Proposed, Terms,
-    Verdict,
+    self, Asked, Denial, Kind, Layout, Mode, Notify, Pattern, Policies, Policy, Proposed, Reach,
+    Terms, Verdict,
 };
 use crate::registry::{self, CustomLayout, Instance, Layouts};
 use crate::tree::{Standing, Tree};
@@ -75,7 +75,7 @@ pub(crate) struct FollowBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PolicyTested)]
 pub(crate) struct TestedBody {
-    /// Of a policy to try: how many znodes its pattern matches now.
+    /// Of a policy to try: how many znodes that the caller may see its pattern matches now.
     #[serde(skip_serializing_if = "Option::is_none")]
     matches: Option<usize>,
     /// Whether there are more, which were not counted.
@@ -182,6 +182,7 @@ pub(crate) async fn test_policy(
     let tried = body.policy.map(|fields| complete(&door, &caller, kind, fields)).transpose()?;
     let view = read::view(&door, None, None).await?;
     let tree = &view.tree;
+    let sight = Sight { tree, authority: &caller.authority };
     let mut policies: Policies = tree.policies().clone();
     let mut answer = TestedBody {
         matches: None,
@@ -198,18 +199,17 @@ pub(crate) async fn test_policy(
     };
     if let Some(wanted) = tried {
         let name = body.name.as_deref().unwrap_or("test");
-        let (matches, more, examples) = matched(tree, &wanted.policy.pattern);
+        let (matches, more, examples) = matched(&sight, &wanted.policy.pattern);
         (answer.matches, answer.more, answer.examples) = (Some(matches), Some(more), examples);
         match kind {
-            Kind::Overrides => answer.changes = changes(tree, &caller.authority, name, &wanted)?,
+            Kind::Overrides => answer.changes = changes(&sight, name, &wanted)?,
             Kind::Disconnect => answer.sessions = graces(&with_policy(tree, kind, name, &wanted)?),
             Kind::Removal => {
                 answer.services = standings(tree, name, &wanted.policy, &answer.examples);
             }
             Kind::Notify => answer.spread = spread(&door, &wanted.policy),
             Kind::Layout => {
-                answer.entries =
-                    entries(tree, &caller.authority, name, &wanted.policy, body.write.as_ref())?;
+                answer.entries = entries(&sight, name, &wanted.policy, body.write.as_ref())?;
             }
             Kind::Admission | Kind::Probe => {}
         }
@@ -226,13 +226,60 @@ pub(crate) async fn test_policy(
     Ok(answer::json_at(StatusCode::OK, tree.zxid(), &answer))
 }
 
-/// Returns how many znodes a pattern matches, whether there may be more, and the first of them.
-fn matched(tree: &Tree, pattern: &Pattern) -> (usize, bool, Vec<String>) {
+/// What somebody may see of the znodes, by their access control lists and by the policies about following, as if it read them.
+struct Sight<'a> {
+    tree: &'a Tree,
+    authority: &'a [AclId],
+}
+
+impl Sight<'_> {
+    /// Returns whether it may see which children there are.
+    fn of_children(&self, parent: &str) -> bool {
+        self.tree.readable(parent, self.authority).is_ok()
+            && self.may_follow(parent, Reach::Children)
+    }
+
+    /// Returns whether it may see that a znode exists.
+    fn of_name(&self, path: &str) -> bool {
+        path.rsplit_once('/').is_none_or(|(parent, _)| match parent {
+            "" => self.of_children("/"),
+            parent => self.of_children(parent),
+        })
+    }
+
+    /// Returns whether it may see what a znode says, and that it exists.
+    fn of_data(&self, path: &str) -> bool {
+        self.of_name(path)
+            && self.tree.readable(path, self.authority).is_ok()
+            && self.may_follow(path, Reach::Znode)
+    }
+
+    /// Returns whether it may see a znode that would be created: what would lie beside the providers of a service of Dubbo says
+    /// where these are.
+    fn of_created(&self, path: &ZnodePath) -> bool {
+        match path.as_str().rsplit_once("/configurators") {
+            Some((service, _)) => self.of_children(&format!("{service}/providers")),
+            None => self.of_name(path.as_str()),
+        }
+    }
+
+    fn may_follow(&self, path: &str, reach: Reach) -> bool {
+        let asked = Asked { path, reach, authority: self.authority };
+        policy::following_denial(self.tree.policies(), &asked).is_none_or(|it| !it.is_enforced)
+    }
+}
+
+/// Returns how many znodes that the caller may see a pattern matches, whether there may be more, and the first of them.
+fn matched(sight: &Sight<'_>, pattern: &Pattern) -> (usize, bool, Vec<String>) {
+    let tree = sight.tree;
     let top = tree.get(pattern.prefix()).map(|_| pattern.prefix().to_string());
     let below = tree.descendants(pattern.prefix()).map(|(path, _)| path.to_string());
     let mut all = top.into_iter().chain(below);
     let (mut count, mut examples) = (0, Vec::new());
-    for path in all.by_ref().take(POLICY_TEST_ZNODES_MAX).filter(|path| pattern.matches(path)) {
+    for path in all.by_ref().take(POLICY_TEST_ZNODES_MAX) {
+        if !pattern.matches(&path) || !sight.of_name(&path) {
+            continue;
+        }
         count += 1;
         if examples.len() < EXAMPLES_MAX {
             examples.push(path);
@@ -277,13 +324,9 @@ fn with_policy(tree: &Tree, kind: Kind, name: &str, wanted: &Wanted) -> Result<T
     Ok(tried)
 }
 
-/// Returns what overrides would change of what the caller may read.
-fn changes(
-    tree: &Tree,
-    authority: &[AclId],
-    name: &str,
-    wanted: &Wanted,
-) -> Result<Vec<ChangeBody>, Failed> {
+/// Returns what overrides would change of what the caller may see.
+fn changes(sight: &Sight<'_>, name: &str, wanted: &Wanted) -> Result<Vec<ChangeBody>, Failed> {
+    let tree = sight.tree;
     let tried = with_policy(tree, Kind::Overrides, name, wanted)?;
     let ops = node::planned_effects(&tried).into_iter().flat_map(|op| match op {
         Op::Multi(ops) => ops,
@@ -299,7 +342,7 @@ fn changes(
         };
         let before = tree.get(path.as_str()).and_then(|znode| znode.data());
         let is_shown = !path.as_str().starts_with("/roost/")
-            && (op == "create" || tree.readable(path.as_str(), authority).is_ok());
+            && if op == "create" { sight.of_created(&path) } else { sight.of_data(path.as_str()) };
         let (before, after) = (before.map(|data| text(data)), after.map(|data| text(&data)));
         is_shown.then(|| ChangeBody { path: path.to_string(), op, before, after })
     };
@@ -332,10 +375,9 @@ fn standings(
     Some(services.iter().map(standing).collect())
 }
 
-/// Returns how entries would be read in a layout: of those that there are the first which the caller may read, and a write.
+/// Returns how entries would be read in a layout: of those that there are the first which the caller may see, and a write.
 fn entries(
-    tree: &Tree,
-    authority: &[AclId],
+    sight: &Sight<'_>,
     name: &str,
     policy: &Policy,
     write: Option<&ProposedBody>,
@@ -344,11 +386,11 @@ fn entries(
         return Ok(Vec::new());
     };
     let (name, template, reading) = (Arc::from(name), template.clone(), reading.clone());
+    let tree = sight.tree;
     let layouts = Layouts::new([Arc::new(CustomLayout { name, template, reading })], tree.zxid());
     let below = tree.descendants(policy.pattern.prefix()).take(POLICY_TEST_ZNODES_MAX);
-    let there = below.filter(|(path, _)| {
-        policy.pattern.matches(path.as_str()) && tree.readable(path.as_str(), authority).is_ok()
-    });
+    let there = below
+        .filter(|(path, _)| policy.pattern.matches(path.as_str()) && sight.of_data(path.as_str()));
     let there =
         there.map(|(path, znode)| read_entry(&layouts, path, znode.data().map(|data| &data[..])));
     let mut entries: Vec<ReadBody> = there.take(CONCERNED_MAX).collect();

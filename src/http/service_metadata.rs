@@ -16,6 +16,7 @@ use super::error::Failed;
 use super::extract::{Caller, Params, Segments};
 use super::read::{self, Freshness};
 use super::write;
+use crate::policy::Reach;
 use crate::registry::{metadata_path, namespaced};
 use crate::tree::Tree;
 use crate::types::{Code, CreateMode, Failure, Op, Reply, ZnodePath};
@@ -131,10 +132,12 @@ pub(crate) async fn get_metadata(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let mut path = path_of(&params.namespace, &name, &revision)?;
+    read::admit(&door, &caller, path.as_str(), Reach::Znode)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     if view.tree.get(path.as_str()).is_none() {
         let dubbo = ZnodePath::parse("/dubbo/metadata")?.child(&name)?.child(&revision)?;
         path = namespaced(&params.namespace, &dubbo)?;
+        read::admit(&door, &caller, path.as_str(), Reach::Znode)?;
     }
     let znode = read::readable(&view, path.as_str(), &caller)?;
     let (data, encoding) = data_out(znode.data());

@@ -10,6 +10,7 @@ use super::error::Failed;
 use super::extract::{Caller, Params, Segments};
 use super::read;
 use super::znodes::ReadParams;
+use crate::policy::Reach;
 use crate::registry::providers_path;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,6 +50,7 @@ pub(crate) async fn get_subscribers(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let path = providers_path(&name)?;
+    read::admit(&door, &caller, path.as_str(), Reach::Entries)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let providers = read::readable(&view, path.as_str(), &caller)?;
     let changes = providers.children().filter_map(|path| view.tree.get(path.as_str()));

@@ -129,8 +129,8 @@ fn admit_one(
     let (path, data, is_folder, is_ttl) = match op {
         Op::Create { parent, name, data, mode, .. } => {
             let parent = if parent.is_root() { "" } else { parent.as_str() };
-            // Which number it gets is not known yet, and no matter to a pattern.
-            let number = if mode.is_sequential() { "0000000000" } else { "" };
+            // Which number it gets is not known yet, and no matter to a pattern. One that could be a port is as good to read.
+            let number = if mode.is_sequential() { "0000000001" } else { "" };
             let has_data = data.as_ref().is_some_and(|data| !data.is_empty());
             let is_folder = !has_data && !mode.is_ephemeral();
             (format!("{parent}/{name}{number}"), data, is_folder, mode.ttl_ms().is_some())

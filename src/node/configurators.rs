@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::policy::Overrides;
-use crate::registry::{Claim, RULE_STATUS, addr, is_of_rule, said};
+use crate::registry::{Claim, Layouts, RULE_STATUS, addr, is_of_rule};
 use crate::types::ZnodePath;
 
 /// As Java's `URLEncoder` has it.
@@ -102,7 +102,7 @@ impl Configurators {
     /// over if it is none of those that shall exist.
     pub(super) fn speak_of(&self, configurator: &ZnodePath) -> bool {
         let list = configurator.parent_str().unwrap_or_default();
-        let claimed = said(configurator.name(), None);
+        let claimed = Layouts::default().said(configurator.as_str(), None);
         Meant::of(list, &claimed).any(|meant| self.said.contains_key(&meant))
     }
 }

@@ -19,7 +19,7 @@ use crate::identity::permits;
 use crate::limits::{DRAINS_MAX, PEER_PAYLOAD_BYTES_MAX};
 use crate::peer::Kind;
 use crate::registry::is_health_note;
-use crate::traffic::{DRAINS, Drain, claim};
+use crate::traffic::{DRAINS, Drain};
 use crate::tree::{Lifetime, Tree, Znode};
 use crate::types::{
     AclId, Code, CreateMode, Data, Error, Event, EventKind, NodeId, Op, Perms, SessionId,
@@ -276,7 +276,7 @@ fn plan(tree: &Tree, leaving: &Leaving, wall_ms: u64) -> Result<(Draining, Op), 
             return Err(Code::NoAuth);
         }
     }
-    if !is_registration(path, znode) {
+    if !is_registration(tree, path, znode) {
         return Err(Code::BadArguments);
     }
     let czxid = znode.stat().czxid;
@@ -305,8 +305,9 @@ fn plan(tree: &Tree, leaving: &Leaving, wall_ms: u64) -> Result<(Draining, Op), 
 }
 
 /// Returns whether a znode is the registration of an instance.
-fn is_registration(path: &ZnodePath, znode: &Znode) -> bool {
-    !is_own(path) && claim(path.name(), znode.data().map(|data| &data[..])).is_some()
+fn is_registration(tree: &Tree, path: &ZnodePath, znode: &Znode) -> bool {
+    let data = znode.data().map(|data| &data[..]);
+    !is_own(path) && tree.layouts().claim(path.as_str(), data).is_some()
 }
 
 /// Leaves out what creates a parent that an op before it creates already.
@@ -327,7 +328,7 @@ pub(super) fn ends(tree: &Tree, due: Vec<ZnodePath>) -> (Vec<Op>, Vec<ZnodePath>
         let drain = tree.get(note.as_str()).and_then(|it| Drain::read(it.data()?));
         let Some(drain) = drain else { return true };
         let is_meant = tree.get(target.as_str()).is_some_and(|znode| {
-            znode.stat().czxid.0 == drain.czxid && is_registration(&target, znode)
+            znode.stat().czxid.0 == drain.czxid && is_registration(tree, &target, znode)
         });
         let candidates = vec![(target, Zxid(drain.czxid))];
         let gone = is_meant.then_some(Op::Deregister { candidates });

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use super::configurators::Configurators;
 use crate::limits::{EFFECTS_PER_LOOK_MAX, OBSERVED_MAX, OVERRIDDEN_SEEN_MAX};
 use crate::policy::{Kind, Mode, Overrides, Policy, Target, Terms, path_of};
-use crate::traffic::{DRAINS, Drain, EFFECTS, Effect, claim, means};
+use crate::traffic::{DRAINS, Drain, EFFECTS, Effect, means};
 use crate::tree::{Tree, Znode};
 use crate::types::{CreateMode, Data, Op, ZnodePath};
 
@@ -83,7 +83,7 @@ pub(super) fn observed(tree: &Tree) -> BTreeSet<Observed> {
         let set_at = set_at(tree, name);
         for (path, znode) in meant(tree, policy) {
             let mut wanted = Wanted::default();
-            wanted.add(path, znode, overrides, (name, set_at), false);
+            wanted.add(tree, path, znode, overrides, (name, set_at), false);
             if wanted.patches.is_empty() && wanted.configurators.is_empty() {
                 continue;
             }
@@ -130,11 +130,10 @@ fn wanted(tree: &Tree) -> Wanted {
     for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
         let set_at = set_at(tree, name);
         for (path, znode) in meant(tree, policy) {
-            wanted.add(path, znode, overrides, (name, set_at), false);
+            wanted.add(tree, path, znode, overrides, (name, set_at), false);
         }
     }
-    let drains = tree.get(DRAINS).into_iter().flat_map(|all| all.children());
-    for note in drains {
+    for note in tree.get(DRAINS).into_iter().flat_map(|all| all.children()) {
         let drain = tree.get(note.as_str()).and_then(|note| Drain::read(note.data()?));
         if let Some((drain, path)) = drain.zip(Drain::target_of(note)) {
             wanted.add_drain(tree, &path, &drain);
@@ -147,13 +146,14 @@ impl Wanted {
     /// Adds what an override wants of a znode; it has a later word than those before.
     fn add(
         &mut self,
+        tree: &Tree,
         path: &ZnodePath,
         znode: &Znode,
         overrides: &Overrides,
         by: (&str, u64),
         is_drain: bool,
     ) {
-        let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
+        let claimed = tree.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]));
         let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim)) else {
             return;
         };
@@ -183,7 +183,7 @@ impl Wanted {
             weight: Some(0),
             labels: BTreeMap::new(),
         };
-        self.add(path, znode, &leaving, (&name_of(drain), 0), true);
+        self.add(tree, path, znode, &leaving, (&name_of(drain), 0), true);
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Option<V
     if let Some(znode) = tree.get(path.as_str()) {
         for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
             if policy.pattern.matches(path.as_str()) {
-                wanted.add(path, znode, overrides, (name, set_at(tree, name)), false);
+                wanted.add(tree, path, znode, overrides, (name, set_at(tree, name)), false);
             }
         }
     }

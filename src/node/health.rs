@@ -25,7 +25,6 @@ use crate::limits::{
 use crate::policy::{Kind, Mode, Probing, Rounds, Terms};
 use crate::probe::{Found, Prober};
 use crate::raft::Consensus;
-use crate::traffic::claim;
 use crate::tree::{Health, Tree};
 use crate::types::{Op, ZnodePath, Zxid};
 
@@ -152,7 +151,9 @@ fn wanted(tree: &Tree, prober: &dyn Prober) -> (BTreeMap<ZnodePath, Asking>, boo
             let Some(list) = path.parent_str().filter(|it| policy.pattern.matches(it)) else {
                 continue;
             };
-            let Some(claimed) = claim(path.name(), znode.data().map(|data| &data[..])) else {
+            let Some(claimed) =
+                tree.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]))
+            else {
                 continue;
             };
             // Of several policies the one counts that prevails, whether it is this one or says to ask nobody.

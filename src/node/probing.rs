@@ -23,7 +23,7 @@ use crate::limits::{
 };
 use crate::policy::{Kind, Manner, Mode, Probing as Policy, Terms};
 use crate::probe::{Found, Probe, Prober};
-use crate::traffic::{Claim, claim};
+use crate::traffic::Claim;
 use crate::tree::Tree;
 use crate::types::{SessionId, Silence};
 
@@ -230,7 +230,8 @@ fn targets(tree: &Tree, session: SessionId, prober: &dyn Prober) -> Targets {
             break;
         }
         let Some(znode) = tree.get(path.as_str()) else { continue };
-        let Some(claimed) = claim(path.name(), znode.data().map(|data| &data[..])) else {
+        let Some(claimed) = tree.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]))
+        else {
             continue;
         };
         let service = path.parent_str().unwrap_or("/");

@@ -1,7 +1,6 @@
 use super::index::{Found, Reach};
 use super::rule::{Rule, Rules, What};
 use super::{Fields, Kind, Mode, Policies, Terms, Wrong};
-use crate::registry::said;
 use crate::types::AclId;
 
 /// Who may create znodes and set their data where the pattern matches their path, and what they may register there; and who
@@ -183,8 +182,7 @@ pub fn weighed(policies: &Policies, proposed: &Proposed<'_>) -> Verdict {
     }
     let mut read = None;
     let mut misfit = |rule: &Rule, side: Side| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let said = read.get_or_insert_with(|| said(name, data));
+        let said = read.get_or_insert_with(|| policies.layouts().said(path, data));
         match is_folder && said.addresses.is_empty() {
             false => rule.misfit(authority, said),
             true if side == Side::Deny && rule.is_of_registrations() => {

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::types::{PathError, ZnodePath};
 
@@ -113,9 +115,20 @@ impl Layout for Consumer {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(data: Option<&'a [u8]>) -> Result<T, String> {
+/// Returns the one JSON object that data are. Error: they are none, as one sentence for a person.
+pub(super) fn object(data: Option<&[u8]>) -> Result<Map<String, Value>, String> {
     let data = data.filter(|data| !data.is_empty()).ok_or("it has no data")?;
-    serde_json::from_slice(data).map_err(|why| format!("its data is not the JSON expected: {why}"))
+    serde_json::from_slice(data).map_err(not_expected)
+}
+
+/// Reads fields of a JSON object. A list of values in their order is no object, though serde would take it for one, and what is
+/// no JSON as a whole says nothing in part.
+fn parse<T: DeserializeOwned>(data: Option<&[u8]>) -> Result<T, String> {
+    serde_json::from_value(Value::Object(object(data)?)).map_err(not_expected)
+}
+
+fn not_expected(why: serde_json::Error) -> String {
+    format!("its data is not the JSON expected: {why}")
 }
 
 impl Provider {
@@ -183,6 +196,8 @@ mod tests {
             (Some(b"{\"host\":\"h\",\"port\":0}"), "port is 0"),
             (Some(b"{\"host\":\"\",\"port\":1}"), "host is empty"),
             (Some(b"\xff"), "JSON"),
+            (Some(b"[\"h\",80]"), "JSON"),
+            (Some(b"{\"host\":\"h\",\"port\":80,\"x\":1e999}"), "JSON"),
         ] {
             let reason = Provider::from_data(data).unwrap_err();
             assert!(reason.contains(word), "{reason}");

@@ -8,7 +8,8 @@
 //! That is roost's own layout (`layout`). Frameworks that were written for ZooKeeper have theirs, and are part of the same
 //! services: `place` says by the path alone which znode is a list of which service, `parse` what an entry of a list says.
 //! People can describe more of them (`custom`); [`Layouts`] are all there are.
-//! [`claim`] reads the little that everybody asks for, where an instance says it is, without knowing of which list it is.
+//! [`Layouts::claim`] reads the little that everybody asks for, where an instance says it is: whatever the path, and of an entry of a
+//! list at least what that list would show.
 //! A list has a sign ([`sign`]), by which two holders of it learn that they hold the same. How an instance stands, whatever it
 //! says itself, is noted in a znode of its own (`health`).
 //!
@@ -30,7 +31,7 @@ mod parse;
 mod place;
 mod sign;
 
-pub use claim::{Claim, claim, said};
+pub use claim::Claim;
 pub use custom::{CustomLayout, Layouts, Template};
 pub use health::{Finding, HEALTH, Health, health_note, health_notes, is_health_note, noted_at};
 pub use layout::{

@@ -1,8 +1,8 @@
 //! Who takes traffic: where an instance says it is, and what keeps it from coming back.
 //!
 //! A registry is told of instances in many ways: a URL as the name of a znode, JSON as its data, an address as the name.
-//! [`claim`], which is the registry's, reads from any of them the one thing that traffic control needs, *where* the instance
-//! says it is, and its labels.
+//! [`Layouts::claim`](crate::registry::Layouts::claim), which is the registry's, reads from any of them the one thing that
+//! traffic control needs, *where* the instance says it is, and its labels.
 //!
 //! A [`Tombstone`] says what may not be created for a while: the znode at a path, or any registration at (or from) an
 //! address below a pattern. It is a TTL znode below [`TOMBSTONES`] whose *name* says all that decides, so that the tree
@@ -33,7 +33,7 @@ mod overlay;
 mod protection;
 mod tombstone;
 
-pub use crate::registry::{Claim, claim};
+pub use crate::registry::Claim;
 pub use drain::{DRAINS, Drain};
 pub use effect::{EFFECTS, Effect};
 pub use overlay::means;

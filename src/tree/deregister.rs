@@ -1,6 +1,6 @@
 use super::apply::{Client, check_no_finding, check_permitted};
 use super::{BUILT_IN, Tree};
-use crate::traffic::{TOMBSTONES, Tombstone, address_prefix, claim, scope_of};
+use crate::traffic::{TOMBSTONES, Tombstone, address_prefix, scope_of};
 use crate::types::{AclId, Code, Data, Event, Perms, Reply, ZnodePath, Zxid};
 
 impl Tree {
@@ -56,7 +56,7 @@ impl Tree {
         if !is_ephemeral || !first.as_str().starts_with(&of_addresses) {
             return None;
         }
-        let claimed = claim(path.name(), data.map(|data| &data[..]))?;
+        let claimed = self.layouts().claim(path.as_str(), data.map(|data| &data[..]))?;
         let hosts = claimed.addresses.iter().map(|(host, _)| address_prefix(host, None));
         let ports = claimed.addresses.iter().filter(|(_, port)| port.is_some());
         let ports = ports.map(|(host, port)| address_prefix(host, *port));

@@ -7,7 +7,6 @@
 //! signs and revisions of lists are made, and nothing else has to be remembered. Nobody but the tree writes notes, or they might
 //! go back to an earlier zxid.
 
-use super::protect::is_provider;
 use super::{Lifetime, Tree, Znode};
 use crate::registry::{
     self, Category, Finding, HEALTH, Health, LayoutKind, health_note, health_notes, is_health_note,
@@ -155,7 +154,7 @@ impl Tree {
         for path in own {
             // One that has ceased to say where it is ceases to be suspect as any other.
             let meant = self.get(path.as_str());
-            let meant = meant.filter(|znode| !suspect || is_provider(&path, znode));
+            let meant = meant.filter(|znode| !suspect || self.is_provider(&path, znode));
             let Some(czxid) = meant.map(|znode| znode.czxid) else { continue };
             let known = self.known(&path, czxid);
             let finding = Finding { suspect, ..known };

@@ -23,6 +23,8 @@ impl Tree {
             self.policies.follow_layouts(self.layouts_changed());
             if before != *self.layouts() {
                 self.follow_layouts(&before);
+                // What an entry says is read by the layout that it is of.
+                self.find_providers();
             }
         }
     }

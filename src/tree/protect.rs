@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{Lifetime, Tree, Znode};
 use crate::policy::{Mode, Removal};
 use crate::registry::HEALTH;
-use crate::traffic::{LOSSES, Loss, SUSPECTS, Suspect, claim};
+use crate::traffic::{LOSSES, Loss, SUSPECTS, Suspect};
 use crate::types::{Code, Data, Event, Owner, Reply, SessionId, Silence, ZnodePath};
 
 /// How a service stands with regard to a policy of removal.
@@ -130,7 +130,9 @@ impl Tree {
 
     /// Brings the number of providers of a service in step with a znode below it that has come (`by` is 1) or gone (-1).
     pub(super) fn count_provider(&mut self, path: &ZnodePath, znode: &Znode, by: i64) {
-        let Some(service) = path.parent_str().filter(|_| is_provider(path, znode)) else { return };
+        let Some(service) = path.parent_str().filter(|_| self.is_provider(path, znode)) else {
+            return;
+        };
         let present = self.providers.get(service).copied().unwrap_or(0);
         match (present.saturating_add_signed(by), path.parent()) {
             (0, _) | (_, None) => drop(self.providers.remove(service)),
@@ -138,8 +140,16 @@ impl Tree {
         }
     }
 
-    /// Finds all providers: for a tree that was loaded. Cost: O(ephemerals).
+    /// Returns whether a znode is a provider of the service that its parent is: an ephemeral that says where it is.
+    pub(super) fn is_provider(&self, path: &ZnodePath, znode: &Znode) -> bool {
+        let claim = || self.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]));
+        znode.ephemeral_owner().is_some() && claim().is_some()
+    }
+
+    /// Counts all providers, from the znodes alone: for a tree that was loaded, or whose layouts are others than before. Cost:
+    /// O(ephemerals).
     pub(super) fn find_providers(&mut self) {
+        self.providers.clear();
         let all = self.sessions.values().flat_map(|session| session.ephemerals());
         let all: Vec<ZnodePath> = all.cloned().collect();
         for path in all {
@@ -153,7 +163,7 @@ impl Tree {
     fn stakes(&self, session: SessionId) -> Vec<Stake> {
         let mut providers: BTreeMap<ZnodePath, u64> = BTreeMap::new();
         for path in self.ephemerals(session) {
-            let is_one = self.get(path.as_str()).is_some_and(|znode| is_provider(path, znode));
+            let is_one = self.get(path.as_str()).is_some_and(|znode| self.is_provider(path, znode));
             if let Some(service) = path.parent().filter(|_| is_one)
                 && self.policies.removal(service.as_str()).is_some()
             {
@@ -286,10 +296,4 @@ impl Tree {
         let rules = above.map_or_else(Vec::new, |above| above.acl.to_vec());
         self.make(path, data, rules, lifetime, events);
     }
-}
-
-/// Returns whether a znode is a provider of the service that its parent is: an ephemeral that says where it is.
-pub(super) fn is_provider(path: &ZnodePath, znode: &Znode) -> bool {
-    znode.ephemeral_owner().is_some()
-        && claim(path.name(), znode.data().map(|data| &data[..])).is_some()
 }

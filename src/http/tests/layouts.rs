@@ -338,6 +338,11 @@ async fn who_follows_a_service_learns_of_every_change_of_the_layout_that_it_is_i
     assert_eq!((told.0.as_str(), &told.2["upsert"][0]["id"]), ("delta", &json!("x")));
 }
 
+/// Returns how many providers of a list removal protection counts.
+fn counted(bed: &Bed, list: &str) -> u64 {
+    bed.node.local().providers(list, 0).0
+}
+
 #[tokio::test]
 async fn a_layout_of_ones_own_is_tried_and_then_in_the_view_of_services_until_it_goes() {
     let bed = Bed::new().await;
@@ -360,8 +365,10 @@ async fn a_layout_of_ones_own_is_tried_and_then_in_the_view_of_services_until_it
     assert_eq!(bed.get("/v1/services/pay?namespace=red").await.status, 404, "a test sets nothing");
 
     let url = "/v1/policies/layout/mesh";
+    assert_eq!(counted(&bed, list), 0);
     assert_eq!(bed.send(&format!("PUT {url}"), &[], mesh().to_string()).await.status, 200);
     is_in_step(&bed);
+    assert_eq!(counted(&bed, list), 1, "what is listed is protected");
     let pay = async || bed.get("/v1/services/pay?namespace=red").await;
     let shown = pay().await.json();
     let [one] = &shown["providers"].as_array().unwrap()[..] else { panic!("{shown}") };
@@ -397,8 +404,10 @@ async fn a_layout_of_ones_own_is_tried_and_then_in_the_view_of_services_until_it
     is_in_step(&bed);
     assert_eq!(pay().await.status, 404);
     assert_eq!(service(&bed, "g").await["providers"].as_array().unwrap().len(), 3);
+    assert_eq!(counted(&bed, list), 3);
     assert_eq!(bed.send(&format!("DELETE {url}"), &[], "").await.status, 200);
     is_in_step(&bed);
+    assert_eq!(counted(&bed, list), 0);
     assert_eq!(bed.get("/v1/services/g").await.status, 404);
     assert_eq!(bed.get(&format!("/v1/children{list}")).await.status, 200, "the znodes stay");
 }

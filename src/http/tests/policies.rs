@@ -218,6 +218,84 @@ async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_listed_is_what_the_rules_of_admission_have_seen() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let json = json!({"reason": "r", "pattern": "/our/{service}/{id}", "read": "json",
+        "fields": {"address": "/net/addr"}});
+    let name = json!({"reason": "r", "pattern": "/named/{service}/{id}", "read": "address_name"});
+    assert_eq!(put(&bed, "layout", "our", json).await.status, 200);
+    assert_eq!(put(&bed, "layout", "named", name).await.status, 200);
+    let rule = json!({"who": ["anyone"], "host": ["peer"], "labels": {"env": "prod"}});
+    let policy = json!({"reason": "r", "pattern": "/**", "allow": [rule]});
+    assert_eq!(put(&bed, "admission", "prod", policy).await.status, 200);
+    let honest = r#"{"host":"127.0.0.1","port":1,"metadata":{"env":"prod"}}"#;
+    let two = r#"{"host":"127.0.0.1","metadata":{"env":"prod"},"net":{"addr":"10.9.9.9:80"}}"#;
+    let url = "x%253A%252F%252F127.0.0.1%253A1%253Fenv%253Dprod";
+    let odd = r#"{"host":"10.9.9.9","port":80,"x":1e999}"#;
+    let roost = format!("/services/web/providers/{url}");
+    for (path, data, status) in [
+        ("/services/web/providers/a?", honest, 201),
+        // What no reader of JSON objects makes anything of is at the address of its name, or nowhere.
+        (&format!("{roost}%2526n%253D1?"), r#"["10.9.9.9",80]"#, 201),
+        (&format!("{roost}%2526n%253D2?"), odd, 201),
+        // Its labels are those that the view shows.
+        (&format!("{roost}%2526n%253D3?"), r#"{"host":"127.0.0.1","port":1}"#, 403),
+        ("/our/web/a?", two, 403),
+        // A number that makes a port of it comes later.
+        ("/named/web/10.9.9.9:?sequential=true&", honest, 403),
+    ] {
+        let uri = format!("POST /v1/znodes{path}mode=ephemeral&parents=true");
+        let got = bed.send(&uri, &[("roost-session", &token)], data.to_owned()).await;
+        assert_eq!(got.status, status, "{path}: {}", got.json());
+    }
+    let shown = bed.get("/v1/services/web").await.json();
+    let [one] = &shown["providers"].as_array().unwrap()[..] else { panic!("{shown}") };
+    assert_eq!((&one["host"], &one["metadata"]["env"]), (&json!("127.0.0.1"), &json!("prod")));
+}
+
+#[tokio::test]
+async fn a_test_tells_nothing_that_the_caller_may_not_follow() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    bed.register(&token, "pay", json!({"id": "a", "host": "10.0.0.1", "port": 1})).await;
+    let url = "dubbo%253A%252F%252F10.0.0.1%253A1%252FX";
+    for (path, data) in [(format!("/dubbo/X/providers/{url}"), ""), ("/our/pay/a".into(), "h:1")] {
+        let uri = format!("POST /v1/znodes{path}?mode=ephemeral&parents=true");
+        assert_eq!(bed.send(&uri, &[("roost-session", &token)], data).await.status, 201);
+    }
+    let overrides = |pattern: &str| json!({"reason": "r", "pattern": pattern, "weight": 1});
+    let read = json!({"reason": "r", "pattern": "/our/{service}/{id}", "read": "address_data"});
+    let pay = ("overrides", overrides("/services/pay/providers/*"));
+    let dubbo = ("overrides", overrides("/dubbo/X/providers/*"));
+    let layout = ("layout", read);
+    let told = async |(kind, policy): &(&str, Value)| {
+        let test = json!({"kind": kind, "policy": policy}).to_string();
+        let tested = bed.post("/v1/policies/test", test).await.json();
+        let of = |field: &str| tested[field].as_array().map_or(0, Vec::len);
+        let matches = tested["matches"].as_u64().unwrap();
+        let all = tested.to_string();
+        (matches, of("examples"), of("changes") + of("entries"), all.contains("10.0.0.1"))
+    };
+    assert_eq!(told(&pay).await, (1, 1, 1, true));
+    assert_eq!(told(&layout).await, (1, 1, 1, false));
+    let (matches, examples, changes, says_address) = told(&dubbo).await;
+    assert!((matches, examples) == (1, 1) && changes > 0 && says_address);
+    for (name, pattern) in [
+        ("pay", "/services/pay/providers/*"),
+        ("dubbo", "/dubbo/*/providers/**"),
+        ("our", "/our/**"),
+    ] {
+        let rule = json!({"what": "subscribe", "who": ["10.0.0.0/8"]});
+        let policy = json!({"reason": "r", "pattern": pattern, "allow": [rule]});
+        assert_eq!(put(&bed, "admission", name, policy).await.status, 200);
+    }
+    for tested in [&pay, &dubbo, &layout] {
+        assert_eq!(told(tested).await, (0, 0, 0, false), "{tested:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
@@ -229,11 +307,15 @@ async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
             "allow": [{"what": "subscribe", "who": ["10.0.0.0/8"]}]})
     };
     let list = "/services/web/providers";
+    let common = "/v1/services/web/metadata/r1";
+    assert_eq!(bed.send(&format!("PUT {common}"), &[], "common").await.status, 201);
     let both = r#"{"services":[{"name":"other"},{"name":"web"}]}"#;
     let ways = [
         ("GET /v1/services/web".to_owned(), ""),
         ("GET /v1/services/web?since=1".to_owned(), ""),
         ("GET /v1/services/web/subscribe".to_owned(), ""),
+        (format!("GET {common}"), ""),
+        ("GET /v1/services/web/subscribers".to_owned(), ""),
         ("GET /v1/sd/nginx?upstream=web".to_owned(), ""),
         ("GET /v1/sd/prometheus?service=web".to_owned(), ""),
         (format!("GET /v1/children{list}"), ""),

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::{Instance, json, url};
+use crate::registry::layout::object;
 use crate::types::{normal_host, parse_address};
 
 /// Where an entry says it.
@@ -91,7 +92,7 @@ pub(super) fn instance(
             };
             at(layout, text.trim())?
         }
-        Reading::Json(fields) => of_json(layout, fields, &json::object(data)?)?,
+        Reading::Json(fields) => of_json(layout, fields, &object(data)?)?,
         Reading::Curator => json::curator(data)?,
         Reading::Kratos => json::kratos(data)?,
         Reading::Serverset => json::serverset(data)?,

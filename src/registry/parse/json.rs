@@ -6,17 +6,13 @@ use serde_json::{Map, Value};
 
 use super::url::Url;
 use super::{Endpoint, Instance};
+use crate::registry::layout::object;
 use crate::types::normal_host;
 
 /// The framework of instances that are applications of Dubbo, which offer interfaces.
 pub const DUBBO_APPLICATION: &str = "dubbo_application";
 
 type Object = Map<String, Value>;
-
-pub(super) fn object(data: Option<&[u8]>) -> Result<Object, String> {
-    let data = data.filter(|data| !data.is_empty()).ok_or("it has no data")?;
-    serde_json::from_slice(data).map_err(|why| format!("its data is not the JSON expected: {why}"))
-}
 
 /// Returns the texts of an object, numbers and truth values as texts too; what is nested is passed over.
 pub(super) fn texts(object: Option<&Value>) -> BTreeMap<String, String> {

@@ -18,7 +18,12 @@ pub(in crate::registry) struct Url {
 impl Url {
     pub(in crate::registry) fn parse(text: &str) -> Result<Url, String> {
         let wrong = || format!("{:?} is not a URL", text.chars().take(80).collect::<String>());
+        let is_scheme =
+            |scheme: &str| scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        if scheme.is_empty() || !is_scheme(scheme) {
+            return Err(wrong());
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (host, port) = address(rest).ok_or_else(wrong)?;
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -238,6 +243,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_has_no_scheme_is_no_url() {
+        assert!(Url::parse("service-discovery-registry://h:1").is_ok());
+        for text in ["a_b://h:1", "://h:1", "see http://h:1", "h:1"] {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_rule_changes_whom_it_means() {
