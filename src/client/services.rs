@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// Returns revision and sign of the lists of these services, in all layouts together: whether it makes sense to fetch them
-    /// again. Error: `no_auth`.
+    /// again. Those that may not be followed are named.
     pub async fn versions(&self, services: &[String]) -> Result<Versions, Error> {
         let call = Call::new(Method::POST, "/v1/versions".to_owned(), Repeat::Read);
         self.send(&call.json(&serde_json::json!({ "services": services }))).await
