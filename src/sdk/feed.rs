@@ -151,22 +151,25 @@ async fn read(
 
 /// How it stands with the lists of some services at a registry.
 pub(super) struct Versions {
-    /// The signs of those that have one.
-    pub(super) signs: BTreeMap<String, u64>,
+    /// Of those that exist the zxid of the newest change of their lists, and their sign.
+    pub(super) lists: BTreeMap<String, (u64, u64)>,
     /// Those that may not be followed, and why.
     pub(super) refused: BTreeMap<String, Error>,
+    /// The state of which this is so.
+    pub(super) zxid: u64,
 }
 
 /// Returns how it stands with the lists of these services.
 pub(super) async fn versions(client: &Client, services: &[String]) -> Result<Versions, Error> {
     let told = client.versions(services).await?;
-    let sign = |(service, version): (String, ServiceVersion)| {
-        sign_of(&version.sign).map(|sign| (service, sign))
+    let list = |(service, version): (String, ServiceVersion)| {
+        sign_of(&version.sign).map(|sign| (service, (version.revision, sign)))
     };
     let refusal = |(service, why): (String, String)| (service, refused("no_auth".to_owned(), &why));
     Ok(Versions {
-        signs: told.versions.into_iter().filter_map(sign).collect(),
+        lists: told.versions.into_iter().filter_map(list).collect(),
         refused: told.refused.into_iter().map(refusal).collect(),
+        zxid: told.zxid,
     })
 }
 

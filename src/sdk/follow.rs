@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::feed::{self, Feed, Told};
+use super::feed::{self, Feed, Told, Versions};
 use super::instance::Instance;
 use super::list::Origin;
 use super::registry::Registry;
@@ -36,6 +36,7 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, registry: Registry
         registry,
         backoff: Backoff::default(),
         refused: BTreeSet::new(),
+        gone: BTreeMap::new(),
         unstored: BTreeSet::new(),
         store_at: None,
     };
@@ -63,6 +64,8 @@ struct Follower {
     compare_at: Instant,
     /// Services that may not be followed, which are left out until a comparison finds that they may.
     refused: BTreeSet<String>,
+    /// Services that a comparison did not find any more and of which there is a list still, and at which zxid that was first so.
+    gone: BTreeMap<String, u64>,
     /// Services whose list on the disk is not the present one.
     unstored: BTreeSet<String>,
     store_at: Option<Instant>,
@@ -101,7 +104,7 @@ impl Follower {
                     reopen_at = None;
                 }
                 () = sleep_until(compare_at) => {
-                    let differing = self.compare(services).await;
+                    let differing = self.compare(services, &feed.standing()).await;
                     if is_open && !differing.is_empty() {
                         // Their lists are told anew, and of places that they have come to have since.
                         let mut standing = feed.standing();
@@ -170,21 +173,19 @@ impl Follower {
     }
 
     /// Compares the lists with the registry's by their signs. Returns the services whose lists differ, and those that were
-    /// left out and may be followed again.
-    async fn compare(&mut self, services: &[String]) -> Vec<String> {
+    /// left out and may be followed again. `standing` says up to where all has been told.
+    async fn compare(
+        &mut self,
+        services: &[String],
+        standing: &BTreeMap<String, u64>,
+    ) -> Vec<String> {
         self.compared_at = Instant::now();
         self.compare_at = self.compared_at + compare_after(&self.shared);
         let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
         let differing = match feed::versions(&client, services).await {
             Ok(told) => {
-                let differs = |service: &&String| {
-                    let list = self.shared.list(self.index, service);
-                    let sign = told.signs.get(*service).copied().unwrap_or(0);
-                    !told.refused.contains_key(*service)
-                        && (self.refused.remove(*service)
-                            || list.map_or(0, |list| list.sign()) != sign)
-                };
+                let differs = |service: &&String| self.differs(service, standing, &told);
                 services.iter().filter(differs).cloned().collect()
             }
             // Whoever cannot be asked is asked again the next time.
@@ -197,6 +198,33 @@ impl Follower {
         }
         self.registry.refresh_if_due().await;
         differing
+    }
+
+    /// Returns whether a service has to be told anew. That the registry knows of changes which have not been told yet is no
+    /// reason: it may have been told to hold them back.
+    fn differs(
+        &mut self,
+        service: &String,
+        standing: &BTreeMap<String, u64>,
+        told: &Versions,
+    ) -> bool {
+        if told.refused.contains_key(service) {
+            return false;
+        }
+        if self.refused.remove(service) {
+            return true;
+        }
+        let list = self.shared.list(self.index, service).unwrap_or_default();
+        let version = told.lists.get(service);
+        if list.sign() == version.map_or(0, |(_, sign)| *sign) {
+            self.gone.remove(service);
+            return false;
+        }
+        let changed = match version {
+            Some((revision, _)) => *revision,
+            None => *self.gone.entry(service.clone()).or_insert(told.zxid),
+        };
+        standing.get(service).is_some_and(|since| list.zxid().max(*since) >= changed)
     }
 
     fn hold_ms(&self) -> u64 {

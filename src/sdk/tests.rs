@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 
 use super::keeper::Keeper;
 use super::{
-    AccrualOptions, Discovery, Incarnations, Instance, LookupError, PoolOptions, Registrar,
-    RegistrarOptions, RegistrationState, Registry, Service, ServicePool, Subscription,
+    AccrualOptions, Discovery, Incarnations, Instance, LookupError, PoolOptions, Providers,
+    Registrar, RegistrarOptions, RegistrationState, Registry, Service, ServicePool, Subscription,
     SubscriptionOptions, sign,
 };
 use crate::client::model::Registration;
@@ -286,6 +286,8 @@ struct Scripted {
     scripts: Mutex<VecDeque<String>>,
     versions: Mutex<serde_json::Value>,
     asked: Mutex<Vec<serde_json::Value>>,
+    /// How often it was asked for versions.
+    compared: watch::Sender<u64>,
 }
 
 /// A [`Scripted`] registry that answers. Ends with the test.
@@ -310,6 +312,7 @@ impl Registered {
             scripts: Mutex::new(scripts.into_iter().collect()),
             versions: Mutex::new(versions),
             asked: Mutex::default(),
+            compared: watch::channel(0).0,
         });
         let router = axum::Router::new().fallback(scripted).with_state(registry.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -323,6 +326,14 @@ impl Registered {
         let options = SubscriptionOptions { compare, ..SubscriptionOptions::default() };
         let services: Vec<String> = services.iter().map(|&name| name.to_owned()).collect();
         Subscription::start(&[registry(&self.endpoint)], &services, options).await.unwrap()
+    }
+
+    /// Answers so from now on, and returns when it has done that several times.
+    async fn compared(&self, versions: serde_json::Value) {
+        *self.registry.versions.lock() = versions;
+        let mut compared = self.registry.compared.subscribe();
+        let enough = *compared.borrow_and_update() + 4;
+        compared.wait_for(|count| *count >= enough).await.unwrap();
     }
 
     fn asked(&self) -> Vec<serde_json::Value> {
@@ -349,15 +360,18 @@ async fn scripted(registry: State<Arc<Scripted>>, request: Request) -> Response 
             let told = stream::iter([Ok::<_, Infallible>(script)]).chain(stream::pending());
             ([("content-type", "text/event-stream")], Body::from_stream(told)).into_response()
         }
-        "/v1/versions" => registry.versions.lock().to_string().into_response(),
+        "/v1/versions" => {
+            registry.compared.send_modify(|count| *count += 1);
+            registry.versions.lock().to_string().into_response()
+        }
         _ => (StatusCode::NOT_FOUND, r#"{"code":"not_found","message":"no"}"#).into_response(),
     }
 }
 
-/// Returns when a subscription lists so many providers of a service.
-async fn lists(subscription: &Subscription, service: &str, count: usize) {
+/// Returns when this holds of what a subscription lists of a service.
+async fn until(subscription: &Subscription, service: &str, holds: impl Fn(&Providers) -> bool) {
     let mut changes = subscription.changes();
-    while subscription.providers(service).map_or(0, |it| it.instances.len()) != count {
+    while !subscription.providers(service).is_ok_and(|providers| holds(&providers)) {
         changes.changed().await.unwrap();
     }
 }
@@ -404,7 +418,7 @@ async fn a_list_that_went_astray_is_found_by_its_sign_and_asked_for_anew_without
     });
     let registered = Registered::start([first, second], versions).await;
     let subscription = registered.follow(&["web", "api"], Duration::from_secs(3_600)).await;
-    lists(&subscription, "web", 2).await;
+    until(&subscription, "web", |it| it.instances.len() == 2).await;
     assert!(!subscription.providers("api").unwrap().is_stale);
     assert_eq!(
         registered.asked(),
@@ -428,7 +442,7 @@ async fn a_service_that_may_not_be_followed_keeps_no_other_from_being_told_and_i
     });
     let registered = Registered::start([without, with], versions).await;
     let subscription = registered.follow(&["api", "web"], Duration::from_millis(50)).await;
-    lists(&subscription, "api", 1).await;
+    until(&subscription, "api", |it| it.instances.len() == 1).await;
     assert!(!subscription.providers("api").unwrap().is_stale);
     let error = subscription.providers("web").unwrap_err();
     let LookupError::NoKnownProviders { why: Some(why), .. } = &error else { panic!("{error}") };
@@ -437,7 +451,7 @@ async fn a_service_that_may_not_be_followed_keeps_no_other_from_being_told_and_i
     *registered.registry.versions.lock() = serde_json::json!({
         "versions": {"api": api, "web": version(9, sign([&b]))}, "refused": {}, "zxid": 9,
     });
-    lists(&subscription, "web", 1).await;
+    until(&subscription, "web", |it| it.instances.len() == 1).await;
     assert_eq!(
         registered.asked(),
         [
@@ -445,5 +459,40 @@ async fn a_service_that_may_not_be_followed_keeps_no_other_from_being_told_and_i
             serde_json::json!({"services": [{"name": "api"}]}),
             serde_json::json!({"services": [{"name": "api", "since": 5}, {"name": "web"}]}),
         ]
+    );
+}
+
+#[tokio::test]
+async fn changes_that_have_not_been_told_yet_are_no_reason_to_ask_for_a_list_anew() {
+    let (a, b) =
+        (super::instance::tests::instance("a", 1), super::instance::tests::instance("b", 2));
+    let (one, both) = (sign([&a]), sign([&a, &b]));
+    let first = told("snapshot", None, "api", 5, &[&a], one)
+        + &told("snapshot", Some(5), "web", 5, &[&a], one);
+    let second = told("snapshot", Some(5), "api", 5, &[], 0);
+    let versions = |api: serde_json::Value, web, zxid: u64| {
+        let mut versions = serde_json::json!({"versions": {"web": web}, "zxid": zxid});
+        if api.is_object() {
+            versions["versions"]["api"] = api;
+        }
+        versions
+    };
+    let same = version(5, one);
+    let registered =
+        Registered::start([first, second], versions(same.clone(), same.clone(), 5)).await;
+    let subscription = registered.follow(&["api", "web"], Duration::from_millis(10)).await;
+    until(&subscription, "api", |it| it.instances.len() == 1).await;
+    until(&subscription, "web", |it| it.instances.len() == 1).await;
+    // Both have changed, and nobody has told of it yet: one has another instance, the other has none any more.
+    registered.compared(versions(same.clone(), version(9, both), 9)).await;
+    registered.compared(versions(serde_json::Value::Null, version(9, both), 9)).await;
+    assert_eq!(registered.asked().len(), 1);
+    // Everything up to here has been told, and what was said of one of them has been lost.
+    registered.compared(versions(same.clone(), same.clone(), 5)).await;
+    registered.compared(versions(serde_json::Value::Null, same, 5)).await;
+    until(&subscription, "api", |it| it.is_guarded).await;
+    assert_eq!(
+        registered.asked()[1..],
+        [serde_json::json!({"services": [{"name": "api"}, {"name": "web", "since": 5}]})]
     );
 }
