@@ -26,6 +26,7 @@ use crate::client::model::Registration;
 
 /// Nobody listens at port 1 of an address of the loopback network that nobody uses.
 const DEAD: &str = "127.255.255.254:1";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn registry(seed: &str) -> Registry {
     Registry::new("test", &[seed.to_owned()]).unwrap()
@@ -371,9 +372,12 @@ async fn scripted(registry: State<Arc<Scripted>>, request: Request) -> Response 
 /// Returns when this holds of what a subscription lists of a service.
 async fn until(subscription: &Subscription, service: &str, holds: impl Fn(&Providers) -> bool) {
     let mut changes = subscription.changes();
-    while !subscription.providers(service).is_ok_and(|providers| holds(&providers)) {
-        changes.changed().await.unwrap();
-    }
+    let waiting = async {
+        while !subscription.providers(service).is_ok_and(|providers| holds(&providers)) {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it is so in time");
 }
 
 fn version(revision: u64, sign: u64) -> serde_json::Value {
