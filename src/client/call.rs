@@ -1,7 +1,11 @@
 use std::fmt::Write;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde::Serialize;
+
+/// An attempt is not cut shorter than this in favour of another endpoint.
+const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// Whether a request that may have been carried out can be sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub(super) struct Call {
     /// Expected version of the znode.
     pub(super) if_match: Option<i32>,
     pub(super) repeat: Repeat,
+    /// How long the cluster waits, as it is asked to, before it answers.
+    pub(super) wait: Duration,
 }
 
 pub(super) enum Body {
@@ -42,7 +48,15 @@ impl Call {
     }
 
     pub(super) fn new(method: Method, path: String, repeat: Repeat) -> Call {
-        Call { method, path, query: Vec::new(), body: Body::None, if_match: None, repeat }
+        let (query, body, wait) = (Vec::new(), Body::None, Duration::ZERO);
+        Call { method, path, query, body, if_match: None, repeat, wait }
+    }
+
+    /// Returns how much of the time that is left one endpoint may take when there are others: half of it, beside what the
+    /// cluster was asked to wait.
+    pub(super) fn share_of(&self, left: Duration) -> Duration {
+        let spare = left.saturating_sub(self.wait);
+        left.min(self.wait + ATTEMPT_TIMEOUT_MIN.max(spare / 2))
     }
 
     pub(super) fn json(mut self, body: &impl Serialize) -> Call {

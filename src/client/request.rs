@@ -14,8 +14,6 @@ use crate::probe::describe;
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// How long one connect may take: nodes are near, so a longer silence means a dead machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// An attempt is not cut shorter than this in favour of another endpoint.
-const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MS_FIRST: u64 = 50;
 const BACKOFF_MS_MAX: u64 = 1_000;
 /// Rounds of all endpoints when none even accepts a connection.
@@ -227,7 +225,7 @@ impl Client {
     ) -> Attempt {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = if self.endpoints.urls.len() > 1 && call.repeat != Repeat::Never {
-            left.min(ATTEMPT_TIMEOUT_MIN.max(left / 2))
+            call.share_of(left)
         } else {
             left
         };

@@ -144,6 +144,11 @@ impl Failed {
         self.0.body.zk_code == Some(code.number())
     }
 
+    /// Returns the reason in one sentence for a person.
+    pub(crate) fn into_message(self) -> String {
+        self.0.body.message.into_owned()
+    }
+
     /// Returns the status and the body, for tests.
     #[cfg(test)]
     pub(crate) fn parts(&self) -> (u16, &ErrorBody) {

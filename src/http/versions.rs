@@ -23,6 +23,7 @@ use super::service_wanted::Wanted;
 use super::watch::event_stream;
 use super::znodes::{NoParams, ReadParams};
 use crate::limits::{SERVICES_PER_REQUEST_MAX, STREAM_SILENCE_MS_MAX};
+use crate::tree::Tree;
 use crate::types::Code;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,6 +88,8 @@ pub(crate) struct AskVersionsBody {
 pub(crate) struct VersionsBody<'a> {
     /// By name; a service that does not exist is not among them.
     versions: BTreeMap<&'a str, ServiceVersionBody>,
+    /// By name those that the caller may not follow, and why.
+    refused: BTreeMap<&'a str, String>,
     zxid: u64,
 }
 
@@ -115,7 +118,7 @@ pub(crate) async fn versions(
         return Err(Failed::bad_arguments(why));
     }
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
-    let mut versions = BTreeMap::new();
+    let (mut versions, mut refused) = (BTreeMap::new(), BTreeMap::new());
     for name in &asked.services {
         let wanted = Wanted {
             namespace: asked.namespace.clone(),
@@ -123,18 +126,31 @@ pub(crate) async fn versions(
             layout: asked.layout.clone(),
             ..Wanted::default()
         };
-        service_view::admit(&door, &caller, &view.tree, &wanted)?;
-        match ServiceView::of(&view.tree, &caller.authority, wanted) {
-            Ok(service) => {
-                let (revision, sign) = service.state(true);
-                let version = ServiceVersionBody { revision: revision.0, sign: sign_text(sign) };
+        match version(&door, &caller, &view.tree, wanted) {
+            Ok(version) => {
                 versions.insert(name.as_str(), version);
             }
             Err(failed) if failed.is(Code::NoNode) => {}
+            Err(failed) if failed.is(Code::NoAuth) => {
+                refused.insert(name.as_str(), failed.into_message());
+            }
             Err(failed) => return Err(failed),
         }
     }
     let zxid = view.tree.zxid();
-    let body = VersionsBody { versions, zxid: zxid.0 };
+    let body = VersionsBody { versions, refused, zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
+}
+
+/// Returns revision and sign of what the caller may follow. Errors: `no_node`, and `no_auth` wherever a stream is refused.
+fn version(
+    door: &Door,
+    caller: &Caller,
+    tree: &Tree,
+    wanted: Wanted,
+) -> Result<ServiceVersionBody, Failed> {
+    service_view::admit(door, caller, tree, &wanted)?;
+    service_view::admit_first(door, caller, tree, &wanted)?;
+    let (revision, sign) = ServiceView::of(tree, &caller.authority, wanted)?.state(true);
+    Ok(ServiceVersionBody { revision: revision.0, sign: sign_text(sign) })
 }

@@ -132,10 +132,11 @@ fn phase(path: &ZnodePath) -> u64 {
     hasher.finish()
 }
 
-/// Returns whom the policies want to be asked all the time, and whether that is all of them. Cost: O(znodes below the patterns of
-/// such policies), bounded.
-fn wanted(tree: &Tree, prober: &dyn Prober) -> (BTreeMap<ZnodePath, Asking>, bool) {
+/// Returns whom the policies want to be asked all the time, and whether that is all of them: nobody without a prober. Cost:
+/// O(znodes below the patterns of such policies), bounded.
+fn wanted(tree: &Tree, prober: Option<&dyn Prober>) -> (BTreeMap<ZnodePath, Asking>, bool) {
     let mut wanted = BTreeMap::new();
+    let Some(prober) = prober else { return (wanted, true) };
     let mut sought = 0;
     for (_, (_, policy)) in tree.policies().iter() {
         if policy.mode != Mode::Enforce
@@ -190,7 +191,7 @@ struct Leading {
 
 impl Leading {
     /// Looks who is to be asked, and takes back what is noted against those whom nobody asks any more.
-    fn look(&mut self, node: &Node, prober: &dyn Prober, now_ms: u64) {
+    fn look(&mut self, node: &Node, prober: Option<&dyn Prober>, now_ms: u64) {
         let root = node.inner.stage.root();
         if self.seen == Some(root.zxid()) {
             return;
@@ -222,10 +223,11 @@ impl Leading {
     }
 }
 
-/// Asks until the node stops, while it leads and a quorum has acknowledged it within this time, ms.
+/// Asks until the node stops, while it leads and a quorum has acknowledged it within this time, ms. One that may ask nobody, for
+/// it has no prober, takes back what leaders that may have noted.
 pub(super) async fn run(
     node: Node,
-    prober: Arc<dyn Prober>,
+    prober: Option<Arc<dyn Prober>>,
     consensus: Consensus,
     quorum_ack_age_ms_max: u64,
     stop: CancellationToken,
@@ -248,14 +250,14 @@ pub(super) async fn run(
         if let Some(leading) = &mut leading {
             if leading.look_at_ms <= now_ms {
                 let begun_us = clock.now_micros();
-                leading.look(&node, prober.as_ref(), now_ms);
+                leading.look(&node, prober.as_deref(), now_ms);
                 let rest_ms = LOOK_REST * clock.now_micros().saturating_sub(begun_us) / 1_000;
                 leading.look_at_ms = now_ms + rest_ms.max(LOOK_INTERVAL_MS_MIN);
             }
             while probes.len() < INSTANCES_PROBED_AT_ONCE_MAX
+                && let Some(prober) = prober.clone()
                 && let Some((path, question, targets)) = leading.plan.due(now_ms)
             {
-                let prober = prober.clone();
                 probes.spawn(async move {
                     let found = ask_all(prober.as_ref(), targets).await;
                     (path, question, found.map(|found| found.contains(&Found::Answers)))

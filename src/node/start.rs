@@ -207,12 +207,13 @@ impl Node {
             check_interval: options.check_interval,
             quorum_ack_age_ms_max: options.raft.election_ms_max,
         };
-        if let Some(prober) = options.prober.clone() {
-            let (node, quorum_ack_age_ms_max) = (this.clone(), pace.quorum_ack_age_ms_max);
-            let asking =
-                health::run(node, prober, consensus.clone(), quorum_ack_age_ms_max, stop.clone());
-            tasks.spawn(asking);
-        }
+        tasks.spawn(health::run(
+            this.clone(),
+            options.prober.clone(),
+            consensus.clone(),
+            pace.quorum_ack_age_ms_max,
+            stop.clone(),
+        ));
         let probing = Probing::new(options.prober);
         tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, probing, stop.clone()));
         tasks.spawn(snapshot_when_due(

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::instance::Entries;
 use crate::client::model::{ServiceEvent, ServiceVersion, WatchedService};
-use crate::client::{Client, Error, ServiceWatch};
+use crate::client::{Client, Error, Refusal, ServiceWatch};
 use crate::limits::STREAM_SERVICES_MAX;
 use crate::registry::Layouts;
 
@@ -29,8 +29,8 @@ pub(super) enum Told {
         removes: Vec<String>,
         sign: Option<u64>,
     },
-    /// It may not be read any more.
-    Refused { service: String },
+    /// It may not be read any more, and why.
+    Refused { service: String, why: Error },
     /// Of none: everything up to now has been told.
     UpTo,
 }
@@ -119,7 +119,12 @@ impl Feed {
                     let (entries, removes) = Entries::of(delta);
                     Told::Changes { service, zxid, entries, removes, sign }
                 }
-                ServiceEvent::Refused(refusal) => Told::Refused { service: refusal.service },
+                ServiceEvent::Refused(refusal) => {
+                    // Where one stands with it says nothing any more: it will be told anew.
+                    part.services.retain(|one| one.name != refusal.service);
+                    let why = refused(refusal.code, "it may not be read any more");
+                    Told::Refused { service: refusal.service, why }
+                }
                 ServiceEvent::Progress { .. } => Told::UpTo,
                 // The lists that follow say it all.
                 ServiceEvent::Reset(_) => continue,
@@ -144,16 +149,32 @@ async fn read(
     }
 }
 
-/// Returns the signs of the lists of those of these services that have one.
-pub(super) async fn signs(
-    client: &Client,
-    services: &[String],
-) -> Result<BTreeMap<String, u64>, Error> {
+/// How it stands with the lists of some services at a registry.
+pub(super) struct Versions {
+    /// Of those that exist the zxid of the newest change of their lists, and their sign.
+    pub(super) lists: BTreeMap<String, (u64, u64)>,
+    /// Those that may not be followed, and why.
+    pub(super) refused: BTreeMap<String, Error>,
+    /// The state of which this is so.
+    pub(super) zxid: u64,
+}
+
+/// Returns how it stands with the lists of these services.
+pub(super) async fn versions(client: &Client, services: &[String]) -> Result<Versions, Error> {
     let told = client.versions(services).await?;
-    let sign = |(service, version): (String, ServiceVersion)| {
-        sign_of(&version.sign).map(|sign| (service, sign))
+    let list = |(service, version): (String, ServiceVersion)| {
+        sign_of(&version.sign).map(|sign| (service, (version.revision, sign)))
     };
-    Ok(told.versions.into_iter().filter_map(sign).collect())
+    let refusal = |(service, why): (String, String)| (service, refused("no_auth".to_owned(), &why));
+    Ok(Versions {
+        lists: told.versions.into_iter().filter_map(list).collect(),
+        refused: told.refused.into_iter().map(refusal).collect(),
+        zxid: told.zxid,
+    })
+}
+
+fn refused(code: String, message: &str) -> Error {
+    Error::Refused(Refusal { status: 403, code, message: message.to_owned(), ..Refusal::default() })
 }
 
 fn sign_of(text: &str) -> Option<u64> {

@@ -8,11 +8,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::feed::{self, Feed, Told};
+use super::feed::{self, Feed, Told, Versions};
 use super::instance::Instance;
-use super::list::{Origin, ServiceList};
+use super::list::Origin;
 use super::registry::Registry;
 use super::subscription::Shared;
+use crate::client::Error;
 
 /// How long one node gets to begin the stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,6 +35,8 @@ pub(super) async fn follow(shared: Arc<Shared>, index: usize, registry: Registry
         index,
         registry,
         backoff: Backoff::default(),
+        refused: BTreeSet::new(),
+        gone: BTreeMap::new(),
         unstored: BTreeSet::new(),
         store_at: None,
     };
@@ -59,6 +62,10 @@ struct Follower {
     backoff: Backoff,
     compared_at: Instant,
     compare_at: Instant,
+    /// Services that may not be followed, which are left out until a comparison finds that they may.
+    refused: BTreeSet<String>,
+    /// Services that a comparison did not find any more and of which there is a list still, and at which zxid that was first so.
+    gone: BTreeMap<String, u64>,
     /// Services whose list on the disk is not the present one.
     unstored: BTreeSet<String>,
     store_at: Option<Instant>,
@@ -82,8 +89,13 @@ impl Follower {
                 told = feed.next(), if is_open => match told {
                     Ok(told) => self.take(told, feed.is_up()),
                     Err(error) => {
-                        self.shared.lose(self.index, error);
-                        reopen_at = Some(Instant::now() + self.backoff.failed(rand::random()));
+                        // One service that is refused must not keep the others from being told of.
+                        if error.is("no_auth") && self.leave_out_refused(services).await {
+                            feed = self.open(services, &feed.standing());
+                        } else {
+                            self.shared.lose(self.index, error);
+                            reopen_at = Some(Instant::now() + self.backoff.failed(rand::random()));
+                        }
                     }
                 },
                 () = at(reopen_at) => {
@@ -92,7 +104,7 @@ impl Follower {
                     reopen_at = None;
                 }
                 () = sleep_until(compare_at) => {
-                    let differing = self.compare(services).await;
+                    let differing = self.compare(services, &feed.standing()).await;
                     if is_open && !differing.is_empty() {
                         // Their lists are told anew, and of places that they have come to have since.
                         let mut standing = feed.standing();
@@ -107,7 +119,26 @@ impl Follower {
 
     fn open(&self, services: &[String], standing: &BTreeMap<String, u64>) -> Feed {
         let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
-        Feed::open(&client, services, standing)
+        let permitted = services.iter().filter(|service| !self.refused.contains(*service));
+        Feed::open(&client, &permitted.cloned().collect::<Vec<_>>(), standing)
+    }
+
+    /// Asks which services may not be followed, and leaves them out from now on. Returns whether there are any that were not
+    /// left out before.
+    async fn leave_out_refused(&mut self, services: &[String]) -> bool {
+        let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
+        let Ok(told) = feed::versions(&client, services).await else { return false };
+        let mut is_news = false;
+        for (service, why) in told.refused {
+            is_news |= self.leave_out(false, service, why);
+        }
+        is_news
+    }
+
+    /// Leaves a service out of the next feed. Returns whether it was not left out before.
+    fn leave_out(&mut self, is_up: bool, service: String, why: Error) -> bool {
+        self.shared.hear(self.index, is_up, Some(service.clone()), |list| list.unconfirm(why));
+        self.refused.insert(service)
     }
 
     /// Merges what the registry says; `is_up` when all that it is to say arrives.
@@ -128,8 +159,9 @@ impl Follower {
                     list.end_guard(now_ms, hold_ms) || is_changed
                 })
             }
-            Told::Refused { service } => {
-                self.shared.hear(self.index, is_up, Some(service), ServiceList::unconfirm)
+            Told::Refused { service, why } => {
+                self.leave_out(is_up, service, why);
+                None
             }
             Told::UpTo => self.shared.hear(self.index, is_up, None, |_| false),
         };
@@ -140,18 +172,20 @@ impl Follower {
         self.will_store(changed);
     }
 
-    /// Compares the lists with the registry's by their signs. Returns the services whose lists differ.
-    async fn compare(&mut self, services: &[String]) -> Vec<String> {
+    /// Compares the lists with the registry's by their signs. Returns the services whose lists differ, and those that were
+    /// left out and may be followed again. `standing` says up to where all has been told.
+    async fn compare(
+        &mut self,
+        services: &[String],
+        standing: &BTreeMap<String, u64>,
+    ) -> Vec<String> {
         self.compared_at = Instant::now();
         self.compare_at = self.compared_at + compare_after(&self.shared);
         let client = self.registry.client().with_timeout(CONNECT_TIMEOUT);
         let (now_ms, hold_ms) = (self.shared.now_ms(), self.hold_ms());
-        let differing = match feed::signs(&client, services).await {
-            Ok(signs) => {
-                let differs = |service: &&String| {
-                    let list = self.shared.list(self.index, service);
-                    list.map_or(0, |list| list.sign()) != signs.get(*service).copied().unwrap_or(0)
-                };
+        let differing = match feed::versions(&client, services).await {
+            Ok(told) => {
+                let differs = |service: &&String| self.differs(service, standing, &told);
                 services.iter().filter(differs).cloned().collect()
             }
             // Whoever cannot be asked is asked again the next time.
@@ -164,6 +198,33 @@ impl Follower {
         }
         self.registry.refresh_if_due().await;
         differing
+    }
+
+    /// Returns whether a service has to be told anew. That the registry knows of changes which have not been told yet is no
+    /// reason: it may have been told to hold them back.
+    fn differs(
+        &mut self,
+        service: &String,
+        standing: &BTreeMap<String, u64>,
+        told: &Versions,
+    ) -> bool {
+        if told.refused.contains_key(service) {
+            return false;
+        }
+        if self.refused.remove(service) {
+            return true;
+        }
+        let list = self.shared.list(self.index, service).unwrap_or_default();
+        let version = told.lists.get(service);
+        if list.sign() == version.map_or(0, |(_, sign)| *sign) {
+            self.gone.remove(service);
+            return false;
+        }
+        let changed = match version {
+            Some((revision, _)) => *revision,
+            None => *self.gone.entry(service.clone()).or_insert(told.zxid),
+        };
+        standing.get(service).is_some_and(|since| list.zxid().max(*since) >= changed)
     }
 
     fn hold_ms(&self) -> u64 {

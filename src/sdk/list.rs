@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::instance::{Entries, Instance, sign};
+use crate::client::Error;
 use crate::limits::DEPARTED_INSTANCES_MAX;
 
 /// Where a list comes from.
@@ -37,6 +38,8 @@ pub struct ServiceList {
     departed: BTreeMap<String, (u64, Arc<Instance>)>,
     /// Since when the departed stand in for nobody.
     guarded_since_ms: Option<u64>,
+    /// Why the registry does not say who is there.
+    refusal: Option<Error>,
 }
 
 impl ServiceList {
@@ -90,6 +93,7 @@ impl ServiceList {
         let before = std::mem::replace(&mut self.members, by_path(entries.instances));
         self.opaque = entries.opaque.into_iter().collect();
         self.origin = Origin::Registry;
+        self.refusal = None;
         self.zxid = zxid;
         let is_same = before == self.members;
         for (path, gone) in before {
@@ -135,13 +139,17 @@ impl ServiceList {
         is_changed
     }
 
-    /// Notes that the registry does not say any more who is there. Returns whether it did before.
-    pub fn unconfirm(&mut self) -> bool {
-        let was_confirmed = self.origin == Origin::Registry;
-        if was_confirmed {
+    /// Notes that the registry does not say, or not any more, who is there, and why. Returns whether that is new.
+    pub fn unconfirm(&mut self, why: Error) -> bool {
+        if self.origin == Origin::Registry {
             self.origin = Origin::Cache;
         }
-        was_confirmed
+        self.refusal.replace(why).is_none()
+    }
+
+    /// Returns why the registry does not say who is there, if it refuses to.
+    pub fn refusal(&self) -> Option<&Error> {
+        self.refusal.as_ref()
     }
 
     /// Ends a guard that has lasted so long. Returns whether it did.
@@ -186,7 +194,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop_oneof, proptest};
 
     use super::super::instance::tests::instance;
-    use super::{Entries, Instance, Origin, ServiceList};
+    use super::{Entries, Error, Instance, Origin, ServiceList};
 
     fn shown(list: &ServiceList) -> Vec<&str> {
         list.shown().map(|member| member.id.as_str()).collect()
@@ -208,9 +216,12 @@ mod tests {
         assert!(!list.restore(9, vec![instance("c", 9)]));
         assert!(!list.replace(3, vec![instance("b", 2)], 0), "nothing new");
         // Somebody who may not ask any more has the list, and nobody who confirms it.
-        assert!(list.unconfirm() && !list.unconfirm());
+        let why = || Error::Invalid("closed".to_owned());
+        assert!(list.unconfirm(why()) && !list.unconfirm(why()));
         assert_eq!((list.origin(), shown(&list)), (Origin::Cache, vec!["b"]));
+        assert_eq!(list.refusal(), Some(&why()));
         assert!(list.replace(4, vec![instance("b", 2)], 0), "it is confirmed again");
+        assert_eq!(list.refusal(), None);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::client::Error;
 /// Why there is nobody to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupError {
-    /// Nothing is known of the service: no registry has answered, and there is no list on the disk. What is wrong is the
-    /// way to the registry.
+    /// Nothing is known of the service: no registry has answered, or lets it be followed, and there is no list on the disk.
+    /// What is wrong is the way to the registry.
     NoKnownProviders {
         /// The service.
         service: String,
@@ -32,7 +32,7 @@ impl fmt::Display for LookupError {
                 write!(f, "nothing is known of {service} yet")
             }
             LookupError::NoKnownProviders { service, why: Some(why) } => {
-                write!(f, "nothing is known of {service}, and no registry could be asked: {why}")
+                write!(f, "nothing is known of {service}, and no registry says it: {why}")
             }
             LookupError::Empty { service } => write!(f, "{service} has no providers"),
             LookupError::NoneWanted { service } => {

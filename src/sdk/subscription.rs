@@ -273,19 +273,22 @@ impl Shared {
         } else if all.iter().any(|list| list.origin() != Origin::Unknown) {
             Err(LookupError::Empty { service })
         } else {
-            let why = lists.links.iter().find_map(|link| link.error.clone());
+            let refusal = all.iter().find_map(|list| list.refusal().cloned());
+            let why = refusal.or_else(|| lists.links.iter().find_map(|link| link.error.clone()));
             Err(LookupError::NoKnownProviders { service, why })
         })
     }
 
     /// Returns whether waiting longer for a first answer makes no sense: each list has come from a registry, or has come
-    /// from the disk and no registry answers.
+    /// from the disk and no registry answers, or they all refuse it.
     fn is_settled(&self) -> bool {
         let lists = self.lists.lock();
-        let all_failed = lists.links.iter().all(|link| link.error.is_some());
+        let has_failed =
+            |(list, link): (&ServiceList, &Link)| link.error.is_some() || list.refusal().is_some();
         lists.services.values().all(|(all, _)| {
             let is = |origin| all.iter().any(|list| list.origin() == origin);
-            is(Origin::Registry) || (is(Origin::Cache) && all_failed)
+            let all_failed = || all.iter().zip(&lists.links).all(has_failed);
+            is(Origin::Registry) || (is(Origin::Cache) && all_failed())
         })
     }
 

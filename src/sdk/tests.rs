@@ -18,14 +18,15 @@ use tokio::task::JoinHandle;
 
 use super::keeper::Keeper;
 use super::{
-    AccrualOptions, Discovery, Incarnations, Instance, LookupError, PoolOptions, Registrar,
-    RegistrarOptions, RegistrationState, Registry, Service, ServicePool, Subscription,
+    AccrualOptions, Discovery, Incarnations, Instance, LookupError, PoolOptions, Providers,
+    Registrar, RegistrarOptions, RegistrationState, Registry, Service, ServicePool, Subscription,
     SubscriptionOptions, sign,
 };
 use crate::client::model::Registration;
 
 /// Nobody listens at port 1 of an address of the loopback network that nobody uses.
 const DEAD: &str = "127.255.255.254:1";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn registry(seed: &str) -> Registry {
     Registry::new("test", &[seed.to_owned()]).unwrap()
@@ -280,12 +281,65 @@ async fn one_of_three_that_refuses_costs_three_errors_and_takes_calls_again_when
     assert_eq!(picked.len(), 3);
 }
 
-/// A registry whose streams are scripts: each request for one gets the next, which then stays open; and which has these
-/// signs. Notes the bodies of the requests. Ends with the test.
+/// A registry whose streams are scripts: each request for one gets the next, which then stays open; which answers so when it
+/// is asked for versions, and lets nobody follow what it names there as refused. Notes the bodies of the requests for streams.
 struct Scripted {
     scripts: Mutex<VecDeque<String>>,
-    signs: serde_json::Value,
+    versions: Mutex<serde_json::Value>,
     asked: Mutex<Vec<serde_json::Value>>,
+    /// How often it was asked for versions.
+    compared: watch::Sender<u64>,
+}
+
+/// A [`Scripted`] registry that answers. Ends with the test.
+struct Registered {
+    endpoint: String,
+    registry: Arc<Scripted>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Registered {
+    async fn start(
+        scripts: impl IntoIterator<Item = String>,
+        versions: serde_json::Value,
+    ) -> Registered {
+        let registry = Arc::new(Scripted {
+            scripts: Mutex::new(scripts.into_iter().collect()),
+            versions: Mutex::new(versions),
+            asked: Mutex::default(),
+            compared: watch::channel(0).0,
+        });
+        let router = axum::Router::new().fallback(scripted).with_state(registry.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Registered { endpoint, registry, task }
+    }
+
+    /// Follows these services, and compares them with the registry's so often.
+    async fn follow(&self, services: &[&str], compare: Duration) -> Subscription {
+        let options = SubscriptionOptions { compare, ..SubscriptionOptions::default() };
+        let services: Vec<String> = services.iter().map(|&name| name.to_owned()).collect();
+        Subscription::start(&[registry(&self.endpoint)], &services, options).await.unwrap()
+    }
+
+    /// Answers so from now on, and returns when it has done that several times.
+    async fn compared(&self, versions: serde_json::Value) {
+        *self.registry.versions.lock() = versions;
+        let mut compared = self.registry.compared.subscribe();
+        let enough = *compared.borrow_and_update() + 4;
+        compared.wait_for(|count| *count >= enough).await.unwrap();
+    }
+
+    fn asked(&self) -> Vec<serde_json::Value> {
+        self.registry.asked.lock().clone()
+    }
 }
 
 async fn scripted(registry: State<Arc<Scripted>>, request: Request) -> Response {
@@ -293,14 +347,41 @@ async fn scripted(registry: State<Arc<Scripted>>, request: Request) -> Response 
     let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
     match path.as_str() {
         "/v1/watch" => {
-            registry.asked.lock().push(serde_json::from_slice(&body).unwrap());
+            let asked: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            registry.asked.lock().push(asked.clone());
+            let refused = registry.versions.lock()["refused"].clone();
+            let is_refused = |one: &serde_json::Value| {
+                one["name"].as_str().is_some_and(|name| refused.get(name).is_some())
+            };
+            if asked["services"].as_array().unwrap().iter().any(is_refused) {
+                let refusal = r#"{"code":"no_auth","message":"one of them is closed"}"#;
+                return (StatusCode::FORBIDDEN, refusal).into_response();
+            }
             let script = registry.scripts.lock().pop_front().unwrap_or_default();
             let told = stream::iter([Ok::<_, Infallible>(script)]).chain(stream::pending());
             ([("content-type", "text/event-stream")], Body::from_stream(told)).into_response()
         }
-        "/v1/versions" => registry.signs.to_string().into_response(),
+        "/v1/versions" => {
+            registry.compared.send_modify(|count| *count += 1);
+            registry.versions.lock().to_string().into_response()
+        }
         _ => (StatusCode::NOT_FOUND, r#"{"code":"not_found","message":"no"}"#).into_response(),
     }
+}
+
+/// Returns when this holds of what a subscription lists of a service.
+async fn until(subscription: &Subscription, service: &str, holds: impl Fn(&Providers) -> bool) {
+    let mut changes = subscription.changes();
+    let waiting = async {
+        while !subscription.providers(service).is_ok_and(|providers| holds(&providers)) {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it is so in time");
+}
+
+fn version(revision: u64, sign: u64) -> serde_json::Value {
+    serde_json::json!({"revision": revision, "sign": format!("{sign:016x}")})
 }
 
 /// Returns an event of a stream about the service, with these instances.
@@ -336,33 +417,86 @@ async fn a_list_that_went_astray_is_found_by_its_sign_and_asked_for_anew_without
         + &told("snapshot", Some(5), "web", 5, &[&a], one)
         + &told("delta", Some(7), "web", 7, &[], both);
     let second = told("snapshot", Some(7), "web", 7, &[&a, &b], both);
-    let sign = |sign: u64| serde_json::json!({"revision": 7, "sign": format!("{sign:016x}")});
-    let registry = Arc::new(Scripted {
-        scripts: Mutex::new(VecDeque::from([first, second])),
-        signs: serde_json::json!({"versions": {"api": sign(one), "web": sign(both)}, "zxid": 7}),
-        asked: Mutex::default(),
+    let versions = serde_json::json!({
+        "versions": {"api": version(5, one), "web": version(7, both)}, "zxid": 7,
     });
-    let router = axum::Router::new().fallback(scripted).with_state(registry.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = listener.local_addr().unwrap().to_string();
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-
-    let compare = Duration::from_secs(3_600);
-    let options = SubscriptionOptions { compare, ..SubscriptionOptions::default() };
-    let services = ["web".to_owned(), "api".to_owned()];
-    let main = Registry::new("main", &[endpoint]).unwrap();
-    let subscription = Subscription::start(&[main], &services, options).await.unwrap();
-    let mut changes = subscription.changes();
-    while subscription.providers("web").map_or(0, |providers| providers.instances.len()) < 2 {
-        changes.changed().await.unwrap();
-    }
+    let registered = Registered::start([first, second], versions).await;
+    let subscription = registered.follow(&["web", "api"], Duration::from_secs(3_600)).await;
+    until(&subscription, "web", |it| it.instances.len() == 2).await;
     assert!(!subscription.providers("api").unwrap().is_stale);
     assert_eq!(
-        *registry.asked.lock(),
+        registered.asked(),
         [
             serde_json::json!({"services": [{"name": "api"}, {"name": "web"}]}),
             serde_json::json!({"services": [{"name": "api", "since": 7}, {"name": "web"}]}),
         ]
     );
-    serving.abort();
+}
+
+#[tokio::test]
+async fn a_service_that_may_not_be_followed_keeps_no_other_from_being_told_and_is_asked_for_again()
+{
+    let (a, b) =
+        (super::instance::tests::instance("a", 1), super::instance::tests::instance("b", 2));
+    let without = told("snapshot", Some(5), "api", 5, &[&a], sign([&a]));
+    let with = told("snapshot", Some(9), "web", 9, &[&b], sign([&b]));
+    let api = version(5, sign([&a]));
+    let versions = serde_json::json!({
+        "versions": {"api": api}, "refused": {"web": "only the shop may"}, "zxid": 5,
+    });
+    let registered = Registered::start([without, with], versions).await;
+    let subscription = registered.follow(&["api", "web"], Duration::from_millis(50)).await;
+    until(&subscription, "api", |it| it.instances.len() == 1).await;
+    assert!(!subscription.providers("api").unwrap().is_stale);
+    let error = subscription.providers("web").unwrap_err();
+    let LookupError::NoKnownProviders { why: Some(why), .. } = &error else { panic!("{error}") };
+    assert_eq!((why.code(), why.message()), ("no_auth", "only the shop may"));
+
+    *registered.registry.versions.lock() = serde_json::json!({
+        "versions": {"api": api, "web": version(9, sign([&b]))}, "refused": {}, "zxid": 9,
+    });
+    until(&subscription, "web", |it| it.instances.len() == 1).await;
+    assert_eq!(
+        registered.asked(),
+        [
+            serde_json::json!({"services": [{"name": "api"}, {"name": "web"}]}),
+            serde_json::json!({"services": [{"name": "api"}]}),
+            serde_json::json!({"services": [{"name": "api", "since": 5}, {"name": "web"}]}),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn changes_that_have_not_been_told_yet_are_no_reason_to_ask_for_a_list_anew() {
+    let (a, b) =
+        (super::instance::tests::instance("a", 1), super::instance::tests::instance("b", 2));
+    let (one, both) = (sign([&a]), sign([&a, &b]));
+    let first = told("snapshot", None, "api", 5, &[&a], one)
+        + &told("snapshot", Some(5), "web", 5, &[&a], one);
+    let second = told("snapshot", Some(5), "api", 5, &[], 0);
+    let versions = |api: serde_json::Value, web, zxid: u64| {
+        let mut versions = serde_json::json!({"versions": {"web": web}, "zxid": zxid});
+        if api.is_object() {
+            versions["versions"]["api"] = api;
+        }
+        versions
+    };
+    let same = version(5, one);
+    let registered =
+        Registered::start([first, second], versions(same.clone(), same.clone(), 5)).await;
+    let subscription = registered.follow(&["api", "web"], Duration::from_millis(10)).await;
+    until(&subscription, "api", |it| it.instances.len() == 1).await;
+    until(&subscription, "web", |it| it.instances.len() == 1).await;
+    // Both have changed, and nobody has told of it yet: one has another instance, the other has none any more.
+    registered.compared(versions(same.clone(), version(9, both), 9)).await;
+    registered.compared(versions(serde_json::Value::Null, version(9, both), 9)).await;
+    assert_eq!(registered.asked().len(), 1);
+    // Everything up to here has been told, and what was said of one of them has been lost.
+    registered.compared(versions(same.clone(), same.clone(), 5)).await;
+    registered.compared(versions(serde_json::Value::Null, same, 5)).await;
+    until(&subscription, "api", |it| it.is_guarded).await;
+    assert_eq!(
+        registered.asked()[1..],
+        [serde_json::json!({"services": [{"name": "api"}, {"name": "web", "since": 5}]})]
+    );
 }

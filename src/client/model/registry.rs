@@ -150,6 +150,9 @@ pub struct Registered {
 pub struct Versions {
     /// By name; a service that does not exist is not among them.
     pub versions: BTreeMap<String, ServiceVersion>,
+    /// By name those that may not be followed, and why. Empty from a node that refuses the whole request then.
+    #[serde(default)]
+    pub refused: BTreeMap<String, String>,
     /// The state this was read from.
     pub zxid: u64,
 }

@@ -325,8 +325,8 @@ async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
         (format!("GET /v1/watch?watch=data:{list}/a"), ""),
         ("GET /v1/watch?watch=subtree:/services".to_owned(), ""),
         ("POST /v1/watch".to_owned(), both),
-        ("POST /v1/versions".to_owned(), r#"{"services":["web"]}"#),
     ];
+    let versions = || bed.post("/v1/versions", r#"{"services":["other","web"]}"#);
     let gauge = |name: &str| {
         let all = bed.node.gauges();
         all.iter().find(|(known, ..)| *known == name).map(|(.., value)| *value).unwrap()
@@ -358,6 +358,11 @@ async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
     }
     assert_eq!((noted("denied"), gauge("roost_policy_denied")), (ways.len(), ways.len() as f64));
     assert_eq!(gauge("roost_subscriptions"), 0.0, "nothing was installed");
+    // Who asks for versions is told which services are refused.
+    let told = versions().await.json();
+    assert!(told["refused"]["web"].as_str().unwrap().contains("shop"), "{told}");
+    assert!(told["refused"].get("other").is_none() && told["versions"].get("web").is_none());
+    assert_eq!(noted("denied"), ways.len() + 1);
     // Other services, the list of services, and registering are not spoken of.
     assert_eq!(register("b").await.status, 201);
     for way in ["/v1/services/web2", "/v1/children/services", "/v1/services?prefix=w"] {
@@ -388,6 +393,8 @@ async fn a_service_that_does_not_exist_yet_is_not_followed_past_a_policy() {
         async { bed.raw("POST /v1/watch", &[], body).await.status() }
     };
     assert_eq!(follow("late").await, 403);
+    let told = bed.post("/v1/versions", r#"{"services":["late"]}"#).await.json();
+    assert!(told["refused"]["late"].is_string(), "{told}");
     // A layout that nobody may follow keeps nobody from a service that is not in it.
     assert_eq!(put(&bed, "admission", "dubbo", rule("/dubbo/**")).await.status, 200);
     assert_eq!(follow("web").await, 200);
