@@ -23,9 +23,15 @@ impl Client {
         self.send(&Call::write(Method::PUT, path(kind, name)).json(policy)).await
     }
 
-    /// Removes a policy. Errors: `no_node`; `refused` for one that is built in.
-    pub async fn remove_policy(&self, kind: &str, name: &str) -> Result<Done, Error> {
-        self.send(&Call::write(Method::DELETE, path(kind, name))).await
+    /// Removes a policy, saying why to whoever reads the audit. Errors: `no_node`; `refused` for one that is built in.
+    pub async fn remove_policy(
+        &self,
+        kind: &str,
+        name: &str,
+        reason: Option<&str>,
+    ) -> Result<Done, Error> {
+        let call = Call::write(Method::DELETE, path(kind, name));
+        self.send(&call.param("reason", reason)).await
     }
 
     /// Checks a policy, or asks the policies about a write, without changing anything; see docs/HTTP.md.

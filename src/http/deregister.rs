@@ -103,7 +103,10 @@ pub(crate) async fn deregister(
     }
     match named {
         Some(named) => own(&door, caller, &named).await,
-        None => by_hand(&door, &caller, &Wish::new(body)?).await,
+        None => {
+            let wish = Wish::new(body)?;
+            by_hand(&door, &caller.saying(&wish.reason), &wish).await
+        }
     }
 }
 

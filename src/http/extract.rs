@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::error::Failed;
 use super::{Door, authority};
+use crate::identity::because;
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::node::{Consistency, Request as NodeRequest};
 use crate::types::{AclId, Code, Op, Password, SessionId, ZnodePath, Zxid};
@@ -227,6 +228,14 @@ impl Caller {
             ));
         }
         Ok(self.session)
+    }
+
+    /// Returns the same caller, who says why it writes; nothing when the reason is empty.
+    pub(crate) fn saying(mut self, reason: &str) -> Caller {
+        if !reason.trim().is_empty() {
+            self.authority.push(because(reason));
+        }
+        self
     }
 
     /// Returns the request for the only transaction of a write.

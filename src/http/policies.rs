@@ -14,7 +14,8 @@ use super::extract::{Caller, Params, Segments};
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
-use crate::limits::TTL_MS_MAX;
+use crate::identity::name_of;
+use crate::limits::{REASON_BYTES_MAX, TTL_MS_MAX};
 use crate::policy::{self, Kind, Policy, Wrong};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
@@ -175,17 +176,6 @@ pub(super) fn complete(
     Ok(Wanted { policy, data: Data::new(&data), ttl_ms })
 }
 
-/// Returns who somebody is, for people: the name of what was proved, or the address.
-pub(super) fn name_of(authority: &[AclId]) -> String {
-    let proved = authority.iter().find(|id| id.scheme == "digest").map(|id| {
-        let name = id.id.split(':').next().unwrap_or_default();
-        format!("digest:{name}")
-    });
-    let address =
-        || authority.iter().find(|id| id.scheme == "ip").map(|id| format!("ip:{}", id.id));
-    proved.or_else(address).unwrap_or_else(|| "nobody".to_owned())
-}
-
 /// Sets a policy; with `ttl_s` it goes by itself. It holds everywhere from the zxid of the answer on.
 #[utoipa::path(put, path = "/v1/policies/{kind}/{name}", tag = "policies",
     params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
@@ -229,17 +219,31 @@ pub(crate) async fn set_policy(
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoveParams {
+    /// Why, for people: it is in the audit.
+    reason: Option<String>,
+}
+
 /// Removes a policy; a built-in one of its name holds again.
 #[utoipa::path(delete, path = "/v1/policies/{kind}/{name}", tag = "policies",
-    params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
+    params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name"),
+        RemoveParams),
     responses((status = 200, description = "It holds no more", body = DoneBody)))]
 pub(crate) async fn remove_policy(
     State(door): State<Door>,
     Segments((kind, name)): Segments<(String, String)>,
-    Params(NoParams {}): Params<NoParams>,
+    Params(RemoveParams { reason }): Params<RemoveParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&kind)?;
+    let reason = reason.unwrap_or_default();
+    if reason.len() > REASON_BYTES_MAX {
+        let why = format!("reason has {} bytes: at most {REASON_BYTES_MAX}", reason.len());
+        return Err(Failed::bad_arguments(why));
+    }
     let is_built_in =
         |tree: &Tree| tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
     if is_built_in(&door.node().local()) {
@@ -249,7 +253,8 @@ pub(crate) async fn remove_policy(
         return Err(Error::Refused(why).into());
     }
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
-    let removed = write::submit(&door, caller, Op::Delete { path, version: None }).await;
+    let removed =
+        write::submit(&door, caller.saying(&reason), Op::Delete { path, version: None }).await;
     let explained = |failed: Failed| failed.explained(Code::NoNode, || is_none(kind, &name));
     let (_, zxid) = removed.map_err(explained)?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))

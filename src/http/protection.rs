@@ -206,6 +206,7 @@ pub(crate) async fn confirm_removal(
         let why = "only who may delete all that a session holds may confirm its end";
         return Err(Failed::because(Code::NoAuth, why).at(tree.zxid()));
     }
+    let caller = caller.saying(&body.reason);
     // One that was heard of a moment ago may still be noted as suspect; and whom a later leader hears of is not meant.
     let silent = door.node().still_silent(&meant).await?;
     let (meant, term) = (silent.sessions, Some(silent.term));
@@ -229,7 +230,7 @@ pub(crate) async fn confirm_removal(
             ended.push(session.to_string());
         }
     }
-    tracing::info!(sessions = ended.len(), reason = body.reason, authority = ?caller.authority,
+    tracing::info!(sessions = ended.len(), authority = ?caller.authority,
         "the end of suspect sessions is confirmed");
     let body = ConfirmedBody { ended, more, zxid: zxid.0 };
     Ok(answer::json_at(StatusCode::OK, zxid, &body))
