@@ -15,7 +15,7 @@ use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
 use crate::identity::name_of;
-use crate::limits::{REASON_BYTES_MAX, TTL_MS_MAX};
+use crate::limits::TTL_MS_MAX;
 use crate::policy::{self, Kind, Policy, Wrong};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
@@ -146,9 +146,11 @@ pub(super) struct Wanted {
 pub(super) fn complete(
     door: &Door,
     caller: &Caller,
-    kind: Kind,
+    (kind, name): (Kind, &str),
     mut fields: Map<String, Value>,
 ) -> Result<Wanted, Failed> {
+    // No policy could be kept under a name that is none.
+    ZnodePath::parse(policy::ROOT)?.child(name)?;
     let wall_ms = door.node().wall_ms();
     for own in ["set_at_ms", "expires_at_ms"] {
         if fields.contains_key(own) {
@@ -172,6 +174,7 @@ pub(super) fn complete(
     }
     let data = serde_json::to_vec(&fields).expect("JSON that was parsed is JSON");
     let policy = Policy::parse(kind, &data)?;
+    policy::check_sense(kind, name, &data)?;
     policy::check_end(kind, &policy, ttl_ms.is_some())?;
     Ok(Wanted { policy, data: Data::new(&data), ttl_ms })
 }
@@ -191,7 +194,7 @@ pub(crate) async fn set_policy(
     let kind = Kind::parse(&kind)?;
     let parent = ZnodePath::parse(policy::ROOT)?.child(kind.name())?;
     let path = parent.child(&name)?;
-    let Wanted { data, ttl_ms, .. } = complete(&door, &caller, kind, fields)?;
+    let Wanted { data, ttl_ms, .. } = complete(&door, &caller, (kind, &name), fields)?;
     let plan = |tree: &Tree| {
         let mut ops = write::missing(tree, [&parent]);
         let present = tree.get(path.as_str());
@@ -239,11 +242,7 @@ pub(crate) async fn remove_policy(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&kind)?;
-    let reason = reason.unwrap_or_default();
-    if reason.len() > REASON_BYTES_MAX {
-        let why = format!("reason has {} bytes: at most {REASON_BYTES_MAX}", reason.len());
-        return Err(Failed::bad_arguments(why));
-    }
+    let caller = caller.saying(reason.as_deref())?;
     let is_built_in =
         |tree: &Tree| tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
     if is_built_in(&door.node().local()) {
@@ -254,7 +253,7 @@ pub(crate) async fn remove_policy(
     }
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
     let removed =
-        write::submit(&door, caller.saying(&reason), Op::Delete { path, version: None }).await;
+        write::submit(&door, caller, Op::Delete { path, version: None }).await;
     let explained = |failed: Failed| failed.explained(Code::NoNode, || is_none(kind, &name));
     let (_, zxid) = removed.map_err(explained)?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))

@@ -179,7 +179,9 @@ pub(crate) async fn test_policy(
     Json(body): Json<TestBody>,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&body.kind)?;
-    let tried = body.policy.map(|fields| complete(&door, &caller, kind, fields)).transpose()?;
+    let name = body.name.as_deref().unwrap_or("test");
+    let tried = body.policy.map(|fields| complete(&door, &caller, (kind, name), fields));
+    let tried = tried.transpose()?;
     let view = read::view(&door, None, None).await?;
     let tree = &view.tree;
     let mut policies: Policies = tree.policies().clone();
@@ -197,7 +199,6 @@ pub(crate) async fn test_policy(
         zxid: tree.zxid().0,
     };
     if let Some(wanted) = tried {
-        let name = body.name.as_deref().unwrap_or("test");
         let (matches, more, examples) = matched(tree, &wanted.policy.pattern);
         (answer.matches, answer.more, answer.examples) = (Some(matches), Some(more), examples);
         match kind {
