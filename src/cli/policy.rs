@@ -109,7 +109,7 @@ pub(super) async fn execute(context: &Context, command: &PolicyCommand) -> Resul
         }
         PolicyCommand::Set { kind, name, policy } => {
             let done = context.client.set_policy(kind, name, &policy.policy()?).await?;
-            context.output.result(&done, Vec::new)
+            context.output.result(&done, || done.text().into_bytes())
         }
         PolicyCommand::Rm { kind, name, reason } => {
             let done = context.client.remove_policy(kind, name, reason.as_deref()).await?;

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::error::Error;
-use super::model::Done;
+use super::model::{Done, PolicySet};
 use super::request::Client;
 use super::services::element;
 
@@ -19,7 +19,12 @@ impl Client {
     }
 
     /// Sets a policy. Error: `bad_arguments`, which names the field and what is wrong with it.
-    pub async fn set_policy(&self, kind: &str, name: &str, policy: &Value) -> Result<Done, Error> {
+    pub async fn set_policy(
+        &self,
+        kind: &str,
+        name: &str,
+        policy: &Value,
+    ) -> Result<PolicySet, Error> {
         self.send(&Call::write(Method::PUT, path(kind, name)).json(policy)).await
     }
 

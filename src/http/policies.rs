@@ -16,7 +16,7 @@ use super::write;
 use super::znodes::{NoParams, ReadParams};
 use crate::identity::name_of;
 use crate::limits::TTL_MS_MAX;
-use crate::policy::{self, Kind, Policy, Wrong};
+use crate::policy::{self, Kind, Policy, Terms, Wrong};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
 
@@ -139,6 +139,29 @@ pub(super) struct Wanted {
     pub(super) policy: Policy,
     pub(super) data: Data,
     ttl_ms: Option<u64>,
+    /// What to look after though it is fine.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Returns that a policy can never act on this node as it is configured.
+fn warnings(door: &Door, policy: &Policy) -> Vec<String> {
+    let Terms::Probe(probing) = &policy.terms else { return Vec::new() };
+    if door.node().may_probe(probing.networks()) {
+        return Vec::new();
+    }
+    let node = door.node().id();
+    vec![format!(
+        "networks: node {node} probes none of them while it leads, for none is within the [probe] networks of its configuration"
+    )]
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicySet)]
+pub(crate) struct SetBody {
+    /// What to look after though it holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    zxid: u64,
 }
 
 /// Adds to a client's policy what is not the client's to say: when it is set, by whom if that is not said, and when it will
@@ -176,14 +199,15 @@ pub(super) fn complete(
     let policy = Policy::parse(kind, &data)?;
     policy::check_sense(kind, name, &data)?;
     policy::check_end(kind, &policy, ttl_ms.is_some())?;
-    Ok(Wanted { policy, data: Data::new(&data), ttl_ms })
+    let warnings = warnings(door, &policy);
+    Ok(Wanted { policy, data: Data::new(&data), ttl_ms, warnings })
 }
 
 /// Sets a policy; with `ttl_s` it goes by itself. It holds everywhere from the zxid of the answer on.
 #[utoipa::path(put, path = "/v1/policies/{kind}/{name}", tag = "policies",
     params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
     request_body(content = serde_json::Value, description = "The policy; docs/PROTECTION.md has the fields"),
-    responses((status = 200, description = "It holds", body = DoneBody)))]
+    responses((status = 200, description = "It holds", body = SetBody)))]
 pub(crate) async fn set_policy(
     State(door): State<Door>,
     Segments((kind, name)): Segments<(String, String)>,
@@ -194,7 +218,7 @@ pub(crate) async fn set_policy(
     let kind = Kind::parse(&kind)?;
     let parent = ZnodePath::parse(policy::ROOT)?.child(kind.name())?;
     let path = parent.child(&name)?;
-    let Wanted { data, ttl_ms, .. } = complete(&door, &caller, (kind, &name), fields)?;
+    let Wanted { data, ttl_ms, warnings, .. } = complete(&door, &caller, (kind, &name), fields)?;
     let plan = |tree: &Tree| {
         let mut ops = write::missing(tree, [&parent]);
         let present = tree.get(path.as_str());
@@ -219,7 +243,7 @@ pub(crate) async fn set_policy(
         code => Some(Failed::code(code)),
     };
     let (_, zxid) = write::submit_planned(&door, &caller, plan, settle).await?;
-    Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+    Ok(answer::json_at(StatusCode::OK, zxid, &SetBody { warnings, zxid: zxid.0 }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -252,8 +276,7 @@ pub(crate) async fn remove_policy(
         return Err(Error::Refused(why).into());
     }
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
-    let removed =
-        write::submit(&door, caller, Op::Delete { path, version: None }).await;
+    let removed = write::submit(&door, caller, Op::Delete { path, version: None }).await;
     let explained = |failed: Failed| failed.explained(Code::NoNode, || is_none(kind, &name));
     let (_, zxid) = removed.map_err(explained)?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))

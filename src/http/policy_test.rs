@@ -98,6 +98,9 @@ pub(crate) struct TestedBody {
     /// Of a policy of the kind `notify`: what it would spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<SpreadBody>,
+    /// What to look after though the policy is fine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// Of a write or a subscription: why it would not be allowed; null when it would be.
     denied: Option<DenialBody>,
     /// Of a write: how many places of the index of policies, networks and rules it is compared with.
@@ -194,6 +197,7 @@ pub(crate) async fn test_policy(
         services: None,
         entries: Vec::new(),
         spread: None,
+        warnings: Vec::new(),
         denied: None,
         compared: None,
         zxid: tree.zxid().0,
@@ -214,6 +218,7 @@ pub(crate) async fn test_policy(
             }
             Kind::Admission | Kind::Probe => {}
         }
+        answer.warnings = wanted.warnings;
         policies.set(kind, name, wanted.policy);
     }
     if let Some(write) = &body.write {

@@ -439,3 +439,17 @@ async fn a_poll_waits_for_its_wave_unless_something_urgent_happened_and_a_read_n
     let polled = bed.get(&poll).await.json();
     assert_eq!(polled["changes"].as_array().map(Vec::len), Some(2), "{polled}");
 }
+
+#[tokio::test]
+async fn a_probe_that_this_node_can_never_make_is_set_with_a_warning() {
+    let bed = Bed::new().await;
+    let probe = json!({"reason": "r", "pattern": "/services/web/providers", "probe": "tcp",
+        "networks": ["10.7.0.0/16"]});
+    let test = json!({"kind": "probe", "policy": probe}).to_string();
+    for got in [put(&bed, "probe", "web", probe).await, bed.post("/v1/policies/test", test).await] {
+        let warning = got.json()["warnings"][0].as_str().unwrap().to_owned();
+        assert!(got.status == 200 && warning.contains("[probe] networks"), "{warning}");
+    }
+    let other = put(&bed, "disconnect", "web", disconnect()).await.json();
+    assert!(other.get("warnings").is_none(), "{other}");
+}
