@@ -123,6 +123,7 @@ pub(crate) async fn versions(
             layout: asked.layout.clone(),
             ..Wanted::default()
         };
+        wanted.check_layout(&view.tree)?;
         service_view::admit(&door, &caller, &view.tree, &wanted)?;
         match ServiceView::of(&view.tree, &caller.authority, wanted) {
             Ok(service) => {
