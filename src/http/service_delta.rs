@@ -1,4 +1,4 @@
-//! What has changed of a service's instances since a zxid. Each registration stands for itself here, as its znode has it: who
+//! What has changed of a service's instances since a zxid. Each registration stands for itself here, as the view shows it: who
 //! keeps a copy adds what came, removes what went, and has the list whose sign is given.
 
 use serde::Serialize;
@@ -37,9 +37,12 @@ pub(crate) struct DeltaBody<'a> {
 }
 
 /// Returns an entry of a list of instances as a delta has it: as an instance, or as what describes none.
-pub(crate) fn entry_body<'a>(entry: &Entry<'a>) -> Result<ProviderBody<'a>, UnparsableBody<'a>> {
+pub(crate) fn entry_body<'a>(
+    service: &ServiceView<'_>,
+    entry: &Entry<'a>,
+) -> Result<ProviderBody<'a>, UnparsableBody<'a>> {
     let (stat, health) = (entry.stat(), entry.health);
-    match entry.instance() {
+    match service.instance(entry) {
         Ok(instance) => Ok(ProviderBody::new(entry.path, &stat, health, instance)),
         Err(reason) => {
             let layout = entry.list.layout.name();
@@ -101,7 +104,7 @@ impl<'a> DeltaBody<'a> {
             if known.is_some_and(|(since, _)| modified <= since) {
                 continue;
             }
-            match entry_body(&entry) {
+            match entry_body(service, &entry) {
                 Ok(provider) => delta.upsert.push(provider),
                 Err(unparsable) => delta.unparsable.push(unparsable),
             }

@@ -18,6 +18,7 @@ use crate::codec;
 use crate::identity::permits;
 use crate::limits::{DRAINS_MAX, PEER_PAYLOAD_BYTES_MAX};
 use crate::peer::Kind;
+use crate::registry::is_health_note;
 use crate::traffic::{DRAINS, Drain, claim};
 use crate::tree::{Lifetime, Tree, Znode};
 use crate::types::{
@@ -114,7 +115,9 @@ impl Drains {
             {
                 self.waiting.remove(&oldest);
             }
-            let shown = events.iter().filter(|event| !is_own(&event.path)).cloned();
+            // What follows services hears of what has changed of an instance beside its data by its note.
+            let is_told = |path: &ZnodePath| !is_own(path) || is_health_note(path.as_str());
+            let shown = events.iter().filter(|event| is_told(&event.path)).cloned();
             let streams = hub.audience(&shown.collect::<Vec<_>>());
             // A watch that has fired already and is held back does not fire for this, but hears of it no sooner.
             let shown: BTreeSet<&str> = events

@@ -107,7 +107,7 @@ fn key(list: &registry::List<'_>) -> Key {
     (Arc::from(list.namespace), Arc::from(&*list.service))
 }
 
-/// What of a znode counts for the sign of its list: the zxids of its creation and of its last change, or of its health's or its
+/// What of a znode counts for the sign of its list: the zxids of its creation and of its last change, or of its note's or its
 /// layout's.
 pub(super) type Stamp = (Zxid, Zxid);
 

@@ -20,7 +20,7 @@ const SPRING: &str = r#"{"name":"shop","id":"5c8a","address":"192.168.2.9","port
     null}"#;
 
 /// Creates an ephemeral znode and what is above it, as a framework does.
-async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
+pub(super) async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
     let escaped = path.replace('%', "%25");
     let uri = format!("POST /v1/znodes{escaped}?mode=ephemeral&parents=true");
     let got = bed.send(&uri, &[("roost-session", token)], data.to_owned()).await;
@@ -152,6 +152,8 @@ async fn what_an_override_hides_is_shown_beside_it() {
     pass_until(&bed.node, "the override has its effect", is_noted).await;
     let shown = service(&bed, "web").await["providers"][0].clone();
     assert_eq!((&shown["weight"], &shown["declared"]), (&json!(0), &json!({"/weight": 70})));
+    let effect = bed.get("/v1/overrides").await.json()["effects"][0].clone();
+    assert_eq!((&effect["before"], &effect["made_by"]), (&json!({"/weight": 70}), &json!(["o"])));
 }
 
 #[tokio::test]

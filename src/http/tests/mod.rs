@@ -11,6 +11,7 @@ mod layouts;
 mod node;
 mod policies;
 mod protection;
+mod rules;
 mod services;
 mod sessions;
 mod traffic;

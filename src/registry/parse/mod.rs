@@ -7,13 +7,15 @@ mod url;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::layout::{Layout, Provider, WEIGHT_DEFAULT};
 use super::place::{Category, LayoutKind, List};
 
 pub use custom::{Fields as JsonFields, Keys, Reading, Source};
 pub use json::DUBBO_APPLICATION;
 pub(super) use url::Url;
-pub use url::{Rule, rule};
+pub use url::{RULE_STATUS, Rule, Rules, is_of_rule, rule};
 
 /// Where an instance answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,28 @@ impl Instance {
             release: None,
             metadata_revision: None,
         })
+    }
+}
+
+impl Instance {
+    /// Returns what this one says where another shows something else in its place: by JSON pointer, null where it says nothing.
+    pub fn hidden_by(&self, shown: &Instance) -> BTreeMap<String, Value> {
+        let mut hidden = BTreeMap::new();
+        if self.weight != shown.weight {
+            hidden.insert("/weight".to_owned(), Value::from(self.weight));
+        }
+        if self.status != shown.status {
+            hidden.insert("/status".to_owned(), Value::from(self.status.as_str()));
+        }
+        for key in self.metadata.keys().chain(shown.metadata.keys()) {
+            let own = self.metadata.get(key);
+            if own != shown.metadata.get(key) {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                let own = own.map_or(Value::Null, |own| Value::from(own.as_str()));
+                hidden.insert(format!("/metadata/{key}"), own);
+            }
+        }
+        hidden
     }
 }
 
