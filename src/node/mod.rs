@@ -27,8 +27,7 @@
 //!
 //! # What it deliberately lacks
 //!
-//! Timeouts of its own for writes beyond [`REQUEST_PATIENCE`]; retries on behalf of a client whose node died; any say in what
-//! a transaction means.
+//! Timeouts for writes beyond [`REQUEST_PATIENCE`]; retries for a client whose node died; any say in what a txn means.
 
 mod admit;
 mod audit;
