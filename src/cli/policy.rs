@@ -38,6 +38,9 @@ pub enum PolicyCommand {
         kind: String,
         /// Its name.
         name: String,
+        /// Why, for whoever reads the audit later.
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Check a policy and print what it would do now, without setting it.
     ///
@@ -106,10 +109,10 @@ pub(super) async fn execute(context: &Context, command: &PolicyCommand) -> Resul
         }
         PolicyCommand::Set { kind, name, policy } => {
             let done = context.client.set_policy(kind, name, &policy.policy()?).await?;
-            context.output.result(&done, Vec::new)
+            context.output.result(&done, || done.text().into_bytes())
         }
-        PolicyCommand::Rm { kind, name } => {
-            let done = context.client.remove_policy(kind, name).await?;
+        PolicyCommand::Rm { kind, name, reason } => {
+            let done = context.client.remove_policy(kind, name, reason.as_deref()).await?;
             context.output.result(&done, Vec::new)
         }
         PolicyCommand::Test { kind, policy, write, data, follow, from } => {

@@ -125,6 +125,9 @@ pub enum OverrideCommand {
     Rm {
         /// Its name.
         name: String,
+        /// Why, for whoever reads the audit later.
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 
@@ -209,8 +212,9 @@ pub(super) async fn overrides(context: &Context, command: OverrideCommand) -> Re
         OverrideCommand::Ls => {
             policy::execute(context, &PolicyCommand::Ls { kind: Some(OVERRIDES.to_owned()) }).await
         }
-        OverrideCommand::Rm { name } => {
-            let done = context.client.remove_policy(OVERRIDES, &name).await?;
+        OverrideCommand::Rm { name, reason } => {
+            let removed = context.client.remove_policy(OVERRIDES, &name, reason.as_deref());
+            let done = removed.await?;
             context.output.result(&done, Vec::new)
         }
     }

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::error::Error;
-use super::model::Done;
+use super::model::{Done, PolicySet};
 use super::request::Client;
 use super::services::element;
 
@@ -19,13 +19,24 @@ impl Client {
     }
 
     /// Sets a policy. Error: `bad_arguments`, which names the field and what is wrong with it.
-    pub async fn set_policy(&self, kind: &str, name: &str, policy: &Value) -> Result<Done, Error> {
+    pub async fn set_policy(
+        &self,
+        kind: &str,
+        name: &str,
+        policy: &Value,
+    ) -> Result<PolicySet, Error> {
         self.send(&Call::write(Method::PUT, path(kind, name)).json(policy)).await
     }
 
-    /// Removes a policy. Errors: `no_node`; `refused` for one that is built in.
-    pub async fn remove_policy(&self, kind: &str, name: &str) -> Result<Done, Error> {
-        self.send(&Call::write(Method::DELETE, path(kind, name))).await
+    /// Removes a policy, saying why to whoever reads the audit. Errors: `no_node`; `refused` for one that is built in.
+    pub async fn remove_policy(
+        &self,
+        kind: &str,
+        name: &str,
+        reason: Option<&str>,
+    ) -> Result<Done, Error> {
+        let call = Call::write(Method::DELETE, path(kind, name));
+        self.send(&call.param("reason", reason)).await
     }
 
     /// Checks a policy, or asks the policies about a write, without changing anything; see docs/HTTP.md.

@@ -291,7 +291,7 @@ fn valid_calls() -> Vec<Call> {
         call("get /v1/policies", "/v1/policies?kind=disconnect", ""),
         call("get /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
         call("post /v1/policies/test", "/v1/policies/test", test.to_string()),
-        call("delete /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p", ""),
+        call("delete /v1/policies/{kind}/{name}", "/v1/policies/disconnect/p?reason=r", ""),
         call("get /v1/audit", "/v1/audit?after=1&limit=100", ""),
         call("delete /v1/znodes/{path}", "/v1/znodes/e", ""),
         call("delete /v1/sessions/{session}", "/v1/sessions/SESSION", ""),

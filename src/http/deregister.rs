@@ -16,14 +16,14 @@ use super::extract::{Caller, Params};
 use super::register::not_deregistered;
 use super::write;
 use super::znodes::NoParams;
-use crate::limits::{BLOCK_MS_MAX, DEREGISTER_ZNODES_MAX, MULTI_OPS_MAX, REASON_BYTES_MAX};
+use crate::limits::{BLOCK_MS_MAX, DEREGISTER_ZNODES_MAX, MULTI_OPS_MAX};
 use crate::node::Consistency;
 use crate::policy::Pattern;
 use crate::registry::providers_path;
 use crate::traffic::{Claim, TOMBSTONES, Tombstone};
 use crate::tree::{Tree, Znode};
 use crate::types::{
-    Code, CreateMode, Data, Error, Op, Reply, SessionId, ZnodePath, Zxid, parse_address,
+    Code, CreateMode, Data, Error, Op, Reply, SessionId, ZnodePath, Zxid, parse_address, says_ip,
 };
 
 /// How often it is looked again for what came while the tombstones were set, or for rivals at the same tombstones.
@@ -103,7 +103,10 @@ pub(crate) async fn deregister(
     }
     match named {
         Some(named) => own(&door, caller, &named).await,
-        None => by_hand(&door, &caller, &Wish::new(body)?).await,
+        None => {
+            let caller = caller.saying(body.reason.as_deref())?;
+            by_hand(&door, &caller, &Wish::new(body)?).await
+        }
     }
 }
 
@@ -172,9 +175,9 @@ impl Wish {
             }
             Target::Session(SessionId::from_str(&session).map_err(Failed::bad_arguments)?)
         } else if let Some(ip) = ip {
-            let address = parse_address(&ip).ok_or_else(|| {
+            let address = parse_address(&ip).filter(|_| says_ip(&ip)).ok_or_else(|| {
                 Failed::bad_arguments(format!(
-                    "ip is {ip:?}: expected an address, with a port or without"
+                    "ip is {ip:?}: expected an IP address, with a port or without"
                 ))
             })?;
             Target::Address(address.0, address.1)
@@ -198,10 +201,6 @@ impl Wish {
             )));
         }
         let reason = reason.unwrap_or_default();
-        if reason.len() > REASON_BYTES_MAX {
-            let why = format!("reason has {} bytes: at most {REASON_BYTES_MAX}", reason.len());
-            return Err(Failed::bad_arguments(why));
-        }
         Ok(Wish { target, scope, block_ms, reason, dry_run })
     }
 

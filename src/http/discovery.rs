@@ -64,6 +64,10 @@ pub(crate) async fn prometheus_targets(
     caller: Caller,
 ) -> Result<Response, Failed> {
     let services: Vec<&str> = params.service.split(',').collect();
+    if services.contains(&"") {
+        let why = format!("service is {:?}: it has an empty name", params.service);
+        return Err(Failed::bad_arguments(why));
+    }
     if services.len() > DISCOVERY_SERVICES_MAX {
         let why = format!("{} services: at most {DISCOVERY_SERVICES_MAX}", services.len());
         return Err(Failed::bad_arguments(why));

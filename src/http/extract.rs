@@ -12,7 +12,8 @@ use subtle::ConstantTimeEq;
 
 use super::error::Failed;
 use super::{Door, authority};
-use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use crate::identity::because;
+use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, REASON_BYTES_MAX};
 use crate::node::{Consistency, Request as NodeRequest};
 use crate::types::{AclId, Code, Op, Password, SessionId, ZnodePath, Zxid};
 
@@ -227,6 +228,19 @@ impl Caller {
             ));
         }
         Ok(self.session)
+    }
+
+    /// Returns the same caller, who says why it writes, unless it gives no reason. Error: the reason is too long.
+    pub(crate) fn saying(mut self, reason: Option<&str>) -> Result<Caller, Failed> {
+        let reason = reason.unwrap_or_default();
+        if reason.len() > REASON_BYTES_MAX {
+            let why = format!("reason has {} bytes: at most {REASON_BYTES_MAX}", reason.len());
+            return Err(Failed::bad_arguments(why));
+        }
+        if !reason.trim().is_empty() {
+            self.authority.push(because(reason));
+        }
+        Ok(self)
     }
 
     /// Returns the request for the only transaction of a write.

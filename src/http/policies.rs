@@ -14,8 +14,9 @@ use super::extract::{Caller, Params, Segments};
 use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
+use crate::identity::name_of;
 use crate::limits::TTL_MS_MAX;
-use crate::policy::{self, Kind, Policy, Wrong};
+use crate::policy::{self, Kind, Policy, Terms, Wrong};
 use crate::tree::{Lifetime, Tree};
 use crate::types::{AclId, Code, CreateMode, Data, Error, Failure, Op, ZnodePath};
 
@@ -138,6 +139,29 @@ pub(super) struct Wanted {
     pub(super) policy: Policy,
     pub(super) data: Data,
     ttl_ms: Option<u64>,
+    /// What to look after though it is fine.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Returns that a policy can never act on this node as it is configured.
+fn warnings(door: &Door, policy: &Policy) -> Vec<String> {
+    let Terms::Probe(probing) = &policy.terms else { return Vec::new() };
+    if door.node().may_probe(probing.networks()) {
+        return Vec::new();
+    }
+    let node = door.node().id();
+    vec![format!(
+        "networks: node {node} probes none of them while it leads, for none is within the [probe] networks of its configuration"
+    )]
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicySet)]
+pub(crate) struct SetBody {
+    /// What to look after though it holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    zxid: u64,
 }
 
 /// Adds to a client's policy what is not the client's to say: when it is set, by whom if that is not said, and when it will
@@ -145,9 +169,11 @@ pub(super) struct Wanted {
 pub(super) fn complete(
     door: &Door,
     caller: &Caller,
-    kind: Kind,
+    (kind, name): (Kind, &str),
     mut fields: Map<String, Value>,
 ) -> Result<Wanted, Failed> {
+    // No policy could be kept under a name that is none.
+    ZnodePath::parse(policy::ROOT)?.child(name)?;
     let wall_ms = door.node().wall_ms();
     for own in ["set_at_ms", "expires_at_ms"] {
         if fields.contains_key(own) {
@@ -171,26 +197,17 @@ pub(super) fn complete(
     }
     let data = serde_json::to_vec(&fields).expect("JSON that was parsed is JSON");
     let policy = Policy::parse(kind, &data)?;
+    policy::check_sense(kind, name, &data)?;
     policy::check_end(kind, &policy, ttl_ms.is_some())?;
-    Ok(Wanted { policy, data: Data::new(&data), ttl_ms })
-}
-
-/// Returns who somebody is, for people: the name of what was proved, or the address.
-pub(super) fn name_of(authority: &[AclId]) -> String {
-    let proved = authority.iter().find(|id| id.scheme == "digest").map(|id| {
-        let name = id.id.split(':').next().unwrap_or_default();
-        format!("digest:{name}")
-    });
-    let address =
-        || authority.iter().find(|id| id.scheme == "ip").map(|id| format!("ip:{}", id.id));
-    proved.or_else(address).unwrap_or_else(|| "nobody".to_owned())
+    let warnings = warnings(door, &policy);
+    Ok(Wanted { policy, data: Data::new(&data), ttl_ms, warnings })
 }
 
 /// Sets a policy; with `ttl_s` it goes by itself. It holds everywhere from the zxid of the answer on.
 #[utoipa::path(put, path = "/v1/policies/{kind}/{name}", tag = "policies",
     params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
     request_body(content = serde_json::Value, description = "The policy; docs/PROTECTION.md has the fields"),
-    responses((status = 200, description = "It holds", body = DoneBody)))]
+    responses((status = 200, description = "It holds", body = SetBody)))]
 pub(crate) async fn set_policy(
     State(door): State<Door>,
     Segments((kind, name)): Segments<(String, String)>,
@@ -201,7 +218,7 @@ pub(crate) async fn set_policy(
     let kind = Kind::parse(&kind)?;
     let parent = ZnodePath::parse(policy::ROOT)?.child(kind.name())?;
     let path = parent.child(&name)?;
-    let Wanted { data, ttl_ms, .. } = complete(&door, &caller, kind, fields)?;
+    let Wanted { data, ttl_ms, warnings, .. } = complete(&door, &caller, (kind, &name), fields)?;
     let plan = |tree: &Tree| {
         let mut ops = write::missing(tree, [&parent]);
         let present = tree.get(path.as_str());
@@ -226,20 +243,30 @@ pub(crate) async fn set_policy(
         code => Some(Failed::code(code)),
     };
     let (_, zxid) = write::submit_planned(&door, &caller, plan, settle).await?;
-    Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
+    Ok(answer::json_at(StatusCode::OK, zxid, &SetBody { warnings, zxid: zxid.0 }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoveParams {
+    /// Why, for people: it is in the audit.
+    reason: Option<String>,
 }
 
 /// Removes a policy; a built-in one of its name holds again.
 #[utoipa::path(delete, path = "/v1/policies/{kind}/{name}", tag = "policies",
-    params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name")),
+    params(("kind" = String, Path, description = "The kind"), ("name" = String, Path, description = "Its name"),
+        RemoveParams),
     responses((status = 200, description = "It holds no more", body = DoneBody)))]
 pub(crate) async fn remove_policy(
     State(door): State<Door>,
     Segments((kind, name)): Segments<(String, String)>,
-    Params(NoParams {}): Params<NoParams>,
+    Params(RemoveParams { reason }): Params<RemoveParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&kind)?;
+    let caller = caller.saying(reason.as_deref())?;
     let is_built_in =
         |tree: &Tree| tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
     if is_built_in(&door.node().local()) {

@@ -98,6 +98,9 @@ pub(crate) struct TestedBody {
     /// Of a policy of the kind `notify`: what it would spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     spread: Option<SpreadBody>,
+    /// What to look after though the policy is fine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// Of a write or a subscription: why it would not be allowed; null when it would be.
     denied: Option<DenialBody>,
     /// Of a write: how many places of the index of policies, networks and rules it is compared with.
@@ -179,7 +182,9 @@ pub(crate) async fn test_policy(
     Json(body): Json<TestBody>,
 ) -> Result<Response, Failed> {
     let kind = Kind::parse(&body.kind)?;
-    let tried = body.policy.map(|fields| complete(&door, &caller, kind, fields)).transpose()?;
+    let name = body.name.as_deref().unwrap_or("test");
+    let tried = body.policy.map(|fields| complete(&door, &caller, (kind, name), fields));
+    let tried = tried.transpose()?;
     let view = read::view(&door, None, None).await?;
     let tree = &view.tree;
     let sight = Sight { tree, authority: &caller.authority };
@@ -193,12 +198,12 @@ pub(crate) async fn test_policy(
         services: None,
         entries: Vec::new(),
         spread: None,
+        warnings: Vec::new(),
         denied: None,
         compared: None,
         zxid: tree.zxid().0,
     };
     if let Some(wanted) = tried {
-        let name = body.name.as_deref().unwrap_or("test");
         let (matches, more, examples) = matched(&sight, &wanted.policy.pattern);
         (answer.matches, answer.more, answer.examples) = (Some(matches), Some(more), examples);
         match kind {
@@ -213,6 +218,7 @@ pub(crate) async fn test_policy(
             }
             Kind::Admission | Kind::Probe => {}
         }
+        answer.warnings = wanted.warnings;
         policies.set(kind, name, wanted.policy);
     }
     if let Some(write) = &body.write {

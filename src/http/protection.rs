@@ -15,7 +15,7 @@ use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read::{self, Freshness};
 use super::znodes::NoParams;
-use crate::limits::{CONFIRMS_PER_REQUEST_MAX, REASON_BYTES_MAX};
+use crate::limits::CONFIRMS_PER_REQUEST_MAX;
 use crate::traffic::{SUSPECTS, Suspect};
 use crate::tree::{Standing, Tree, permits};
 use crate::types::{Code, Op, Perms, SessionId, Silence, ZnodePath};
@@ -180,10 +180,10 @@ pub(crate) async fn confirm_removal(
         let why = "exactly one of session, service and all says whose end to confirm";
         return Err(Failed::bad_arguments(why));
     }
-    if body.reason.trim().is_empty() || body.reason.len() > REASON_BYTES_MAX {
-        let why = format!("the reason is empty, or longer than {REASON_BYTES_MAX} bytes");
-        return Err(Failed::bad_arguments(why));
+    if body.reason.trim().is_empty() {
+        return Err(Failed::bad_arguments("the reason is empty"));
     }
+    let caller = caller.saying(Some(&body.reason))?;
     let session = body.session.as_deref().map(SessionId::from_str).transpose();
     let session = session.map_err(Failed::bad_arguments)?;
     let service = body.service.as_deref().map(ZnodePath::parse).transpose()?;
@@ -229,7 +229,7 @@ pub(crate) async fn confirm_removal(
             ended.push(session.to_string());
         }
     }
-    tracing::info!(sessions = ended.len(), reason = body.reason, authority = ?caller.authority,
+    tracing::info!(sessions = ended.len(), authority = ?caller.authority,
         "the end of suspect sessions is confirmed");
     let body = ConfirmedBody { ended, more, zxid: zxid.0 };
     Ok(answer::json_at(StatusCode::OK, zxid, &body))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::error::Failed;
 use super::service_delta::describes_layout;
 use super::service_view::is_admitted;
+use crate::policy::Kind;
 use crate::registry::{
     Category, DUBBO_APPLICATION, Instance, LayoutKind, List, health_notes, mapped, mapping_path,
 };
@@ -38,6 +39,25 @@ impl Wanted {
             znode.and_then(|znode| znode.data()).map_or_else(Vec::new, |data| mapped(data));
         self.applications.retain(|name| *name != self.service);
         self
+    }
+
+    /// Checks that the layout that is asked for is one: built in, described by a policy, or of a framework on Curator's.
+    pub(crate) fn check_layout(&self, tree: &Tree) -> Result<(), Failed> {
+        let is_known = |name: &String| {
+            LayoutKind::BUILT_IN.iter().any(|layout| layout.name() == name)
+                || is_on_curator(name)
+                || tree.policies().get(Kind::Layout, name).is_some()
+        };
+        match &self.layout {
+            Some(name) if !is_known(name) => {
+                let known = LayoutKind::BUILT_IN.map(|layout| layout.name()).join(", ");
+                Err(Failed::bad_arguments(format!(
+                    "layout is {name:?}: it is none of {known}, spring, {DUBBO_APPLICATION}, and no policy of the kind \
+                     layout has that name"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the lists that it has, those of the applications behind its own.

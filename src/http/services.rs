@@ -89,6 +89,7 @@ pub(crate) async fn list_services(
         ..Wanted::default()
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
+    wanted.check_layout(&view.tree)?;
     let (tree, zxid) = (&view.tree, view.tree.zxid());
     let is_chosen = wanted.layout.is_some() || wanted.group.is_some() || wanted.label.is_some();
     let named = tree.services().named(&wanted.namespace, &params.prefix, &params.after);
@@ -180,6 +181,7 @@ pub(crate) async fn get_service(
         ..Wanted::default()
     };
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
+    wanted.check_layout(&view.tree)?;
     service_view::admit(&door, &caller, &view.tree, &wanted)?;
     let service = ServiceView::of(&view.tree, &caller.authority, wanted)?;
     let zxid = view.tree.zxid();

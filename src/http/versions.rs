@@ -126,6 +126,7 @@ pub(crate) async fn versions(
             layout: asked.layout.clone(),
             ..Wanted::default()
         };
+        wanted.check_layout(&view.tree)?;
         match version(&door, &caller, &view.tree, wanted) {
             Ok(version) => {
                 versions.insert(name.as_str(), version);

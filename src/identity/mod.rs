@@ -14,6 +14,8 @@
 //!   is never stored.
 //! - The schemes are `world`, `auth`, `digest`, `ip` and `x509`. A rule of any other would speak of nobody,
 //!   so it is refused when it is set.
+//! - A reason travels in the authority, beside the identities ([`because`]), to whoever writes down what was done: it is
+//!   no identity, and as no list can name its scheme it permits nothing.
 //! - Nothing here panics, whatever arrives, and passwords are compared in a time that does not tell where
 //!   they differ.
 //!
@@ -26,8 +28,10 @@
 
 mod network;
 mod proof;
+mod reason;
 mod rules;
 
 pub use network::{Network, of_address};
 pub use proof::{SuperDigest, digest_of, of_password, prove};
+pub use reason::{because, name_of, reason_of};
 pub use rules::{fix_up, masked, permits, received};

@@ -42,6 +42,11 @@ impl Network {
         self.bits
     }
 
+    /// Returns whether there is an address in both: then one of them lies in the other.
+    pub fn overlaps(self, other: Network) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+
     /// Returns whether an address is one of them. An IPv4 address in IPv6 clothes is IPv4.
     pub fn contains(self, address: IpAddr) -> bool {
         let Network { address: network, bits } = self;
@@ -101,6 +106,18 @@ mod tests {
             ("::1", "nonsense", false),
         ] {
             assert_eq!(is_in(network, address), expected, "{address} in {network}");
+        }
+    }
+
+    #[test]
+    fn networks_overlap_where_one_lies_in_the_other() {
+        for (one, other, expected) in [
+            ("10.0.0.0/8", "10.7.0.0/16", true),
+            ("10.7.0.0/16", "10.8.0.0/16", false),
+            ("10.0.0.0/8", "::/0", false),
+        ] {
+            let (one, other) = (Network::parse(one).unwrap(), Network::parse(other).unwrap());
+            assert_eq!((one.overlaps(other), other.overlaps(one)), (expected, expected));
         }
     }
 

@@ -136,6 +136,7 @@ mod tests {
             ("x509", "", false),
             ("super", "", false),
             ("sasl", "a", false),
+            ("reason", "a", false),
             ("", "", false),
         ] {
             let rules = [rule(Perms::READ, scheme, id)];

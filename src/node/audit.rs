@@ -17,6 +17,8 @@ use serde::{Serialize, Serializer};
 
 use super::Node;
 use super::audit_file::Writer;
+use super::drain::lent;
+use crate::identity::{name_of, reason_of};
 use crate::limits::{
     AUDIT_DENIALS_PER_S_MAX, AUDIT_LINES_MAX, AUDIT_WHO_MAX, POLICY_BYTES_MAX, REASON_BYTES_MAX,
 };
@@ -53,9 +55,9 @@ pub struct AuditLine {
     pub op: &'static str,
     /// To which znode.
     pub path: String,
-    /// Who set it, as the znode says.
+    /// Who did it, if he said why; else who set it, as the znode says.
     pub set_by: Option<String>,
-    /// Why, as the znode says.
+    /// Why, as was said with it, else as the znode says.
     pub reason: Option<String>,
     /// `ok`, the code of a refusal, `denied`, or `observed` for what a policy would have denied.
     pub result: &'static str,
@@ -121,7 +123,7 @@ impl Audit {
             if line.who.is_empty() {
                 line.who = names(&txn.authority);
             }
-            let (set_by, reason) = says(data);
+            let (set_by, reason) = by(&txn.authority, data);
             (line.op, line.path) = (op, path.to_owned());
             self.push(AuditLine { set_by, reason, ..line.clone() });
         };
@@ -155,7 +157,7 @@ impl Audit {
                 each(&txn.op, None, &mut |op, _| tried.extend(attempt(op)));
                 line.who = names(&txn.authority);
                 for (op, path, data) in tried {
-                    let (set_by, reason) = says(data.as_deref());
+                    let (set_by, reason) = by(&txn.authority, data.as_deref());
                     self.push(AuditLine { op, path, set_by, reason, ..line.clone() });
                 }
             }
@@ -302,6 +304,14 @@ fn attempt(op: &Op) -> Option<Attempt> {
     is_own(&path).then(|| (op, path, data.clone()))
 }
 
+/// Returns who did it and why, as he says with it, or else as the data of the znode say.
+fn by(authority: &[AclId], data: Option<&[u8]>) -> (Option<String>, Option<String>) {
+    match reason_of(authority) {
+        Some(reason) => (Some(name_of(authority)), Some(reason.to_owned())),
+        None => says(data),
+    }
+}
+
 /// Returns what the data of a znode say of who set it and why.
 fn says(data: Option<&[u8]>) -> (Option<String>, Option<String>) {
     let data = data.filter(|data| data.len() <= POLICY_BYTES_MAX);
@@ -323,7 +333,9 @@ fn names(authority: &[AclId]) -> Vec<String> {
         ("digest", id) => format!("digest:{}", id.split(':').next().unwrap_or_default()),
         (scheme, id) => format!("{scheme}:{id}"),
     };
-    authority.iter().take(AUDIT_WHO_MAX).map(name).collect()
+    // Neither is an identity that was proved: why, and what a node lends to whom it acts for.
+    let is_proved = |id: &&AclId| reason_of(std::slice::from_ref(*id)).is_none() && **id != lent();
+    authority.iter().filter(is_proved).take(AUDIT_WHO_MAX).map(name).collect()
 }
 
 #[cfg(test)]

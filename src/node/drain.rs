@@ -169,9 +169,9 @@ fn is_own(path: &ZnodePath) -> bool {
     path.as_str().starts_with("/roost/")
 }
 
-/// Returns the authority of the node itself: whoever may drain need not be permitted to write what others read.
-pub(super) fn everything() -> AclId {
-    AclId { scheme: "super".to_owned(), id: String::new() }
+/// Returns the authority that a node lends: whoever may drain need not be permitted to write what others read.
+pub(super) fn lent() -> AclId {
+    AclId { scheme: "super".to_owned(), id: "lent".to_owned() }
 }
 
 impl Node {
@@ -187,7 +187,7 @@ impl Node {
                 Err(code) => return Ok(Err(code)),
             };
             let mut authority = leaving.authority.clone();
-            authority.push(everything());
+            authority.push(lent());
             let session = leaving.session;
             let request = Request { session, owner: None, authority, idempotency_key: None, op };
             let answer = self.submit(request).await?;

@@ -17,8 +17,7 @@
 //! # Order
 //!
 //! - Transactions of one node are applied in the order in which [`Node::submit`] was called.
-//! - Apply publishes the root, then wakes watchers, then completes waiting writes: whoever has an answer reads what it says,
-//!   and has been sent what it implies.
+//! - Apply publishes the root, then wakes watchers, then completes writes: what an answer implies has been sent before it.
 //!
 //! # Why nothing grows without bound
 //!
@@ -28,8 +27,7 @@
 //!
 //! # What it deliberately lacks
 //!
-//! Timeouts of its own for writes beyond [`REQUEST_PATIENCE`]; retries on behalf of a client whose node died; any say in what
-//! a transaction means.
+//! Timeouts for writes beyond [`REQUEST_PATIENCE`]; retries for a client whose node died; any say in what a txn means.
 
 mod admit;
 mod audit;
@@ -189,6 +187,7 @@ struct Inner {
     membership: cluster::Membership,
     timeouts_ms: (u32, u32),
     super_digest: Option<SuperDigest>,
+    prober: Option<Arc<dyn crate::probe::Prober>>,
     random: Mutex<StdRng>,
     wal: WalHandle,
     snapshots: Arc<Snapshots>,

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Node;
+use crate::identity::Network;
 use crate::limits::{
     EPHEMERALS_SEEN_MAX, PROBED_ADDRESSES_MAX, PROBED_SESSIONS_MAX, SESSIONS_PROBED_AT_ONCE_MAX,
 };
@@ -59,6 +60,14 @@ struct State {
     asked_ms: BTreeMap<SessionId, u64>,
     /// What was found of those that are due for it.
     found: BTreeMap<SessionId, Silence>,
+}
+
+impl Node {
+    /// Returns whether this node may probe some of the addresses in these networks.
+    pub fn may_probe(&self, networks: &[Network]) -> bool {
+        let prober = self.inner.prober.as_ref();
+        prober.is_some_and(|prober| networks.iter().any(|network| prober.allows_some(*network)))
+    }
 }
 
 impl Probing {

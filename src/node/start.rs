@@ -158,6 +158,7 @@ impl Node {
                 membership: membership.clone(),
                 timeouts_ms: options.timeouts_ms,
                 super_digest: options.super_digest,
+                prober: options.prober.clone(),
                 random: Mutex::new(StdRng::seed_from_u64(options.seed)),
                 wal,
                 snapshots: snapshots.clone(),

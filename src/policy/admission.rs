@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::index::{Found, Reach};
 use super::rule::{Rule, Rules, What};
 use super::{Fields, Kind, Mode, Policies, Terms, Wrong};
@@ -102,6 +104,20 @@ impl Admission {
 fn rules(fields: &mut Fields, name: &str) -> Result<Vec<(What, Rule)>, Wrong> {
     let rules = fields.objects(name)?.into_iter().enumerate();
     rules.map(|(index, fields)| Rule::parse(format!("{name}-{index}"), fields)).collect()
+}
+
+/// As [`check_sense`](super::check_sense).
+pub(super) fn check_sense(fields: &mut Fields) -> Result<(), Wrong> {
+    let mut seen = BTreeSet::new();
+    for name in ["allow", "deny"] {
+        for (index, mut rule) in fields.objects(name)?.into_iter().enumerate() {
+            let id = rule.text("id")?.unwrap_or_else(|| format!("{name}-{index}"));
+            if let Some(again) = seen.replace(id) {
+                return Err(rule.wrong("id", format!("{again:?} is the id of another rule too")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a rule allows or denies.

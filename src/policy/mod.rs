@@ -38,8 +38,10 @@ mod removal;
 mod rule;
 mod set;
 
+use serde_json::Value;
+
 use crate::limits::POLICY_BYTES_MAX;
-use crate::registry::Template;
+use crate::registry::{LayoutKind, Template};
 
 pub use admission::{
     Admission, Asked, Denial, Proposed, Verdict, denial, following_denial, weighed,
@@ -280,6 +282,25 @@ pub fn check_end(kind: Kind, policy: &Policy, is_ttl: bool) -> Result<(), Wrong>
     Ok(())
 }
 
+/// Checks what is refused of a policy that is set now, and has to be read from one that is there: it parses, but says
+/// something else than was meant.
+pub fn check_sense(kind: Kind, name: &str, data: &[u8]) -> Result<(), Wrong> {
+    let mut fields = Fields::parse(data)?;
+    match kind {
+        Kind::Removal => match fields.take("max_ratio") {
+            Some(Value::String(_)) => Err(Wrong::new("max_ratio", "it is a text, not a number")),
+            _ => Ok(()),
+        },
+        Kind::Overrides => overrides::check_sense(&mut fields),
+        Kind::Admission => admission::check_sense(&mut fields),
+        Kind::Layout if LayoutKind::BUILT_IN.iter().any(|layout| layout.name() == name) => {
+            let why = format!("{name} is the name of a layout that is built in");
+            Err(Wrong::new("name", why))
+        }
+        Kind::Layout | Kind::Disconnect | Kind::Probe | Kind::Notify => Ok(()),
+    }
+}
+
 /// Returns the path of a policy's znode.
 pub fn path_of(kind: Kind, name: &str) -> String {
     format!("{ROOT}/{}/{name}", kind.name())
@@ -313,7 +334,9 @@ pub fn check_write(path: &str, data: Option<&[u8]>, is_ttl: bool) -> Result<(), 
     if name.contains('/') {
         return Err(Wrong::new("path", "a policy has no children"));
     }
-    let policy = Policy::parse(kind, data.unwrap_or_default())?;
+    let data = data.unwrap_or_default();
+    let policy = Policy::parse(kind, data)?;
+    check_sense(kind, name, data)?;
     check_end(kind, &policy, is_ttl)
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{Fields, Wrong};
-use crate::types::parse_address;
+use crate::types::{parse_address, says_ip};
 
 /// The greatest weight that can be given.
 const WEIGHT_MAX: u64 = 10_000;
@@ -67,6 +67,19 @@ impl Overrides {
             return Err(Wrong::new("status", why.to_owned()));
         }
         Ok(Overrides { target, status, weight, labels })
+    }
+}
+
+/// As [`check_sense`](super::check_sense).
+pub(super) fn check_sense(fields: &mut Fields) -> Result<(), Wrong> {
+    if fields.has("selector") && fields.labels("selector")?.is_empty() {
+        return Err(Wrong::new("selector", "it is empty, which would mean all"));
+    }
+    match fields.text("ip")? {
+        Some(ip) if !says_ip(&ip) => {
+            Err(Wrong::new("ip", format!("{ip:?} is no IP address, with a port or without")))
+        }
+        _ => Ok(()),
     }
 }
 

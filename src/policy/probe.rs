@@ -132,6 +132,11 @@ impl Probing {
         })
     }
 
+    /// Returns the networks of which it lets addresses be probed.
+    pub fn networks(&self) -> &[Network] {
+        &self.networks
+    }
+
     /// Returns whether it lets an address be probed.
     pub fn allows(&self, ip: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(ip))

@@ -26,6 +26,11 @@ pub trait Prober: Send + Sync + 'static {
     /// Returns whether this node may probe an address.
     fn allows(&self, ip: IpAddr) -> bool;
 
+    /// Returns whether there may be an address in a network that this node may probe.
+    fn allows_some(&self, _network: Network) -> bool {
+        true
+    }
+
     /// Probes an address, which is allowed, for so long at most. `probe` is of the same address.
     fn probe(&self, at: SocketAddr, probe: Probe, within: Duration) -> BoxFuture<'static, Found>;
 }
@@ -47,6 +52,10 @@ impl NetProber {
 impl Prober for NetProber {
     fn allows(&self, ip: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(ip))
+    }
+
+    fn allows_some(&self, network: Network) -> bool {
+        self.networks.iter().any(|own| own.overlaps(network))
     }
 
     fn probe(&self, at: SocketAddr, probe: Probe, within: Duration) -> BoxFuture<'static, Found> {
@@ -77,6 +86,8 @@ mod tests {
         let prober = NetProber::new(vec![Network::parse("127.0.0.0/8").unwrap()]).unwrap();
         assert!(prober.allows("127.0.0.9".parse().unwrap()));
         assert!(!prober.allows("10.0.0.1".parse().unwrap()));
+        let some = |network| prober.allows_some(Network::parse(network).unwrap());
+        assert!(some("0.0.0.0/0") && some("127.0.0.9") && !some("10.0.0.0/8"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let tcp = Probe::Tcp { addr: at.to_string() };

@@ -38,6 +38,16 @@ pub enum LayoutKind<'a> {
 }
 
 impl<'a> LayoutKind<'a> {
+    /// Those that are built in.
+    pub const BUILT_IN: [LayoutKind<'static>; 6] = [
+        LayoutKind::Roost,
+        LayoutKind::Dubbo,
+        LayoutKind::Curator,
+        LayoutKind::Motan,
+        LayoutKind::Kratos,
+        LayoutKind::Serverset,
+    ];
+
     /// Returns its name in queries and answers.
     pub fn name(self) -> &'a str {
         match self {

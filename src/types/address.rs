@@ -13,6 +13,11 @@ pub fn parse_address(text: &str) -> Option<(String, Option<u16>)> {
     (!bare.is_empty() && !bare.contains('/')).then(|| (normal_host(bare), port))
 }
 
+/// Returns whether a text is an IP address, with a port or without; a name that has to be looked up is none.
+pub fn says_ip(text: &str) -> bool {
+    parse_address(text).is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok())
+}
+
 /// Returns a host as it is compared: an address in its canonical form, a name in lower case.
 pub fn normal_host(host: &str) -> String {
     match host.parse::<IpAddr>() {

@@ -20,7 +20,7 @@ mod path;
 mod stat;
 
 pub use acl::{Acl, AclId, AclList, Perms};
-pub use address::{normal_host, parse_address};
+pub use address::{normal_host, parse_address, says_ip};
 pub use code::Code;
 pub use error::Error;
 pub use event::{Event, EventKind};

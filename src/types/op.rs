@@ -286,7 +286,7 @@ pub struct Txn {
     pub session: SessionId,
     /// Through which connection the session speaks.
     pub owner: Option<Owner>,
-    /// Whom the client has proved to be. `super` bypasses access control.
+    /// Whom the client has proved to be, and why it does this if it says so. `super` bypasses access control.
     pub authority: Vec<AclId>,
     /// A client's own name for this request: a second transaction with the same session and key gets the first one's
     /// result and changes nothing.

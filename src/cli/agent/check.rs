@@ -31,7 +31,10 @@ impl FromStr for Check {
         match text.strip_prefix("cmd:") {
             Some(command) if !command.trim().is_empty() => Ok(Check::Command(command.to_owned())),
             Some(_) => Err("expected a command behind cmd:".to_owned()),
-            None => text.parse().map(Check::Probe),
+            None => match text.parse() {
+                Ok(probe) => Ok(Check::Probe(probe)),
+                Err(why) => Err(format!("{why}, or cmd:COMMAND")),
+            },
         }
     }
 }
@@ -122,6 +125,15 @@ impl Health {
     }
 }
 
+/// What there is to say when the checks change their mind, and at first.
+pub(super) enum Finding {
+    Passes,
+    /// The last one failed, and why.
+    Fails(String),
+    /// The last one passed, and more have to.
+    NotYet,
+}
+
 /// Checks again and again, and reports when the checks change their mind. Ends when nobody listens.
 pub(super) async fn watch_over(
     check: Check,
@@ -129,6 +141,7 @@ pub(super) async fn watch_over(
     every: Duration,
     within: Duration,
     report: watch::Sender<bool>,
+    tell: impl Fn(Finding),
 ) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,11 +155,11 @@ pub(super) async fn watch_over(
             continue;
         }
         told = Some(is_healthy);
-        match (is_healthy, outcome) {
-            (true, _) => eprintln!("roost: the check passes"),
-            (false, Err(why)) => eprintln!("roost: the check fails: {why}"),
-            (false, Ok(())) => eprintln!("roost: the check has not passed often enough yet"),
-        }
+        tell(match (is_healthy, outcome) {
+            (true, _) => Finding::Passes,
+            (false, Err(why)) => Finding::Fails(why),
+            (false, Ok(())) => Finding::NotYet,
+        });
     }
 }
 
@@ -180,6 +193,7 @@ mod tests {
         for bad in ["", "cmd:", "cmd: ", "tcp://a", "a:1"] {
             assert!(bad.parse::<Check>().is_err(), "{bad}");
         }
+        assert!("true".parse::<Check>().unwrap_err().contains("cmd:"));
         assert_eq!("cmd:true".parse::<Check>(), Ok(Check::Command("true".to_owned())));
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -48,6 +48,7 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
     let ttl = Duration::from_millis(args.timeout_ms);
     let options = RegistrarOptions { ttl, sessions, ..RegistrarOptions::default() };
     let (report, health) = watch::channel(args.check.is_none());
+    let voice = Voice { json: global.json };
     let checking = args.check.clone().map(|check| {
         let health = check::Health::new(args.check_pass, args.check_fail);
         tokio::spawn(check::watch_over(
@@ -56,9 +57,9 @@ pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Resul
             args.check_interval,
             args.check_timeout,
             report.clone(),
+            move |finding| voice.say_check(&finding),
         ))
     });
-    let voice = Voice { json: global.json };
     let (outcome, registered) = watch::channel(Err("no registry has answered".to_owned()));
     let late = too_late(args.exit_if_cannot_register, health.clone(), registered);
     let keeping =
@@ -177,9 +178,6 @@ struct Voice {
 
 impl Voice {
     fn say(self, event: &str, service: &Service, error: Option<&Error>, text: &str) {
-        if !self.json {
-            return eprintln!("roost: {text}");
-        }
         let (service, id) = (&service.name, service.id());
         let line = match error {
             None => json!({ "event": event, "service": service, "id": id }),
@@ -187,7 +185,30 @@ impl Voice {
                 "event": event, "service": service, "id": id, "code": error.code(), "message": error.message(),
             }),
         };
-        eprintln!("{line}");
+        self.put(&line, text);
+    }
+
+    fn say_check(self, finding: &check::Finding) {
+        match finding {
+            check::Finding::Passes => {
+                self.put(&json!({ "event": "check_passes" }), "the check passes");
+            }
+            check::Finding::Fails(why) => {
+                let line = json!({ "event": "check_fails", "message": why });
+                self.put(&line, &format!("the check fails: {why}"));
+            }
+            check::Finding::NotYet => {
+                let text = "the check has not passed often enough yet";
+                self.put(&json!({ "event": "check_not_yet" }), text);
+            }
+        }
+    }
+
+    fn put(self, line: &Value, text: &str) {
+        match self.json {
+            true => eprintln!("{line}"),
+            false => eprintln!("roost: {text}"),
+        }
     }
 }
 

@@ -243,6 +243,23 @@ pub struct Done {
     pub zxid: u64,
 }
 
+/// Answer of setting a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySet {
+    /// What to look after though it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The write's place in the order.
+    pub zxid: u64,
+}
+
+impl PolicySet {
+    /// Returns the warnings as lines of text.
+    pub fn text(&self) -> String {
+        self.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
+    }
+}
+
 /// One op of a [`multi`](crate::client::Client::multi).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]

@@ -63,6 +63,35 @@ async fn a_denial_is_noted_with_its_rule_and_what_was_taken_out_by_hand_with_its
 }
 
 #[tokio::test]
+async fn whoever_ends_something_is_in_its_lines_with_the_reason_that_he_gives() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    bed.register(&token, "web", json!({"id": "a", "host": "10.0.0.9", "port": 1})).await;
+    let policy =
+        json!({"reason": "restarts often", "pattern": "/a/**", "grace_ms": 500, "set_by": "ops"});
+    bed.send("PUT /v1/policies/disconnect/web", &[], policy.to_string()).await;
+    let (_, next) = lines(&bed, 0).await;
+    // ann:secret
+    let ann = [("authorization", "Basic YW5uOnNlY3JldA==")];
+    let remove = "DELETE /v1/policies/disconnect/web?reason=";
+    let long = bed.send(&format!("{remove}{}", "x".repeat(1025)), &ann, "").await;
+    assert_eq!(long.error(), (400, "bad_arguments".to_owned()));
+    assert_eq!(bed.send(&format!("{remove}it%20is%20calm"), &ann, "").await.status, 200);
+    let taken = r#"{"ip":"10.0.0.9","reason":"its disk is slow"}"#;
+    bed.send("POST /v1/deregister", &ann, taken).await;
+    let (lines, _) = lines(&bed, next).await;
+    for (path, op, reason) in [
+        ("/roost/policies/disconnect/web", "delete", "it is calm"),
+        ("/services/web/providers/a", "deregister", "its disk is slow"),
+    ] {
+        let line = about(&lines, path);
+        let (who, set_by) = (json!(["ip:127.0.0.1", "digest:ann"]), json!("digest:ann"));
+        assert_eq!((&line["op"], &line["reason"]), (&json!(op), &json!(reason)));
+        assert_eq!((&line["who"], &line["set_by"]), (&who, &set_by));
+    }
+}
+
+#[tokio::test]
 async fn nobody_learns_from_the_audit_of_what_he_may_not_read() {
     let bed = Bed::new().await;
     bed.post("/v1/znodes/roost/secret?parents=true", "").await;

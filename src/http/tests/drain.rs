@@ -70,6 +70,7 @@ async fn a_provider_that_leaves_is_shown_as_draining_counts_who_knows_and_goes_a
     register(&bed, &token).await;
     let line = bed.get("/v1/audit").await.json();
     assert!(line.to_string().contains("a restart"), "{line}");
+    assert!(!line.to_string().contains("super"), "what the node lends is not the client's: {line}");
     let sooner = bed.send(DRAIN, &auth, r#"{"deadline_ms":1000,"wait":"none"}"#).await;
     assert_eq!(sooner.status, 200);
     drop(hangs);

@@ -93,6 +93,13 @@ async fn services_of_every_framework_are_shown_without_any_configuration() {
     assert_eq!(names("?limit=2&after=k").await, [INTERFACE, "role/job"]);
     assert_eq!(names("?layout=spring").await, ["shop"]);
     assert_eq!(names("?layout=dubbo_application").await, [""; 0]);
+    for uri in ["/v1/services?layout=nosuch", "/v1/services/shop?layout=nosuch"] {
+        let got = bed.get(uri).await;
+        assert_eq!(got.error(), (400, "bad_arguments".to_owned()), "{uri}");
+        assert!(got.json()["message"].as_str().unwrap().contains("nosuch"), "{}", got.json());
+    }
+    let none = bed.get("/v1/sd/prometheus?service=").await;
+    assert!(none.json()["message"].as_str().unwrap().starts_with("service is"), "{}", none.json());
     assert_eq!(names("?group=g").await, ["s"]);
     assert_eq!(names("?label=zone%3Db").await, ["shop"]);
     assert_eq!(bed.get("/v1/services?label=zone").await.error(), (400, "bad_arguments".to_owned()));

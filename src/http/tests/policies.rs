@@ -70,11 +70,45 @@ async fn what_is_wrong_with_a_policy_is_named_at_every_way_in() {
             assert!(got.json()["message"].as_str().unwrap().starts_with(word), "{}", got.json());
         }
     }
+    for (kind, name, terms, word) in [
+        ("overrides", "x", json!({"weight": 0, "ip": "10.0.0.256"}), "ip"),
+        ("overrides", "x", json!({"weight": 0, "ip": "x.y"}), "ip"),
+        ("overrides", "x", json!({"weight": 0, "selector": {}}), "selector"),
+        ("removal", "x", json!({"max_ratio": "0.2"}), "max_ratio"),
+        (
+            "admission",
+            "x",
+            json!({"deny": [{"id": "a", "who": ["anyone"]}, {"id": "a", "who": ["::1"]}]}),
+            "deny[1].id",
+        ),
+        (
+            "admission",
+            "x",
+            json!({"allow": [{"who": ["::1"]}], "deny": [{"id": "allow-0", "who": ["::2"]}]}),
+            "deny[0].id",
+        ),
+        ("layout", "dubbo", json!({"pattern": "/a/{service}/{id}", "read": "url_name"}), "name"),
+        ("overrides", "a%2Fb", json!({"weight": 0}), ""),
+    ] {
+        let mut policy = json!({"reason": "r", "pattern": "/a/**"});
+        policy.as_object_mut().unwrap().extend(terms.as_object().unwrap().clone());
+        let named = name.replace("%2F", "/");
+        let test = json!({"kind": kind, "name": named, "policy": policy}).to_string();
+        for got in [put(&bed, kind, name, policy).await, bed.post("/v1/policies/test", test).await]
+        {
+            assert_eq!(got.error(), (400, "bad_arguments".to_owned()), "{kind} {terms}");
+            let message = got.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.starts_with(word), "{terms}: {message}");
+        }
+    }
     assert_eq!(put(&bed, "colour", "web", disconnect()).await.error().0, 400);
     // Through the doors of the tree too, one by one and in a multi.
     bed.post("/v1/znodes/roost/policies/disconnect?parents=true", "").await;
     let raw = bed.post("/v1/znodes/roost/policies/disconnect/web", "{}").await;
     assert_eq!((raw.status, &raw.json()["zk_code"]), (400, &json!(-8)));
+    let all = disconnect_data().replace(r#""grace_ms":500"#, r#""weight":0,"selector":{}"#);
+    let raw = bed.post("/v1/znodes/roost/policies/overrides/x?parents=true", all).await;
+    assert_eq!(raw.error().0, 400, "{}", raw.json());
     let ops = json!([{"op": "check", "path": "/"}, {"op": "create", "path": "/roost/policies/x"}]);
     let multi = bed.post("/v1/multi", json!({ "ops": ops }).to_string()).await;
     assert_eq!((multi.status, &multi.json()["multi_index"]), (400, &json!(1)));
@@ -493,4 +527,18 @@ async fn a_poll_waits_for_its_wave_unless_something_urgent_happened_and_a_read_n
     bed.post("/v1/multi", json!({ "ops": ops }).to_string()).await;
     let polled = bed.get(&poll).await.json();
     assert_eq!(polled["changes"].as_array().map(Vec::len), Some(2), "{polled}");
+}
+
+#[tokio::test]
+async fn a_probe_that_this_node_can_never_make_is_set_with_a_warning() {
+    let bed = Bed::new().await;
+    let probe = json!({"reason": "r", "pattern": "/services/web/providers", "probe": "tcp",
+        "networks": ["10.7.0.0/16"]});
+    let test = json!({"kind": "probe", "policy": probe}).to_string();
+    for got in [put(&bed, "probe", "web", probe).await, bed.post("/v1/policies/test", test).await] {
+        let warning = got.json()["warnings"][0].as_str().unwrap().to_owned();
+        assert!(got.status == 200 && warning.contains("[probe] networks"), "{warning}");
+    }
+    let other = put(&bed, "disconnect", "web", disconnect()).await.json();
+    assert!(other.get("warnings").is_none(), "{other}");
 }

@@ -64,6 +64,10 @@ async fn who_is_held_and_why_is_shown_and_ends_when_somebody_confirms_it() {
     let first = all[0]["session"].as_str().unwrap();
     let done = confirm(&bed, json!({"session": first, "reason": "it burns"})).await.json();
     assert_eq!((&done["ended"], &done["more"]), (&json!([first]), &json!(false)));
+    let audit = bed.get("/v1/audit").await.json();
+    let line = audit["lines"].as_array().unwrap().last().unwrap();
+    assert_eq!(line["path"], format!("/roost/suspects/{first}"), "{line}");
+    assert_eq!((&line["reason"], &line["set_by"]), (&json!("it burns"), &json!("ip:127.0.0.1")));
     let other = confirm(&bed, json!({"service": "/services/other", "reason": "r"})).await.json();
     assert_eq!(other["ended"], json!([]));
     let acl = json!({"acl": [{"perms": "cr", "scheme": "world", "id": "anyone"}]}).to_string();

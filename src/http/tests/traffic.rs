@@ -147,6 +147,7 @@ async fn a_batch_deregistration_that_says_too_little_or_too_much_is_refused() {
         (json!({"ip": "10.0.0.1", "session": "0x1"}), "exactly one"),
         (json!({"ip": "a/b"}), "ip"),
         (json!({"ip": ":80"}), "ip"),
+        (json!({"ip": "nonsense", "block_ms": 1_000}), "ip"),
         (json!({"selector": {}}), "selector"),
         (json!({"instance": ""}), "instance"),
         (json!({"instance": "/a//b"}), "empty element"),

@@ -130,9 +130,11 @@ fn of_json(layout: &str, fields: &Fields, json: &Map<String, Value>) -> Result<I
             Instance::at(layout.to_owned(), &normal_host(host), port)?
         }
     };
-    let weight = find(&fields.weight).and_then(Value::as_u64);
-    if let Some(weight) = weight.and_then(|weight| u32::try_from(weight).ok()) {
-        instance.weight = weight;
+    if let Some(said_weight) = find(&fields.weight).filter(|weight| !weight.is_null()) {
+        let weight = said_weight.as_u64().and_then(|weight| u32::try_from(weight).ok());
+        instance.weight = weight.ok_or_else(|| {
+            format!("{} is {said_weight}, not a whole number", said(&fields.weight))
+        })?;
     }
     if let Some(status) = text(&fields.status) {
         instance.status = status.to_ascii_lowercase();
@@ -206,6 +208,7 @@ mod tests {
             (r#"{"host":"h"}"#, "port"),
             (r#"{"host":"h","port":70000}"#, "port"),
             (r#"{"host":"h","port":0}"#, "port is 0"),
+            (r#"{"host":"h","port":1,"weight":-3}"#, "weight is -3"),
         ] {
             let why = read(&plain, "x", data).unwrap_err();
             assert!(why.contains(word), "{data}: {why}");
