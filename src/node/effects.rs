@@ -6,8 +6,9 @@
 //!
 //! - The data of an instance of roost or Spring Cloud show what the override says, set with the version that was seen; its
 //!   owner stays its owner. Every reader, stream and framework sees that, and none has to know of overrides.
-//! - A Dubbo provider (`/<group>/<interface>/providers/<url>`) is a name, which cannot change. It gets a znode `override://…`
-//!   beside it, below `configurators`, which its consumers watch. It stays while the provider is away, for when it is back.
+//! - A Dubbo provider (`<root>/<interface>/providers/<url>`, also below a namespace) is a name, which cannot change. It gets a
+//!   znode `override://…` beside it, below `configurators`, which its consumers watch. It stays while the provider is away, for
+//!   when it is back.
 //!
 //! Who is leaving ([`Drain`]) is overridden too, until it has gone: as draining and without weight, after all policies.
 //!
@@ -201,9 +202,11 @@ fn configurators(
     overrides: &Overrides,
     name: &str,
 ) -> Vec<ZnodePath> {
-    let elements: Vec<&str> = path.as_str().split('/').skip(1).collect();
-    let [group, interface, "providers", url] = elements[..] else { return Vec::new() };
-    if !percent_decode_str(url).decode_utf8_lossy().contains("://") {
+    let list = path.parent_str().and_then(|list| list.strip_suffix("/providers"));
+    let Some((root, interface)) = list.and_then(|service| service.rsplit_once('/')) else {
+        return Vec::new();
+    };
+    if !percent_decode_str(path.name()).decode_utf8_lossy().contains("://") {
         return Vec::new();
     }
     let mut query = String::from("category=configurators&dynamic=false&enabled=true");
@@ -228,7 +231,7 @@ fn configurators(
         let service = percent_decode_str(interface).decode_utf8_lossy();
         let url = format!("override://{host}:{port}/{service}?{query}&roost={name}");
         let url = utf8_percent_encode(&url, &IN_URL);
-        ZnodePath::parse(&format!("/{group}/{interface}/configurators/{url}")).ok()
+        ZnodePath::parse(&format!("{root}/{interface}/configurators/{url}")).ok()
     };
     claimed.addresses.iter().filter_map(of_address).collect()
 }
