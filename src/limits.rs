@@ -186,8 +186,10 @@ pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// Messages waiting in all mailboxes of one node, about 24 bytes each. Beyond: mailboxes that hold more than their fair
 /// share of it overflow as if they were full.
 pub const MAILBOX_MESSAGES_TOTAL_MAX: usize = 4 << 20;
-/// Paths watched by one subscription. Beyond: 400.
-pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 4096;
+/// Paths that a request names to watch. Beyond: 400.
+pub const WATCHED_PATHS_MAX: usize = 4096;
+/// Paths watched by one subscription: of a stream of services, all lists that these may have. Beyond: 409.
+pub const FILTERS_PER_SUBSCRIPTION_MAX: usize = 65_536;
 /// Messages that a subscriber is given at once; the rest follow at once.
 pub const MESSAGES_PER_DELIVERY_MAX: usize = 256;
 /// Paths watched by all subscriptions of one node. Beyond: 429.
@@ -267,6 +269,10 @@ pub const HTTP_REQUESTS_MAX: usize = 16_384;
 pub const HTTP_BODIES_BYTES_MAX: usize = 256 << 20;
 /// HTTP connections of one node, streams included. Beyond: closed at accept.
 pub const HTTP_CONNECTIONS_MAX: usize = 131_072;
+/// Bytes that wait for the client of one HTTP connection, in the process and again in the kernel before they are sent.
+/// Beyond: the answer or stream waits, and what comes meanwhile waits as messages ([`MAILBOX_MESSAGES_MAX`]). Also the longest
+/// head of a request: 431.
+pub const HTTP_UNSENT_BYTES_MAX: usize = 64 << 10;
 /// How long an HTTP connection may take to send the head of its next request, ms; so also how long it may idle.
 /// Beyond: closed.
 pub const HTTP_IDLE_MS_MAX: u64 = 90_000;
@@ -353,8 +359,17 @@ const _: () = assert!(
     "clients that send slowly must leave room for those whose writes wait"
 );
 const _: () = assert!(
-    STREAM_SERVICES_MAX * (2 * 5 + 1) <= FILTERS_PER_SUBSCRIPTION_MAX,
+    STREAM_SERVICES_MAX * (2 * (5 + LAYOUTS_MAX) + 1) < FILTERS_PER_SUBSCRIPTION_MAX,
     "the lists that a name may have, in each layout, must fit into one subscription with what is noted of their instances"
+);
+const _: () = assert!(
+    STREAM_SERVICES_MAX / 2 * (2 * (5 + LAYOUTS_MAX + MAPPED_APPLICATIONS_MAX) + 1)
+        < FILTERS_PER_SUBSCRIPTION_MAX,
+    "and those of the applications that offer it for half as many services, which is what the SDK asks for at once"
+);
+const _: () = assert!(
+    WATCHED_PATHS_MAX <= FILTERS_PER_SUBSCRIPTION_MAX,
+    "what a request may name must fit into its subscription"
 );
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX > SUBSCRIPTIONS_MAX,

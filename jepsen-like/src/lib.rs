@@ -6,7 +6,9 @@
 //! which checker is for what, `report` draws what came out. `ap` is the AP registry that roost is compared with. See the
 //! README of this directory.
 
+// Planted bugs are planted alike in the product and here.
 #[macro_use]
+#[path = "../../src/mutants.rs"]
 mod mutants;
 
 pub mod ap;

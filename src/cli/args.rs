@@ -23,7 +23,7 @@ Exit codes:
   1  refused by the cluster (the code is printed), or a local failure
   2  wrong usage
   3  the cluster cannot be reached, or did not answer in time
-  4  no such znode (no_node)
+  4  no such znode, service, policy or registration (no_node)
   5  the version is not the expected one (bad_version)
 `roost run` exits with its child's code, or 128 + the signal that ended the child.";
 
@@ -97,7 +97,7 @@ pub struct GlobalArgs {
     /// Print JSON: one document for each result, errors as {"code", "message"} on stderr.
     #[arg(long, global = true)]
     pub json: bool,
-    /// How long one call may take, retries included, e.g. 500ms or 10s.
+    /// How long one call may take, retries included: a whole number and ms, s, m, h or d, e.g. 500ms or 10s.
     #[arg(long, global = true, value_name = "TIME", value_parser = parse::duration, default_value = "10s")]
     pub timeout: Duration,
 }
@@ -486,6 +486,8 @@ pub struct DevArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{Args, Command, KindArg, Verb};
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
@@ -513,6 +515,80 @@ mod tests {
         let common: Vec<&str> = all.map(|argument| argument.get_id().as_str()).collect();
         assert!(common.contains(&"json"), "{common:?}");
         check(&tree, &common);
+    }
+
+    /// The least that each verb can be typed with.
+    const LINES: &[&str] = &[
+        "ls",
+        "get /a",
+        "set /a x",
+        "create /a",
+        "rm /a",
+        "stat /a",
+        "getacl /a",
+        "setacl /a world:anyone:r",
+        "watch /a",
+        "session open",
+        "session renew token",
+        "session close token",
+        "session ls",
+        "session show 0x1",
+        "services",
+        "service get web",
+        "service register web --addr a:1",
+        "service deregister web a:1",
+        "deregister --ip 10.0.0.1",
+        "drain /a",
+        "policy ls",
+        "policy get removal a",
+        "policy set removal a {}",
+        "policy test removal {}",
+        "policy rm removal a",
+        "audit",
+        "override set a --service web --reason r",
+        "override ls",
+        "override rm a",
+        "protection ls",
+        "protection confirm --all --reason r",
+        "init --member 1=a:1,b:2",
+        "join --node 2 --peer a:1 --http b:2",
+        "leave --node 2",
+        "promote --node 2",
+        "transfer --to 2",
+        "status",
+        "run --service web --addr a:1 -- true",
+        "render template -o file",
+        "shell",
+        "bench write",
+        "bench read",
+        "bench mixed",
+        "bench storm",
+        "bench fanout",
+        "bench pauses",
+        "dev",
+        "serve --config file",
+        "dump dir",
+    ];
+
+    #[test]
+    fn every_verb_can_be_typed() {
+        fn verbs(command: &clap::Command, before: &str, found: &mut BTreeSet<String>) {
+            for verb in command.get_subcommands() {
+                verbs(verb, &format!("{before} {}", verb.get_name()), found);
+            }
+            if !command.has_subcommands() {
+                found.insert(before.to_owned());
+            }
+        }
+        let mut untyped = BTreeSet::new();
+        verbs(&Args::command_tree(), "roost", &mut untyped);
+        for line in LINES {
+            let line = format!("roost {line}");
+            // Reading what was parsed panics where two arguments of one name differ in their types.
+            parse(&line).unwrap_or_else(|why| panic!("{line}: {why}"));
+            untyped.retain(|verb| !format!("{line} ").starts_with(&format!("{verb} ")));
+        }
+        assert!(untyped.is_empty(), "not in LINES: {untyped:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::client;
 use crate::client::model::{Cluster, DigestAnswer, Payload, Service, Stat};
+use crate::sdk::Instance;
 
 /// Why a command ended without being done.
 #[derive(Debug)]
@@ -176,7 +177,7 @@ pub(super) fn service_table(service: &Service) -> String {
             provider.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
         rows.push(vec![
             provider.id.clone(),
-            format!("{}:{}", provider.host, provider.port),
+            Instance::fixed(&provider.host, provider.port).addr(),
             provider.weight.to_string(),
             provider.status.clone(),
             provider.health.clone(),
@@ -226,7 +227,7 @@ pub(super) fn status_table(cluster: &Cluster, digests: &[Result<DigestAnswer, St
 
 #[cfg(test)]
 mod tests {
-    use super::{Failure, change_line, data_line, stat_lines, table};
+    use super::{Failure, change_line, data_line, service_table, stat_lines, table};
     use crate::client::model::{Payload, Stat};
     use crate::client::{Error, Refusal};
 
@@ -250,6 +251,16 @@ mod tests {
         ] {
             assert_eq!(failure.exit_code(), code, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_host_of_a_provider_stands_in_brackets() {
+        let provider = serde_json::json!({
+            "id": "a", "host": "::1", "port": 80, "weight": 100, "status": "up", "czxid": 1, "version": 0
+        });
+        let service = serde_json::json!({"name": "web", "providers": [provider], "zxid": 1});
+        let shown = service_table(&serde_json::from_value(service).unwrap());
+        assert!(shown.contains("[::1]:80"), "{shown}");
     }
 
     #[test]

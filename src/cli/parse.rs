@@ -4,22 +4,48 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::client::model::Member;
+use crate::limits::TTL_MS_MAX;
 
-/// Reads `500ms`, `10s`, `2m`; a bare number is seconds.
+/// Reads how long something on this machine may take: `500ms`, `10s`, `2m`, `1h`, `1d`; a bare number is seconds. From 1 ms to a day.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let ms_per_unit = match &text[digits..] {
+    match milliseconds(text)? {
+        ms @ 1..=DAY_MS => Ok(Duration::from_millis(ms)),
+        _ => Err("expected between 1ms and 1d".to_owned()),
+    }
+}
+
+/// Reads how long something in the cluster shall live, which is whole seconds: `90s`, `2h`, `7d`. Returns seconds, from 1 to what a
+/// znode can live.
+pub(super) fn ttl(text: &str) -> Result<u64, String> {
+    let ms = milliseconds(text)?;
+    if ms == 0 || ms > TTL_MS_MAX {
+        return Err(format!("expected between 1s and {}d", TTL_MS_MAX / DAY_MS));
+    }
+    match ms % 1_000 {
+        0 => Ok(ms / 1_000),
+        _ => Err("expected whole seconds".to_owned()),
+    }
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Returns `u64::MAX` for what is longer.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let ms_per_unit = match unit {
         "ms" => 1,
         "s" | "" => 1_000,
         "m" => 60_000,
-        _ => return Err("expected a number and ms, s or m".to_owned()),
+        "h" => 3_600_000,
+        "d" => DAY_MS,
+        _ => 0,
     };
-    let number: u64 =
-        text[..digits].parse().map_err(|_| "expected a number and ms, s or m".to_owned())?;
-    match number.checked_mul(ms_per_unit) {
-        Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
-        _ => Err("expected between 1ms and one day".to_owned()),
+    if number.is_empty() || ms_per_unit == 0 {
+        return Err("expected a whole number and ms, s, m, h or d".to_owned());
     }
+    // These are digits: what cannot be read is too long.
+    Ok(number.parse().unwrap_or(u64::MAX).saturating_mul(ms_per_unit))
 }
 
 /// Reads `NAME:PASSWORD`; the password may contain colons.
@@ -82,14 +108,55 @@ pub(super) fn host_port(text: &str) -> Result<(String, u16), String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{duration, host_port, member};
+    use super::{duration, host_port, member, ttl};
+
+    #[test]
+    fn a_time_is_a_whole_number_and_a_unit() {
+        for (text, ms) in [
+            ("1ms", 1),
+            ("250ms", 250),
+            ("10", 10_000),
+            ("90s", 90_000),
+            ("30m", 1_800_000),
+            ("2h", 7_200_000),
+            ("24h", 86_400_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text:?}");
+        }
+        for text in ["", "s", "h", "-1s", "+1s", "1.5h", "1 h", "1H", "1w", "1h30m", "1hs", "²s"] {
+            for refused in [duration(text).map(drop), ttl(text).map(drop)] {
+                assert_eq!(
+                    refused.unwrap_err(),
+                    "expected a whole number and ms, s, m, h or d",
+                    "{text:?}"
+                );
+            }
+        }
+        // The last are more than 64 bits hold: in the product, and before.
+        let long = ["0s", "25h", "2d", "999999999999999999d", "99999999999999999999999ms"];
+        for text in long {
+            assert_eq!(duration(text).unwrap_err(), "expected between 1ms and 1d", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_whole_seconds_that_a_znode_can_live() {
+        for (text, seconds) in
+            [("1", 1), ("5000ms", 5), ("2h", 7_200), ("7d", 604_800), ("12725d", 1_099_440_000)]
+        {
+            assert_eq!(ttl(text), Ok(seconds), "{text:?}");
+        }
+        for text in ["0s", "12726d", "999999999999999999d", "99999999999999999999999s"] {
+            assert_eq!(ttl(text).unwrap_err(), "expected between 1s and 12725d", "{text:?}");
+        }
+        for text in ["500ms", "1500ms"] {
+            assert_eq!(ttl(text).unwrap_err(), "expected whole seconds", "{text:?}");
+        }
+    }
 
     #[test]
     fn malformed_values_are_refused() {
-        for text in ["", "s", "1h", "-1s", "0s", "999999999999m"] {
-            assert!(duration(text).is_err(), "{text:?}");
-        }
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         for text in ["", "host", "host:", ":80", "host:70000", "http://host:80", "::1:80"] {
             assert!(host_port(text).is_err(), "{text:?}");
         }

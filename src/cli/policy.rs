@@ -40,6 +40,8 @@ pub enum PolicyCommand {
         name: String,
     },
     /// Check a policy and print what it would do now, without setting it.
+    ///
+    /// It is checked whole, as it would be set: with its reason, and its TTL where its kind or mode needs one.
     Test {
         /// Its kind.
         kind: String,
@@ -67,12 +69,12 @@ pub struct PolicyArgs {
     /// A JSON object, or @FILE with one.
     #[arg(value_name = "JSON")]
     pub text: String,
-    /// Why, for whoever reads it later.
+    /// Why, for whoever reads it later. Every policy says it, here or in the JSON.
     #[arg(long)]
     pub reason: Option<String>,
-    /// It goes by itself after so long, e.g. 90s or 30m.
-    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
-    pub ttl: Option<std::time::Duration>,
+    /// It goes by itself after so long, e.g. 90s, 2h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = parse::ttl)]
+    pub ttl: Option<u64>,
 }
 
 impl PolicyArgs {
@@ -88,8 +90,8 @@ impl PolicyArgs {
         if let Some(reason) = &self.reason {
             fields.insert("reason".to_owned(), json!(reason));
         }
-        if let Some(ttl) = self.ttl {
-            fields.insert("ttl_s".to_owned(), json!(ttl.as_secs()));
+        if let Some(ttl_s) = self.ttl {
+            fields.insert("ttl_s".to_owned(), json!(ttl_s));
         }
         Ok(Value::Object(fields))
     }
@@ -126,7 +128,7 @@ pub(super) async fn execute(context: &Context, command: &PolicyCommand) -> Resul
 async fn list(context: &Context, kind: Option<&str>) -> Result<(), Failure> {
     let answer = context.client.policies(kind).await?;
     context.output.result(&answer, || {
-        let heads = ["KIND", "NAME", "MODE", "PATTERN", "SET BY", "REASON"];
+        let heads = ["KIND", "NAME", "MODE", "PATTERN", "SET BY", "ENDS", "REASON"];
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
         for entry in answer["policies"].as_array().into_iter().flatten() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -139,6 +141,7 @@ async fn list(context: &Context, kind: Option<&str>) -> Result<(), Failure> {
                 mode,
                 pattern,
                 by,
+                policy["expires_at_ms"].as_u64().map(time).unwrap_or_default(),
                 text(&policy["reason"]),
             ]);
         }

@@ -35,7 +35,7 @@ pub struct DeregisterArgs {
     /// Only below this pattern of paths: `*` is one element, `**` at the end any rest.
     #[arg(long)]
     pub pattern: Option<String>,
-    /// Keep them from coming back for so long, e.g. 30s or 10m.
+    /// Keep them from coming back for so long, e.g. 10m or 2h, a day at most.
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     pub block: Option<Duration>,
     /// Why, for others to read.
@@ -165,9 +165,9 @@ pub struct OverrideArgs {
     /// Why, for whoever reads it later.
     #[arg(long)]
     pub reason: String,
-    /// It goes by itself after so long, e.g. 30m.
-    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
-    pub ttl: Option<Duration>,
+    /// It goes by itself after so long, e.g. 90s, 2h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = parse::ttl)]
+    pub ttl: Option<u64>,
 }
 
 impl OverrideArgs {
@@ -190,7 +190,7 @@ impl OverrideArgs {
             ("status", self.status.as_ref().map(|status| json!(status))),
             ("weight", self.weight.map(|weight| json!(weight))),
             ("labels", texts(&self.label)),
-            ("ttl_s", self.ttl.map(|ttl| json!(ttl.as_secs().max(1)))),
+            ("ttl_s", self.ttl.map(|ttl_s| json!(ttl_s))),
         ];
         let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
         Value::Object(fields.into_iter().filter_map(field).collect::<Map<_, _>>())
@@ -212,6 +212,46 @@ pub(super) async fn overrides(context: &Context, command: OverrideCommand) -> Re
         OverrideCommand::Rm { name } => {
             let done = context.client.remove_policy(OVERRIDES, &name).await?;
             context.output.result(&done, Vec::new)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::OverrideCommand;
+    use crate::cli::args::{Args, Command, Verb};
+
+    #[test]
+    fn an_override_is_the_policy_that_its_words_mean() {
+        for (words, policy) in [
+            (
+                "--service web --ip 10.0.0.5 --weight 0 --ttl 2h",
+                json!({"pattern": "/services/web/providers/*", "ip": "10.0.0.5", "weight": 0, "ttl_s": 7200}),
+            ),
+            (
+                "--dubbo com.a.Demo --instance 10.0.0.5:20880 --status out_of_service",
+                json!({"pattern": "/dubbo/com.a.Demo/providers/*", "instance": "10.0.0.5:20880",
+                    "status": "out_of_service"}),
+            ),
+            (
+                "--pattern /a/** --selector zone=b --selector rack=7 --label colour=red",
+                json!({"pattern": "/a/**", "selector": {"zone": "b", "rack": "7"}, "labels": {"colour": "red"}}),
+            ),
+        ] {
+            let line = format!("roost override set one --reason r {words}");
+            let args = Args::from_words(line.split(' ')).unwrap();
+            let Command::Verb(Verb::Override(OverrideCommand::Set(set))) = args.command else {
+                panic!("{line} sets no override")
+            };
+            let mut expected = policy;
+            expected["reason"] = json!("r");
+            assert_eq!(set.policy(), expected, "{line}");
+        }
+        for words in ["", "--service web --dubbo a", "--service web --ip a --instance b"] {
+            let line = format!("roost override set one --reason r {words}");
+            assert!(Args::from_words(line.split_whitespace()).is_err(), "{line}");
         }
     }
 }

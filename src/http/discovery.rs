@@ -141,13 +141,6 @@ fn providers(
     Ok(found.map(|(main, _)| (main.path.name().to_owned(), main.health.0, main.instance)).collect())
 }
 
-fn addr(provider: &Instance) -> String {
-    match provider.host.contains(':') && !provider.host.starts_with('[') {
-        true => format!("[{}]:{}", provider.host, provider.port),
-        false => format!("{}:{}", provider.host, provider.port),
-    }
-}
-
 fn group(service: &str, (id, health, provider): &Found) -> TargetGroupBody {
     let label = |name: &str, value: &str| (format!("__meta_roost_{name}"), value.to_owned());
     let mut labels = BTreeMap::from([
@@ -162,7 +155,7 @@ fn group(service: &str, (id, health, provider): &Found) -> TargetGroupBody {
             key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         labels.insert(format!("__meta_roost_metadata_{key}"), value.clone());
     }
-    TargetGroupBody { targets: vec![addr(provider)], labels }
+    TargetGroupBody { targets: vec![provider.addr()], labels }
 }
 
 /// Returns an `upstream` block of those that take traffic. What providers say of themselves ends up in another program's
@@ -173,7 +166,7 @@ fn upstream(name: &str, providers: &[Found]) -> String {
     for (.., provider) in providers {
         let takes_traffic = provider.status == "up" && provider.weight > 0;
         if takes_traffic && provider.host.chars().all(|c| is_name(c) || ":[]".contains(c)) {
-            let (addr, weight) = (addr(provider), provider.weight);
+            let (addr, weight) = (provider.addr(), provider.weight);
             writeln!(text, "    server {addr} weight={weight};").expect("writing to a string");
             servers += 1;
         }

@@ -151,6 +151,22 @@ pub(super) async fn drain(
             let why = format!("{path} does not belong to this session, or may not be deleted");
             return Err(Failed::because(Code::NoAuth, why));
         }
+        Err(Code::NoNode) => {
+            let why = format!("nothing is registered at {}", leaving.path);
+            return Err(Failed::because(Code::NoNode, why));
+        }
+        Err(Code::Unimplemented) => {
+            let path = &leaving.path;
+            let why = format!(
+                "{path} has no way to say that it leaves, so nobody would be told before it goes: take it out with \
+                 POST /v1/deregister (roost deregister --instance), and let it serve for as long as its consumers need"
+            );
+            return Err(Failed::because(Code::Unimplemented, why));
+        }
+        Err(Code::BadArguments) => {
+            let why = format!("{} is no registration of an instance", leaving.path);
+            return Err(Failed::bad_arguments(why));
+        }
         Err(code) => return Err(Failed::code(code)),
     };
     let until_us = node.now_micros() + wait_ms.min(deadline_ms) * 1_000;

@@ -131,6 +131,14 @@ impl Failed {
         self
     }
 
+    /// Returns the same answer, with a message that says more if it is the refusal with this code of the tree.
+    pub(crate) fn explained(mut self, code: Code, why: impl FnOnce() -> String) -> Failed {
+        if self.is(code) {
+            self.0.body.message = why().into();
+        }
+        self
+    }
+
     /// Returns whether it is the refusal with this code of the tree.
     pub(crate) fn is(&self, code: Code) -> bool {
         self.0.body.zk_code == Some(code.number())

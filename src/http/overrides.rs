@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,8 +12,10 @@ use super::answer;
 use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read::{self, Freshness};
+use crate::registry::{self, Category, Instance, Rules};
 use crate::traffic::{EFFECTS, Effect};
-use crate::types::ZnodePath;
+use crate::tree::Tree;
+use crate::types::{AclId, ZnodePath, normal_host};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -48,12 +50,13 @@ pub(crate) struct EffectsBody {
 pub(crate) struct EffectBody {
     /// The znode that overrides have changed or made.
     path: String,
-    /// What its instance says, by JSON pointer; null where it says nothing. Empty for a znode that was made.
+    /// What its instance says, by JSON pointer; null where it says nothing. Of a znode that was made it is the Dubbo provider that
+    /// it means, and empty while that is away.
     before: BTreeMap<String, Value>,
-    /// What it shows instead.
+    /// What it shows instead, for this effect alone.
     after: BTreeMap<String, Value>,
-    /// The override by which the znode was made; null where data were changed.
-    made_by: Option<String>,
+    /// The overrides by which it is so; `drain/<incarnation>` is a drain.
+    made_by: BTreeSet<String>,
 }
 
 /// Lists what overrides have changed: before and after.
@@ -77,11 +80,15 @@ pub(crate) async fn list_effects(
         view.tree.readable(target.as_str(), &caller.authority).ok()?;
         Some((target, Effect::read(view.tree.get(note.as_str())?.data()?)?))
     });
+    let mut providers = Providers::default();
     let (effects, more) = read::page(found, limit, |(target, effect)| {
         let path = target.to_string();
         let (before, after, made_by) = match effect {
-            Effect::Patched { shown, before } => (before, shown, None),
-            Effect::Made { policy, .. } => (BTreeMap::new(), BTreeMap::new(), Some(policy)),
+            Effect::Patched { shown, before, by } => (before, shown, by.into_values().collect()),
+            Effect::Made { policy, .. } => {
+                let (before, after) = providers.changed_by(&view.tree, &caller.authority, &target);
+                (before, after, BTreeSet::from([policy]))
+            }
         };
         (EffectBody { path, before, after, made_by }, 0)
     });
@@ -89,4 +96,57 @@ pub(crate) async fn list_effects(
     let next = effects.last().filter(|_| more).map(|last| last.path.clone());
     let body = EffectsBody { effects, next, zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
+}
+
+/// Values by JSON pointer.
+type Values = BTreeMap<String, Value>;
+
+/// The providers of Dubbo's interfaces by list and address, each list read once.
+#[derive(Default)]
+struct Providers(BTreeMap<String, BTreeMap<(String, u16), Vec<(ZnodePath, Instance)>>>);
+
+impl Providers {
+    /// Returns what the provider that a configurator means says, and what it shows for that configurator alone. Empty when the
+    /// caller may not read one, or none is there.
+    fn changed_by(
+        &mut self,
+        tree: &Tree,
+        authority: &[AclId],
+        configurator: &ZnodePath,
+    ) -> (Values, Values) {
+        let nothing = || (Values::new(), Values::new());
+        let interface = configurator.parent().and_then(|list| list.parent());
+        let list = interface.and_then(|interface| interface.child("providers").ok());
+        let (Some(list), Ok(rule)) = (list, registry::rule(configurator.name())) else {
+            return nothing();
+        };
+        let address = registry::said(configurator.name(), None).addresses.into_iter();
+        let address = address.filter_map(|(host, port)| Some((host, port?))).next();
+        let providers = self.0.entry(list.to_string()).or_insert_with(|| by_address(tree, &list));
+        let at = address.and_then(|address| providers.get(&address)).into_iter().flatten();
+        let meant = at.filter(|(path, _)| rule.means(path.name()));
+        let mut meant = meant.filter(|(path, _)| tree.readable(path.as_str(), authority).is_ok());
+        let Some((_, own)) = meant.next() else { return nothing() };
+        let mut shown = own.clone();
+        Rules::new([rule]).apply(&mut shown);
+        (own.hidden_by(&shown), shown.hidden_by(own))
+    }
+}
+
+fn by_address(
+    tree: &Tree,
+    list: &ZnodePath,
+) -> BTreeMap<(String, u16), Vec<(ZnodePath, Instance)>> {
+    let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let read = tree.layouts().list_at(list.as_str());
+    let Some(read) = read.filter(|list| list.category == Category::Provider) else {
+        return by_address;
+    };
+    for path in tree.get(list.as_str()).into_iter().flat_map(|all| all.children()) {
+        if let Ok(instance) = registry::instance(&read, path.name(), None) {
+            let address = (normal_host(&instance.host), instance.port);
+            by_address.entry(address).or_default().push((path.clone(), instance));
+        }
+    }
+    by_address
 }

@@ -82,6 +82,11 @@ fn entry(tree: &Tree, authority: &[AclId], kind: Kind, name: &str) -> Option<Ent
     })
 }
 
+/// Returns the message of `no_node` for a policy.
+fn is_none(kind: Kind, name: &str) -> String {
+    format!("there is no policy {}/{name}", kind.name())
+}
+
 /// Lists the policies, those that are built in among them.
 #[utoipa::path(get, path = "/v1/policies", tag = "policies", params(PoliciesParams),
     responses((status = 200, description = "The policies", body = PoliciesBody)))]
@@ -116,10 +121,14 @@ pub(crate) async fn get_policy(
     let zxid = view.tree.zxid();
     let is_built_in = view.tree.policies().get(kind, &name).is_some_and(|known| known.is_built_in);
     if !is_built_in {
-        read::readable(&view, &policy::path_of(kind, &name), &caller)?;
+        read::readable(&view, &policy::path_of(kind, &name), &caller)
+            .map_err(|failed| failed.explained(Code::NoNode, || is_none(kind, &name)))?;
     }
     let entry = entry(&view.tree, &caller.authority, kind, &name);
-    let entry = entry.ok_or_else(|| Failed::code(Code::NoNode).at(zxid))?;
+    let entry = entry.ok_or_else(|| {
+        let why = is_none(kind, &name);
+        Failed::because(Code::NoNode, why).at(zxid)
+    })?;
     let body = PolicyBody { entry, zxid: zxid.0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))
 }
@@ -240,6 +249,8 @@ pub(crate) async fn remove_policy(
         return Err(Error::Refused(why).into());
     }
     let path = ZnodePath::parse(&policy::path_of(kind, &name))?;
-    let (_, zxid) = write::submit(&door, caller, Op::Delete { path, version: None }).await?;
+    let removed = write::submit(&door, caller, Op::Delete { path, version: None }).await;
+    let explained = |failed: Failed| failed.explained(Code::NoNode, || is_none(kind, &name));
+    let (_, zxid) = removed.map_err(explained)?;
     Ok(answer::json_at(StatusCode::OK, zxid, &DoneBody { zxid: zxid.0 }))
 }

@@ -344,7 +344,7 @@ fn entries(
         return Ok(Vec::new());
     };
     let (name, template, reading) = (Arc::from(name), template.clone(), reading.clone());
-    let layouts = Layouts::new([Arc::new(CustomLayout { name, template, reading })]);
+    let layouts = Layouts::new([Arc::new(CustomLayout { name, template, reading })], tree.zxid());
     let below = tree.descendants(policy.pattern.prefix()).take(POLICY_TEST_ZNODES_MAX);
     let there = below.filter(|(path, _)| {
         policy.pattern.matches(path.as_str()) && tree.readable(path.as_str(), authority).is_ok()
@@ -367,16 +367,12 @@ fn read_entry(layouts: &Layouts, path: &ZnodePath, data: Option<&[u8]>) -> ReadB
         Ok(instance) => (Some(instance), None),
         Err(reason) => (None, Some(reason)),
     };
-    let address = |it: &Instance| match it.host.contains(':') {
-        true => format!("[{}]:{}", it.host, it.port),
-        false => format!("{}:{}", it.host, it.port),
-    };
     ReadBody {
         path: path.to_string(),
         service: list.as_ref().map(|list| list.service.to_string()),
         namespace: list.as_ref().map(|list| list.namespace.to_owned()),
         group: instance.as_ref().and_then(|it| it.group.clone()),
-        address: instance.as_ref().map(address),
+        address: instance.as_ref().map(Instance::addr),
         weight: instance.as_ref().map(|it| it.weight),
         status: instance.as_ref().map(|it| it.status.clone()),
         metadata: instance.map(|it| it.metadata).unwrap_or_default(),

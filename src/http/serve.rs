@@ -8,6 +8,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use super::extract::Peer;
 use super::{Annex, Door, router};
-use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX, HTTP_IDLE_MS_MAX};
+use crate::limits::{
+    HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX, HTTP_IDLE_MS_MAX, HTTP_UNSENT_BYTES_MAX,
+};
 use crate::node::Node;
 
 /// Pause after an accept that failed for want of something (such as file descriptors), ms.
@@ -94,6 +98,11 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
+    // Or the kernel takes megabytes for a client that reads nothing, which then seems to have been told.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(HTTP_UNSENT_BYTES_MAX as u32) {
+        tracing::debug!(%error, %peer, "cannot set TCP_NOTSENT_LOWAT");
+    }
     let peer_id = Peer(Arc::from(canonical(peer.ip()).to_string()));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -103,7 +112,8 @@ async fn connection(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
     http.header_read_timeout(Duration::from_millis(HTTP_IDLE_MS_MAX));
-    http.pipeline_flush(true);
+    // Not `pipeline_flush`: with it hyper takes all that a body has, whether the client reads or not.
+    http.max_buf_size(HTTP_UNSENT_BYTES_MAX);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
@@ -126,6 +136,8 @@ fn canonical(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -147,17 +159,17 @@ mod tests {
         stream
     }
 
+    /// Serves a node until it is stopped.
+    async fn served(node: Node) -> (SocketAddr, CancellationToken, JoinHandle<io::Result<()>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let annex = Arc::new(crate::http::NoAnnex);
+        (address, stop.clone(), tokio::spawn(serve(listener, node, annex, stop)))
+    }
+
     #[tokio::test]
     async fn connections_are_kept_and_end_with_the_node() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(
-            listener,
-            Node::in_memory().await,
-            Arc::new(crate::http::NoAnnex),
-            stop.clone(),
-        ));
+        let (address, stop, served) = served(Node::in_memory().await).await;
 
         let twice = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
         let mut idle = ask(address, &twice).await;
@@ -175,17 +187,48 @@ mod tests {
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     }
 
+    /// How many messages subscribers have taken.
+    fn taken(node: &Node) -> f64 {
+        let found = node.gauges().into_iter().find(|(name, ..)| *name == "roost_watch_messages");
+        found.expect("there is such a gauge").2
+    }
+
+    #[tokio::test]
+    async fn what_a_client_does_not_read_waits_as_messages_and_nowhere_else() {
+        const WRITES: usize = 64;
+        let node = Node::in_memory().await;
+        let (address, stop, served) = served(node.clone()).await;
+        let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+        let mut writer = ask(address, create).await;
+        read_until(&mut writer, "HTTP/1.1 201", 1).await;
+
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut hung = socket.connect(address).await.unwrap();
+        let watch = "GET /v1/watch?watch=data:/a HTTP/1.1\r\nhost: x\r\n\r\n";
+        hung.write_all(watch.as_bytes()).await.unwrap();
+        read_until(&mut hung, "event: snapshot", 1).await;
+        let data = "x".repeat(60_000);
+        let write =
+            format!("PUT /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n{data}");
+        for _ in 0..WRITES {
+            writer.write_all(write.as_bytes()).await.unwrap();
+            read_until(&mut writer, "HTTP/1.1 200", 1).await;
+        }
+        let taken = taken(&node);
+        assert!(
+            taken < WRITES as f64 / 2.0,
+            "{taken} of {WRITES} were taken though it reads nothing"
+        );
+
+        stop.cancel();
+        drop(hung);
+        served.await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn the_address_of_the_client_is_its_identity() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(
-            listener,
-            Node::in_memory().await,
-            Arc::new(crate::http::NoAnnex),
-            stop.clone(),
-        ));
+        let (address, stop, served) = served(Node::in_memory().await).await;
         for (ip, status) in [("127.0.0.1", "200"), ("127.0.0.2", "403")] {
             let create = "POST /v1/znodes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
             let body = format!(r#"{{"acl":[{{"perms":"rda","scheme":"ip","id":"{ip}"}}]}}"#);

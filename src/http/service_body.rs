@@ -51,7 +51,7 @@ pub(crate) struct ProviderBody<'a> {
     version: i32,
     /// Another number is another registration, whatever the id and the address: the zxid of its creation.
     incarnation: u64,
-    /// Zxid of the last change of what it says, or of its health.
+    /// Zxid of the last change of what it says, of its health, of the rules of Dubbo that mean it, or of how its layout is read.
     modified: u64,
     path: &'a str,
     /// `roost`, `dubbo`, `curator`, `spring`, `dubbo_application`, `motan`, `kratos`, `serverset`, or the name of a policy that
@@ -66,7 +66,7 @@ pub(crate) struct ProviderBody<'a> {
     metadata_revision: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     endpoints: Vec<EndpointBody>,
-    /// What the instance says itself where an override shows something else, by JSON pointer.
+    /// What the instance says itself where an override, or a rule of Dubbo, shows something else, by JSON pointer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     declared: BTreeMap<String, Value>,
     /// What else registers the same instance, in other layouts.
@@ -128,7 +128,7 @@ pub(crate) struct UnparsableBody<'a> {
 }
 
 impl<'a> ProviderBody<'a> {
-    /// `health` is how it stands, and since which zxid.
+    /// `health` is how it stands, and since which zxid it does and is read as it is.
     pub(crate) fn new(
         path: &'a ZnodePath,
         stat: &Stat,
@@ -216,8 +216,9 @@ pub(crate) fn service_body<'a>(
         found.only_healthy();
     }
     let provider = |(main, others): (Registered<'a>, Vec<Registered<'a>>)| {
+        let declared = service.declared(&main);
         let mut body = ProviderBody::new(main.path, &main.stat, main.health, main.instance);
-        body.declared = service.declared(main.path);
+        body.declared = declared;
         body.origins = others.into_iter().map(origin).collect();
         body
     };

@@ -1,4 +1,4 @@
-//! What has changed of a service's instances since a zxid. Each registration stands for itself here, as its znode has it: who
+//! What has changed of a service's instances since a zxid. Each registration stands for itself here, as the view shows it: who
 //! keeps a copy adds what came, removes what went, and has the list whose sign is given.
 
 use serde::Serialize;
@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 use super::service_body::{ProviderBody, UnparsableBody, sign_text};
 use super::service_view::{Entry, ServiceView};
 use super::service_wanted::Wanted;
-use crate::registry::Category;
-use crate::types::{ZnodePath, Zxid};
+use crate::policy::{self, Kind};
+use crate::registry::{Category, Layouts, List};
+use crate::types::{Event, EventKind, ZnodePath, Zxid};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ServiceDelta)]
@@ -36,9 +37,12 @@ pub(crate) struct DeltaBody<'a> {
 }
 
 /// Returns an entry of a list of instances as a delta has it: as an instance, or as what describes none.
-pub(crate) fn entry_body<'a>(entry: &Entry<'a>) -> Result<ProviderBody<'a>, UnparsableBody<'a>> {
+pub(crate) fn entry_body<'a>(
+    service: &ServiceView<'_>,
+    entry: &Entry<'a>,
+) -> Result<ProviderBody<'a>, UnparsableBody<'a>> {
     let (stat, health) = (entry.stat(), entry.health);
-    match entry.instance() {
+    match service.instance(entry) {
         Ok(instance) => Ok(ProviderBody::new(entry.path, &stat, health, instance)),
         Err(reason) => {
             let layout = entry.list.layout.name();
@@ -47,22 +51,47 @@ pub(crate) fn entry_body<'a>(entry: &Entry<'a>) -> Result<ProviderBody<'a>, Unpa
     }
 }
 
-/// Znodes that were deleted, with the transaction.
-pub(crate) type Deleted = [(Zxid, ZnodePath)];
+/// What happened that the lists do not show as they are now: the znodes, each with the transaction.
+pub(crate) type Past = [(Zxid, ZnodePath)];
+
+/// Returns whether an event is part of the [`Past`]: an entry of a wanted list went, or what says whose the instances are has
+/// changed.
+pub(crate) fn is_past(
+    event: &Event,
+    layouts: &Layouts,
+    is_wanted: impl Fn(&List<'_>) -> bool,
+) -> bool {
+    let is_wanted = |path: &str| layouts.list_at(path).is_some_and(|list| is_wanted(&list));
+    let has_gone = || event.path.parent_str().is_some_and(is_wanted);
+    event.kind == EventKind::Deleted && has_gone() || tells_whose(&event.path, layouts)
+}
+
+/// Returns whether a znode says whose the instances are that lie somewhere: a policy that describes a layout, or a list of the
+/// applications that offer an interface.
+pub(crate) fn tells_whose(path: &ZnodePath, layouts: &Layouts) -> bool {
+    describes_layout(path)
+        || layouts.list_at(path.as_str()).is_some_and(|list| list.category == Category::Mapping)
+}
+
+/// Returns whether a znode is a policy that describes a layout.
+pub(crate) fn describes_layout(path: &ZnodePath) -> bool {
+    policy::at(path.as_str()).is_some_and(|(kind, _)| kind == Kind::Layout)
+}
 
 impl<'a> DeltaBody<'a> {
-    /// Returns what is different at `to` from what it was at `since`; all there is without `since`, and when it is not known
-    /// what was deleted since. Cost: O(entries).
+    /// Returns what is different at `to` from what it was at `since`; all there is without `since`, when it is not known what
+    /// happened since, and when since then other instances may be those of the service. Cost: O(entries).
     pub(crate) fn new(
         service: &'a ServiceView<'a>,
         since: Option<Zxid>,
-        deleted: Option<&'a Deleted>,
+        past: Option<&'a Past>,
         to: Zxid,
     ) -> DeltaBody<'a> {
-        // Whose instances are those of the service may be others since.
-        let is_same = |since: &Zxid| *since <= to && service.mapped_at() <= *since;
-        let known = since.filter(is_same).zip(deleted);
         let wanted = service.wanted();
+        let is_between = |since: Zxid, zxid: Zxid| since < zxid && zxid <= to;
+        let known = since.filter(|since| *since <= to).zip(past).filter(|(since, past)| {
+            !past.iter().any(|(at, path)| is_between(*since, *at) && wanted.is_moved_by(path))
+        });
         let (revision, sign) = service.state(true);
         let mut delta = DeltaBody {
             full: known.is_none(),
@@ -75,15 +104,15 @@ impl<'a> DeltaBody<'a> {
             if known.is_some_and(|(since, _)| modified <= since) {
                 continue;
             }
-            match entry_body(&entry) {
+            match entry_body(service, &entry) {
                 Ok(provider) => delta.upsert.push(provider),
                 Err(unparsable) => delta.unparsable.push(unparsable),
             }
         }
-        if let Some((since, deleted)) = known {
-            let gone = deleted.iter().filter(|(zxid, path)| {
+        if let Some((since, past)) = known {
+            let gone = past.iter().filter(|(at, path)| {
                 let list = path.parent_str().and_then(|parent| service.list_at(parent));
-                (since < *zxid && *zxid <= to)
+                is_between(since, *at)
                     && list
                         .is_some_and(|list| wanted.has(&list) && list.layout.is_entry(path.name()))
                     && !service.exists(path)

@@ -19,7 +19,7 @@ use super::body::Json;
 use super::error::Failed;
 use super::extract::{Caller, LastEventId, Params};
 use super::service_body::sign_text;
-use super::service_delta::{Deleted, DeltaBody};
+use super::service_delta::{DeltaBody, Past, describes_layout, is_past, tells_whose};
 use super::service_text::{self, Part, Said, State as Known};
 use super::service_view::{self, ServiceView};
 use super::service_wanted::Wanted;
@@ -29,10 +29,11 @@ use super::watch::{event_stream, turn};
 use super::znodes::NoParams;
 use crate::limits::{SNAPSHOT_SENT_MS_MAX, STREAM_SERVICES_MAX, STREAM_SILENCE_MS_MAX};
 use crate::node::{Consistency, Delivery, Node, ResetReason, Subscription};
-use crate::registry::{Category, List, noted_at};
+use crate::policy::{Kind, folder_of};
+use crate::registry::{Layouts, List, noted_at};
 use crate::tree::{Tree, permits};
-use crate::types::{AclId, Code, EventKind, Perms, ZnodePath, Zxid};
-use crate::watch::Message;
+use crate::types::{AclId, Code, Event, EventKind, Perms, ZnodePath, Zxid};
+use crate::watch::{Filter, Message, WatchKind};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = WatchServices)]
@@ -77,7 +78,8 @@ pub(crate) async fn watch_services(
     }
     let tree = door.node().local();
     let mut services = Vec::with_capacity(count);
-    let mut filters = Vec::new();
+    let path = ZnodePath::parse(&folder_of(Kind::Layout))?;
+    let mut filters = vec![Filter { path, kind: WatchKind::ChildrenData }];
     for WatchedServiceBody { name, namespace, since } in asked.services {
         let wanted = Wanted { namespace, service: name, ..Wanted::default() }.resolved(&tree);
         service_view::admit(&door, &caller, &tree, &wanted)?;
@@ -98,6 +100,8 @@ pub(crate) async fn watch_services(
         stop: door.stop().clone(),
         authority: Arc::from(caller.authority),
         services,
+        layouts: tree.layouts().clone(),
+        is_described: false,
         has_begun: false,
         unsent: None,
         out: Vec::new(),
@@ -118,6 +122,10 @@ struct Stream {
     authority: Arc<[AclId]>,
     /// What is watched, and, until it has been told of the first time, where the client stands.
     services: Vec<(Wanted, Option<Zxid>)>,
+    /// Those by which it was found what of these services there is to hear.
+    layouts: Layouts,
+    /// It has told of an instance in a layout that a policy describes.
+    is_described: bool,
     /// Until then it waits for its turn, and the client stands where it said.
     has_begun: bool,
     unsent: Option<Kept>,
@@ -150,8 +158,8 @@ impl Kept {
 struct Unsent {
     tree: Arc<Tree>,
     services: VecDeque<usize>,
-    /// What was deleted since the least of the zxids at which the client stands; `None` when that is not known.
-    deleted: Option<Arc<Deleted>>,
+    /// What happened since the least of the zxids at which the client stands; `None` when that is not known.
+    past: Option<Arc<Past>>,
 }
 
 #[derive(Serialize)]
@@ -201,27 +209,27 @@ impl Stream {
     /// Begins, or begins again, from a state.
     fn begin(&mut self, tree: Arc<Tree>, reset: Option<ResetReason>) {
         let zxid = tree.zxid();
-        let is_outgrown = |(wanted, _): &(Wanted, Option<Zxid>)| {
+        let has_moved = |(wanted, _): &(Wanted, Option<Zxid>)| {
             wanted.clone().resolved(&tree).applications != wanted.applications
         };
-        if self.services.iter().any(is_outgrown) {
+        if self.services.iter().any(has_moved) || self.follow_layouts(&tree) {
             self.is_outgrown = true;
             return;
         }
+        self.is_described |= self.services.iter().any(|(wanted, _)| wanted.is_described(&tree));
         self.has_begun = true;
         if reset.is_some() {
             self.services.iter_mut().for_each(|(_, since)| *since = None);
         }
         let oldest = self.services.iter().filter_map(|(_, since)| *since).min();
-        let deleted = oldest.filter(|since| *since <= zxid).and_then(|since| {
-            let layouts = tree.layouts();
-            let is_instances =
-                |path: &str| layouts.list_at(path).is_some_and(|list| list.category.is_instances());
-            self.node.deleted_since(since, is_instances).map(Arc::from)
+        let past = oldest.filter(|since| *since <= zxid).and_then(|since| {
+            let is_instances = |list: &List<'_>| list.category.is_instances();
+            let is_wanted = |event: &Event| is_past(event, tree.layouts(), is_instances);
+            self.node.events_since(since, is_wanted).map(Arc::from)
         });
         let too_late = match oldest {
             Some(since) if since > zxid => Some(ResetReason::NotReached),
-            Some(_) if deleted.is_none() => Some(ResetReason::TooOld),
+            Some(_) if past.is_none() => Some(ResetReason::TooOld),
             _ => None,
         };
         if let Some(reason) = reset.or(too_late).map(reason_name) {
@@ -230,7 +238,17 @@ impl Stream {
             put(&mut self.out, text);
         }
         let services = (0..self.services.len()).collect();
-        self.unsent = Some(Kept::new(Unsent { tree, services, deleted }));
+        self.unsent = Some(Kept::new(Unsent { tree, services, past }));
+    }
+
+    /// Takes up the layouts of a state. Returns whether there may be more or less to hear of for that: some of the services have
+    /// or had instances in a layout that a policy describes, and some such policy has changed.
+    fn follow_layouts(&mut self, tree: &Tree) -> bool {
+        if self.layouts == *tree.layouts() {
+            return false;
+        }
+        self.layouts = tree.layouts().clone();
+        self.is_described || self.services.iter().any(|(wanted, _)| wanted.is_described(tree))
     }
 
     /// Writes what there is to say of the next service. Returns what is left then.
@@ -247,7 +265,7 @@ impl Stream {
         }
         match ServiceView::followed(&unsent.tree, &self.authority, wanted.clone()) {
             Ok(service) => {
-                let delta = DeltaBody::new(&service, since, unsent.deleted.as_deref(), zxid);
+                let delta = DeltaBody::new(&service, since, unsent.past.as_deref(), zxid);
                 if delta.is_empty() {
                     self.out.truncate(begun);
                 } else {
@@ -284,7 +302,10 @@ impl Stream {
         let mut changed: BTreeMap<usize, BTreeMap<ZnodePath, Said<'_>>> = BTreeMap::new();
         for message in messages {
             for (at, event) in message.events() {
-                if layouts.list_at(event.path.as_str()).is_some_and(is_mapping) {
+                if tells_whose(&event.path, layouts) {
+                    if describes_layout(&event.path) && !self.follow_layouts(&present) {
+                        continue;
+                    }
                     self.is_outgrown = true;
                     return;
                 }
@@ -295,6 +316,7 @@ impl Stream {
                 }
                 let path = noted.as_ref().unwrap_or(&event.path);
                 let Some((list, _)) = layouts.entry_at(path) else { continue };
+                self.is_described |= layouts.read_since(list.layout) > Zxid(0);
                 if !permits(&event.parent_acl, &self.authority, Perms::READ) {
                     continue;
                 }
@@ -357,8 +379,4 @@ impl Stream {
             out.extend_from_slice(b"}\n\n");
         }
     }
-}
-
-fn is_mapping(list: List<'_>) -> bool {
-    list.category == Category::Mapping
 }

@@ -7,7 +7,7 @@ use super::service_delta::entry_body;
 use super::service_view::{NOT_PERMITTED, ServiceView};
 use super::service_wanted::Wanted;
 use super::snapshot::json;
-use crate::registry::{self, Health, Layouts};
+use crate::registry::{self, Category, Health, LayoutKind, Layouts};
 use crate::tree::{Tree, permits};
 use crate::types::{AclId, Event, EventKind, Perms, ZnodePath, Zxid};
 use crate::watch::Change;
@@ -44,7 +44,7 @@ pub(crate) struct State<'a> {
 }
 
 /// Returns what is to be told of an entry, as JSON: what was said of it last, by the event of a change, or, where more is known
-/// of it or only that has changed, what the state has.
+/// of it, rules change it, or only that has changed, what the state has.
 pub(crate) fn text_of(
     path: &ZnodePath,
     said: Said<'_>,
@@ -53,11 +53,11 @@ pub(crate) fn text_of(
     let is_all = said.is_some_and(|(change, at)| {
         let event = &change.events()[at];
         let is_known = || state.tree.health(path, event.stat.czxid).1 > Zxid(0);
-        event.kind == EventKind::Deleted || !is_known()
+        event.kind == EventKind::Deleted || !(is_known() || is_governed(path, state.tree))
     });
     let known = || {
         let service = ServiceView::of(state.tree, state.authority, state.wanted.clone()).ok()?;
-        let (part, text) = match entry_body(&service.entry_at(path)?) {
+        let (part, text) = match entry_body(&service, &service.entry_at(path)?) {
             Ok(provider) => (Part::Upsert, json_of(&provider)),
             Err(unparsable) => (Part::Unparsable, json_of(&unparsable)),
         };
@@ -65,6 +65,22 @@ pub(crate) fn text_of(
     };
     let known = if is_all { None } else { known() };
     known.or_else(|| said.map(|(change, at)| said_by(change, at, state)))
+}
+
+/// Returns whether there are rules of Dubbo for the service of an entry.
+fn is_governed(path: &ZnodePath, tree: &Tree) -> bool {
+    let Some((list, _)) = tree.layouts().entry_at(path) else { return false };
+    let is_rules = |path: &str| {
+        let category = tree.layouts().list_at(path).map(|list| list.category);
+        category == Some(Category::Configurator)
+            && tree.services().list(path).is_some_and(|state| state.entries > 0)
+    };
+    list.layout == LayoutKind::Dubbo
+        && tree
+            .services()
+            .lists(list.namespace, &list.service)
+            .iter()
+            .any(|path| is_rules(path.as_str()))
 }
 
 fn json_of(body: &impl serde::Serialize) -> Bytes {

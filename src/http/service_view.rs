@@ -1,6 +1,7 @@
 //! What a service is made of at one point of history: the one place of this door that reads the entries of lists, in
 //! whatever layout they are.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -12,7 +13,7 @@ use super::read;
 use super::service_wanted::{Wanted, is_of_application};
 use crate::policy::{self, Asked, Reach};
 use crate::registry::{
-    self, Category, Health, Instance, LayoutKind, List, Rule, namespaced, providers_path,
+    self, Category, Health, Instance, LayoutKind, List, Rules, namespaced, providers_path,
 };
 use crate::traffic::Effect;
 use crate::tree::{Lists, Tree, Znode, permits};
@@ -25,7 +26,7 @@ pub(crate) const NOT_PERMITTED: &str = "its access control list does not permit 
 pub(crate) struct Entry<'a> {
     pub(crate) path: &'a ZnodePath,
     pub(crate) list: List<'a>,
-    /// How it stands, and since which zxid it does.
+    /// How it stands, and since which zxid it does and is read as it is.
     pub(crate) health: (Health, Zxid),
     znode: &'a Znode,
     may_read: bool,
@@ -49,8 +50,8 @@ impl<'a> Entry<'a> {
         registry::consumer(&self.list, self.path.name(), self.data()?)
     }
 
-    /// Returns what it says if it is of a list of instances.
-    pub(crate) fn instance(&self) -> Result<Instance, String> {
+    /// Returns what it says itself if it is of a list of instances.
+    fn instance(&self) -> Result<Instance, String> {
         registry::instance(&self.list, self.path.name(), self.data()?)
     }
 }
@@ -87,6 +88,8 @@ pub(crate) struct ServiceView<'a> {
     authority: &'a [AclId],
     wanted: Wanted,
     lists: Vec<(&'a ZnodePath, List<'a>)>,
+    /// Dubbo's, read when somebody asks for them.
+    rules: OnceCell<Rules>,
 }
 
 impl<'a> ServiceView<'a> {
@@ -106,7 +109,7 @@ impl<'a> ServiceView<'a> {
         if lists.is_empty() {
             return Err(Failed::code(Code::NoNode).at(tree.zxid()));
         }
-        Ok(ServiceView { tree, authority, wanted, lists })
+        Ok(ServiceView { tree, authority, wanted, lists, rules: OnceCell::new() })
     }
 
     /// Returns the service as [`ServiceView::of`] does, to somebody who follows it: `no_auth` also where policies do not allow
@@ -126,9 +129,15 @@ impl<'a> ServiceView<'a> {
         }
     }
 
-    /// Returns what an instance says itself where overrides have changed its data, by JSON pointer.
-    pub(crate) fn declared(&self, path: &ZnodePath) -> BTreeMap<String, Value> {
-        let note = Effect::note_of(path).ok();
+    /// Returns what an instance says itself where overrides have changed its data, or rules of Dubbo what it shows, by JSON
+    /// pointer.
+    pub(crate) fn declared(&self, one: &Registered<'a>) -> BTreeMap<String, Value> {
+        if one.kind == LayoutKind::Dubbo {
+            let entry = self.entry_at(one.path).filter(|_| !self.rules().is_empty());
+            let own = entry.and_then(|entry| entry.instance().ok());
+            return own.map_or_else(BTreeMap::new, |own| own.hidden_by(&one.instance));
+        }
+        let note = Effect::note_of(one.path).ok();
         let note = note.and_then(|note| self.tree.get(note.as_str())?.data());
         match note.and_then(|data| Effect::read(data)) {
             Some(Effect::Patched { before, .. }) => before,
@@ -203,29 +212,39 @@ impl<'a> ServiceView<'a> {
 
     fn entry(&self, path: &'a ZnodePath, list: List<'a>, znode: &'a Znode) -> Entry<'a> {
         let may_read = permits(znode.acl(), self.authority, Perms::READ);
-        let health = self.tree.health(path, znode.stat().czxid);
+        let health = self.tree.seen(path, list.layout, znode.stat().czxid);
         Entry { path, list, health, znode, may_read }
+    }
+
+    /// Returns what an entry of its lists of instances shows: what it says, and for one of Dubbo what the rules make of it.
+    pub(crate) fn instance(&self, entry: &Entry<'_>) -> Result<Instance, String> {
+        let mut instance = entry.instance()?;
+        if entry.list.layout == LayoutKind::Dubbo {
+            self.rules().apply(&mut instance);
+        }
+        Ok(instance)
+    }
+
+    fn rules(&self) -> &Rules {
+        self.rules.get_or_init(|| {
+            let all = self.entries(|category| category == Category::Configurator);
+            Rules::new(all.filter_map(|entry| registry::rule(entry.path.name()).ok()))
+        })
     }
 
     /// Returns its instances: Dubbo's rules applied to those of Dubbo, those that several layouts tell of once, and of an
     /// address that several sessions claim only the newest. Cost: O(entries).
     pub(crate) fn instances(&self) -> Instances<'a> {
-        let rules = self.entries(|category| category == Category::Configurator);
-        let rules: Vec<Rule> =
-            rules.filter_map(|entry| registry::rule(entry.path.name()).ok()).collect();
         let mut found = Instances::default();
         let mut by_address: BTreeMap<(String, u16), Vec<Registered<'a>>> = BTreeMap::new();
         for entry in self.entries(Category::is_instances) {
             let is_own = entry.list.service == self.wanted.service;
-            match entry.instance() {
+            match self.instance(&entry) {
                 // Of an application that offers it only what is Dubbo's.
                 found if !is_own && !found.as_ref().is_ok_and(is_of_application) => {}
                 Err(reason) => found.unparsable.push((entry, reason)),
-                Ok(mut instance) => {
+                Ok(instance) => {
                     let kind = entry.list.layout;
-                    if kind == LayoutKind::Dubbo {
-                        rules.iter().for_each(|rule| rule.apply(&mut instance));
-                    }
                     if self.wanted.is_met(&instance) {
                         let address = (normal_host(&instance.host), instance.port);
                         let (path, stat, health) = (entry.path, entry.stat(), entry.health);

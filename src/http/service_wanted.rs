@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::error::Failed;
+use super::service_delta::describes_layout;
 use super::service_view::is_admitted;
-use crate::registry::{Category, Instance, LayoutKind, List, health_notes, mapped, mapping_path};
+use crate::registry::{
+    Category, DUBBO_APPLICATION, Instance, LayoutKind, List, health_notes, mapped, mapping_path,
+};
 use crate::tree::Tree;
 use crate::types::{AclId, ZnodePath};
 use crate::watch::{Filter, WatchKind};
-
-/// The framework that instances say who are applications of Dubbo.
-const DUBBO_APPLICATION: &str = "dubbo_application";
 
 /// Which service, and which part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +86,21 @@ impl Wanted {
             && list.namespace == self.namespace
             && (list.service == self.service || is_of_application())
             && self.takes(list.layout)
+    }
+
+    /// Returns whether a change of this znode may make other instances those of the service.
+    pub(crate) fn is_moved_by(&self, path: &ZnodePath) -> bool {
+        let is_mapping = || {
+            let mapping = mapping_path(&self.namespace, &self.service);
+            mapping.is_ok_and(|mapping| mapping == *path)
+        };
+        describes_layout(path) || is_mapping()
+    }
+
+    /// Returns whether it has instances in a layout that a policy describes.
+    pub(crate) fn is_described(&self, tree: &Tree) -> bool {
+        let lists = self.lists(tree);
+        lists.iter().any(|(_, list)| matches!(list.layout, LayoutKind::Custom(_)))
     }
 
     /// Returns whether lists of this layout may have what is wanted.

@@ -12,11 +12,12 @@ use super::error::Failed;
 use super::extract::{Caller, IfNoneMatch, Params, Segments};
 use super::read::{self, Freshness};
 use super::service_body::{ConflictBody, ServiceBody, service_body, sign_text};
-use super::service_delta::DeltaBody;
+use super::service_delta::{DeltaBody, is_past};
 use super::service_view::{self, ServiceView};
 use super::service_wanted::{self, Wanted};
 use crate::limits::ENTRIES_EXAMINED_MAX;
-use crate::types::Zxid;
+use crate::registry::List;
+use crate::types::{Event, Zxid};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -205,11 +206,10 @@ pub(super) async fn show(
     // Consumers and rules are no part of what is asked for with `since`.
     let tag = tag(service.state(params.since.is_some()));
     let since = params.since.map(Zxid);
-    let deleted = since.filter(|since| *since <= zxid && known != Some(tag.as_str()));
-    let layouts = view.tree.layouts();
-    let is_wanted =
-        |path: &str| layouts.list_at(path).is_some_and(|list| service.wanted().has(&list));
-    let deleted = deleted.and_then(|since| door.node().deleted_since(since, is_wanted));
+    let past = since.filter(|since| *since <= zxid && known != Some(tag.as_str()));
+    let has = |list: &List<'_>| service.wanted().has(list);
+    let is_wanted = |event: &Event| is_past(event, view.tree.layouts(), has);
+    let past = past.and_then(|since| door.node().events_since(since, is_wanted));
     let body = match since {
         _ if known == Some(tag.as_str()) => None,
         None => {
@@ -217,7 +217,7 @@ pub(super) async fn show(
             Some(ServiceAnswerBody::Service(body))
         }
         Some(_) => {
-            let delta = DeltaBody::new(&service, since, deleted.as_deref(), zxid);
+            let delta = DeltaBody::new(&service, since, past.as_deref(), zxid);
             (!delta.is_empty()).then_some(ServiceAnswerBody::Delta(delta))
         }
     };

@@ -19,7 +19,7 @@ use super::extract::{Caller, LastEventId, Params, Segments};
 use super::read;
 use super::snapshot::{Sending, SnapshotText, TooSlow, kind_name, piece, put};
 use super::stream::{Events, Viewer};
-use crate::limits::{FILTERS_PER_SUBSCRIPTION_MAX, PAGE_BYTES_MAX, POLL_WAIT_MS_MAX};
+use crate::limits::{PAGE_BYTES_MAX, POLL_WAIT_MS_MAX, WATCHED_PATHS_MAX};
 use crate::node::{Delivery, Subscription, reach_of};
 use crate::registry::providers_path;
 use crate::tree::Tree;
@@ -85,9 +85,9 @@ impl Asked {
 
     fn filters(&self) -> Result<Vec<Filter>, Failed> {
         let count = self.watches.watch.len();
-        if count == 0 || count > FILTERS_PER_SUBSCRIPTION_MAX {
+        if count == 0 || count > WATCHED_PATHS_MAX {
             return Err(Failed::bad_arguments(format!(
-                "{count} parameters named watch: there must be 1 to {FILTERS_PER_SUBSCRIPTION_MAX}"
+                "{count} parameters named watch: there must be 1 to {WATCHED_PATHS_MAX}"
             )));
         }
         self.watches.watch.iter().map(|text| parse_filter(text)).collect()

@@ -113,20 +113,9 @@ impl Audit {
     /// Notes what an applied transaction did to what is the registry's own. Cost: O(events) for one that did nothing.
     pub(super) fn applied(&self, txn: &Txn, applied: &Applied, wall_ms: u64) {
         let mut line = AuditLine {
-            seq: 0,
-            cluster: self.identity.cluster(),
-            zxid: applied.zxid.0,
-            at_ms: wall_ms,
             node: txn.origin.node,
-            who: Vec::new(),
             session: (!txn.session.is_none()).then(|| txn.session.to_string()),
-            op: "",
-            path: String::new(),
-            set_by: None,
-            reason: None,
-            result: "ok",
-            rule: None,
-            why: None,
+            ..self.line(applied.zxid, wall_ms, "", "")
         };
         let mut note = |op: &'static str, path: &str, data: Option<&[u8]>| {
             if line.who.is_empty() {
@@ -175,22 +164,7 @@ impl Audit {
 
     /// Notes that this node took over a whole state.
     pub(super) fn restored(&self, zxid: Zxid, wall_ms: u64) {
-        self.push(AuditLine {
-            seq: 0,
-            cluster: self.identity.cluster(),
-            zxid: zxid.0,
-            at_ms: wall_ms,
-            node: self.identity.node(),
-            who: Vec::new(),
-            session: None,
-            op: RESTORE,
-            path: "/".to_owned(),
-            set_by: None,
-            reason: None,
-            result: "ok",
-            rule: None,
-            why: None,
-        });
+        self.push(self.line(zxid, wall_ms, RESTORE, "/"));
     }
 
     /// Notes that a policy turned somebody away, or would have. Beyond [`AUDIT_DENIALS_PER_S_MAX`] they are dropped.
@@ -210,21 +184,33 @@ impl Audit {
             return;
         }
         self.push(AuditLine {
+            who: names(denied.authority),
+            session: (!session.is_none()).then(|| session.to_string()),
+            result: if denied.is_enforced { "denied" } else { "observed" },
+            rule: Some(denied.rule.to_owned()),
+            why: Some(denied.why.to_owned()),
+            ..self.line(zxid, wall_ms, denied.op, denied.path)
+        });
+    }
+
+    /// Returns the line of something that this node did itself, that nobody asked for and that went well.
+    fn line(&self, zxid: Zxid, wall_ms: u64, op: &'static str, path: &str) -> AuditLine {
+        AuditLine {
             seq: 0,
             cluster: self.identity.cluster(),
             zxid: zxid.0,
             at_ms: wall_ms,
             node: self.identity.node(),
-            who: names(denied.authority),
-            session: (!session.is_none()).then(|| session.to_string()),
-            op: denied.op,
-            path: denied.path.to_owned(),
+            who: Vec::new(),
+            session: None,
+            op,
+            path: path.to_owned(),
             set_by: None,
             reason: None,
-            result: if denied.is_enforced { "denied" } else { "observed" },
-            rule: Some(denied.rule.to_owned()),
-            why: Some(denied.why.to_owned()),
-        });
+            result: "ok",
+            rule: None,
+            why: None,
+        }
     }
 
     fn push(&self, line: AuditLine) {

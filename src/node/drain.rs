@@ -18,6 +18,7 @@ use crate::codec;
 use crate::identity::permits;
 use crate::limits::{DRAINS_MAX, PEER_PAYLOAD_BYTES_MAX};
 use crate::peer::Kind;
+use crate::registry::is_health_note;
 use crate::traffic::{DRAINS, Drain, claim};
 use crate::tree::{Lifetime, Tree, Znode};
 use crate::types::{
@@ -114,7 +115,9 @@ impl Drains {
             {
                 self.waiting.remove(&oldest);
             }
-            let shown = events.iter().filter(|event| !is_own(&event.path)).cloned();
+            // What follows services hears of what has changed of an instance beside its data by its note.
+            let is_told = |path: &ZnodePath| !is_own(path) || is_health_note(path.as_str());
+            let shown = events.iter().filter(|event| is_told(&event.path)).cloned();
             let streams = hub.audience(&shown.collect::<Vec<_>>());
             // A watch that has fired already and is held back does not fire for this, but hears of it no sooner.
             let shown: BTreeSet<&str> = events
@@ -174,7 +177,8 @@ pub(super) fn everything() -> AclId {
 impl Node {
     /// Announces that an instance leaves. Returns when that is committed and applied on this node. To say it again sets another
     /// deadline. Errors: the code `NoNode` without such a znode, `BadArguments` for one that registers no instance, `NoAuth` for one of another session whose parent does
-    /// not permit to delete it, and those of [`Node::submit`].
+    /// not permit to delete it, `Unimplemented` for one of which nothing can be shown, so that nobody would be told before it goes,
+    /// and those of [`Node::submit`].
     pub async fn drain(&self, leaving: &Leaving) -> Result<Result<Draining, Code>, Error> {
         for _ in 0..ATTEMPTS_MAX {
             let tree = self.read(Consistency::Linearizable, Zxid(0)).await?.tree;
@@ -295,7 +299,7 @@ fn plan(tree: &Tree, leaving: &Leaving, wall_ms: u64) -> Result<(Draining, Op), 
         acl: Vec::new(),
         mode: CreateMode::Ttl(leaving.deadline_ms),
     });
-    ops.extend(effects::of_drain(tree, path, &drain));
+    ops.extend(effects::of_drain(tree, path, &drain).ok_or(Code::Unimplemented)?);
     let draining = Draining { path: path.clone(), czxid, zxid: Zxid(0) };
     Ok((draining, Op::Multi(each_once(ops))))
 }

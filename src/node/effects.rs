@@ -7,8 +7,8 @@
 //! - The data of an instance of roost or Spring Cloud show what the override says, set with the version that was seen; its
 //!   owner stays its owner. Every reader, stream and framework sees that, and none has to know of overrides.
 //! - A Dubbo provider (`<root>/<interface>/providers/<url>`, also below a namespace) is a name, which cannot change. It gets a
-//!   znode `override://…` beside it, below `configurators`, which its consumers watch. It stays while the provider is away, for
-//!   when it is back.
+//!   znode `override://…` beside it, below `configurators`, which its consumers watch ([`Configurators`]). It stays while the
+//!   provider is away, for when it is back.
 //!
 //! Who is leaving ([`Drain`]) is overridden too, until it has gone: as draining and without weight, after all policies.
 //!
@@ -21,17 +21,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use super::configurators::Configurators;
 use crate::limits::{EFFECTS_PER_LOOK_MAX, OBSERVED_MAX, OVERRIDDEN_SEEN_MAX};
 use crate::policy::{Kind, Mode, Overrides, Policy, Target, Terms, path_of};
-use crate::traffic::{Claim, DRAINS, Drain, EFFECTS, Effect, claim, means};
+use crate::traffic::{DRAINS, Drain, EFFECTS, Effect, claim, means};
 use crate::tree::{Tree, Znode};
 use crate::types::{CreateMode, Data, Op, ZnodePath};
-
-/// As Java's `URLEncoder` has it.
-const IN_URL: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_');
 
 /// Values by JSON pointer.
 type Patch = BTreeMap<String, Value>;
@@ -40,8 +37,9 @@ type Patch = BTreeMap<String, Value>;
 #[derive(Default)]
 struct Wanted {
     patches: BTreeMap<ZnodePath, Patch>,
-    /// Which znodes shall exist, by which override, and when that was set.
-    made: BTreeMap<ZnodePath, (String, u64)>,
+    /// Who has the last word on what a patch shows.
+    by: BTreeMap<ZnodePath, BTreeMap<String, String>>,
+    configurators: Configurators,
 }
 
 /// Returns whether there is anything to look for.
@@ -54,16 +52,19 @@ pub(super) fn is_needed(tree: &Tree) -> bool {
 /// fit into one look is left for the next. Cost: O(znodes below the patterns of overrides), bounded.
 pub fn plan(tree: &Tree) -> Vec<Op> {
     let wanted = wanted(tree);
-    let patches = wanted.patches.iter().filter_map(|(path, patch)| patch_op(tree, path, patch));
-    let made = wanted.made.iter().filter_map(|(path, by)| make_op(tree, path, by));
+    let made = wanted.configurators.made();
+    let make = made.iter().filter_map(|(path, by)| make_op(tree, path, by));
     // Only after that what was there before goes: nobody sees a moment without either.
     let left = notes(tree).filter_map(|(path, target, effect)| match effect {
         Effect::Patched { .. } if wanted.patches.contains_key(&target) => None,
-        Effect::Patched { .. } => patch_op(tree, &target, &Patch::new()),
-        Effect::Made { .. } if wanted.made.contains_key(&target) => None,
+        Effect::Patched { .. } => patch_op(tree, &target, &Patch::new(), &BTreeMap::new()),
+        Effect::Made { .. } if made.contains_key(&target) => None,
+        Effect::Made { .. } if wanted.configurators.speak_of(&target) => {
+            Some(gone(tree, [path, &target]))
+        }
         Effect::Made { policy, set_at } => unmake_op(tree, path, &target, &policy, set_at),
     });
-    patches.chain(made).chain(left).take(EFFECTS_PER_LOOK_MAX).collect()
+    wanted.patch_ops(tree).chain(make).chain(left).take(EFFECTS_PER_LOOK_MAX).collect()
 }
 
 /// What an override that observes would change: which one, as of which zxid, at which znode, made when.
@@ -82,8 +83,8 @@ pub(super) fn observed(tree: &Tree) -> BTreeSet<Observed> {
         let set_at = set_at(tree, name);
         for (path, znode) in meant(tree, policy) {
             let mut wanted = Wanted::default();
-            wanted.add(path, znode, overrides, (name, set_at));
-            if wanted.patches.is_empty() && wanted.made.is_empty() {
+            wanted.add(path, znode, overrides, (name, set_at), false);
+            if wanted.patches.is_empty() && wanted.configurators.is_empty() {
                 continue;
             }
             let (policy, path) = (name.to_owned(), path.clone());
@@ -129,7 +130,7 @@ fn wanted(tree: &Tree) -> Wanted {
     for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
         let set_at = set_at(tree, name);
         for (path, znode) in meant(tree, policy) {
-            wanted.add(path, znode, overrides, (name, set_at));
+            wanted.add(path, znode, overrides, (name, set_at), false);
         }
     }
     let drains = tree.get(DRAINS).into_iter().flat_map(|all| all.children());
@@ -143,18 +144,31 @@ fn wanted(tree: &Tree) -> Wanted {
 }
 
 impl Wanted {
-    /// Adds what an override wants of a znode.
-    fn add(&mut self, path: &ZnodePath, znode: &Znode, overrides: &Overrides, by: (&str, u64)) {
+    /// Adds what an override wants of a znode; it has a later word than those before.
+    fn add(
+        &mut self,
+        path: &ZnodePath,
+        znode: &Znode,
+        overrides: &Overrides,
+        by: (&str, u64),
+        is_drain: bool,
+    ) {
         let claimed = claim(path.name(), znode.data().map(|data| &data[..]));
         let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim)) else {
             return;
         };
-        for configurator in configurators(path, &claimed, overrides, by.0) {
-            self.made.insert(configurator, (by.0.to_owned(), by.1));
-        }
+        self.configurators.add(path, &claimed, overrides, by, is_drain);
         if let Some(patch) = patch_of(znode, overrides) {
+            let shown = patch.keys().map(|pointer| (pointer.clone(), by.0.to_owned()));
+            self.by.entry(path.clone()).or_default().extend(shown);
             self.patches.entry(path.clone()).or_default().extend(patch);
         }
+    }
+
+    /// Yields what makes data of znodes show what is wanted.
+    fn patch_ops(&self, tree: &Tree) -> impl Iterator<Item = Op> {
+        let patches = self.patches.iter();
+        patches.filter_map(|(path, patch)| patch_op(tree, path, patch, self.by.get(path)?))
     }
 
     /// Adds what a drain wants of the registration that it means, if that is still there.
@@ -169,71 +183,40 @@ impl Wanted {
             weight: Some(0),
             labels: BTreeMap::new(),
         };
-        // No policy has such a name.
-        let name = format!("drain/{}", drain.czxid);
-        self.add(path, znode, &leaving, (&name, 0));
+        self.add(path, znode, &leaving, (&name_of(drain), 0), true);
     }
 }
 
-/// Returns what makes the tree show that an instance is leaving. Empty for one of which nothing can be shown.
-pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Vec<Op> {
+/// Returns what a drain is called among overrides. No policy has such a name.
+fn name_of(drain: &Drain) -> String {
+    format!("drain/{}", drain.czxid)
+}
+
+/// Returns what makes the tree show that an instance is leaving; `None` for one of which nothing can be shown.
+pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Option<Vec<Op>> {
+    let mut wanted = Wanted::default();
+    wanted.add_drain(tree, path, drain);
+    if wanted.patches.is_empty() && wanted.configurators.made().is_empty() {
+        return None;
+    }
     let mut wanted = Wanted::default();
     if let Some(znode) = tree.get(path.as_str()) {
         for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
             if policy.pattern.matches(path.as_str()) {
-                wanted.add(path, znode, overrides, (name, set_at(tree, name)));
+                wanted.add(path, znode, overrides, (name, set_at(tree, name)), false);
             }
         }
     }
     wanted.add_drain(tree, path, drain);
-    let patches = wanted.patches.iter().filter_map(|(path, patch)| patch_op(tree, path, patch));
-    let made = wanted.made.iter().filter_map(|(path, by)| make_op(tree, path, by));
-    let ops = patches.chain(made).flat_map(|op| match op {
+    // What overrides say gives way to it as it is, and is put in order at the next look.
+    let mut made = wanted.configurators.made();
+    made.retain(|_, (by, _)| *by == name_of(drain));
+    let make = made.iter().filter_map(|(path, by)| make_op(tree, path, by));
+    let ops = wanted.patch_ops(tree).chain(make).flat_map(|op| match op {
         Op::Multi(ops) => ops,
         op => vec![op],
     });
-    ops.collect()
-}
-
-/// Returns the znodes that tell the consumers of a Dubbo provider; none for any other instance.
-fn configurators(
-    path: &ZnodePath,
-    claimed: &Claim,
-    overrides: &Overrides,
-    name: &str,
-) -> Vec<ZnodePath> {
-    let list = path.parent_str().and_then(|list| list.strip_suffix("/providers"));
-    let Some((root, interface)) = list.and_then(|service| service.rsplit_once('/')) else {
-        return Vec::new();
-    };
-    if !percent_decode_str(path.name()).decode_utf8_lossy().contains("://") {
-        return Vec::new();
-    }
-    let mut query = String::from("category=configurators&dynamic=false&enabled=true");
-    let is_out = matches!(overrides.status.as_deref(), Some("out_of_service"));
-    let drains = overrides.status.as_deref() == Some("draining");
-    let weight = overrides.weight.or(drains.then_some(0)).map(|it| ("weight", it.to_string()));
-    let disabled = is_out.then(|| ("disabled", "true".to_owned()));
-    // A consumer only hears of what has the group and the version that it wants.
-    let of_provider = ["group", "version"].map(|key| Some((key, claimed.labels.get(key)?.clone())));
-    for (key, value) in weight.into_iter().chain(disabled).chain(of_provider.into_iter().flatten())
-    {
-        query.push_str(&format!("&{key}={}", utf8_percent_encode(&value, &IN_URL)));
-    }
-    for (key, value) in &overrides.labels {
-        let (key, value) = (utf8_percent_encode(key, &IN_URL), utf8_percent_encode(value, &IN_URL));
-        query.push_str(&format!("&{key}={value}"));
-    }
-    let name = utf8_percent_encode(name, &IN_URL);
-    let of_address = |(host, port): &(String, Option<u16>)| {
-        let (is_v6, port) = (host.contains(':'), (*port)?);
-        let host = if is_v6 { format!("[{host}]") } else { host.clone() };
-        let service = percent_decode_str(interface).decode_utf8_lossy();
-        let url = format!("override://{host}:{port}/{service}?{query}&roost={name}");
-        let url = utf8_percent_encode(&url, &IN_URL);
-        ZnodePath::parse(&format!("{root}/{interface}/configurators/{url}")).ok()
-    };
-    claimed.addresses.iter().filter_map(of_address).collect()
+    Some(ops.collect())
 }
 
 fn json_of(znode: &Znode) -> Option<Value> {
@@ -277,12 +260,17 @@ fn place<'a>(json: &'a mut Value, pointer: &str) -> Option<(&'a mut Map<String, 
     Some((at.as_object_mut()?, key.replace("~1", "/").replace("~0", "~")))
 }
 
-/// Returns what makes the data of a znode show just this patch, and notes it; `None` if they do.
-fn patch_op(tree: &Tree, target: &ZnodePath, wanted: &Patch) -> Option<Op> {
+/// Returns what makes the data of a znode show just this patch, and notes it and by whom it is; `None` if they do.
+fn patch_op(
+    tree: &Tree,
+    target: &ZnodePath,
+    wanted: &Patch,
+    by: &BTreeMap<String, String>,
+) -> Option<Op> {
     let note = Effect::note_of(target).ok()?;
     let noted = tree.get(note.as_str());
     let known = match noted.and_then(|it| Effect::read(it.data()?)) {
-        Some(Effect::Patched { shown, before }) => Some((shown, before)),
+        Some(Effect::Patched { shown, before, .. }) => Some((shown, before)),
         _ => None,
     };
     let Some(present) = tree.get(target.as_str()) else {
@@ -311,7 +299,7 @@ fn patch_op(tree: &Tree, target: &ZnodePath, wanted: &Patch) -> Option<Op> {
         object.insert(key, value.clone());
     }
     let mut ops = Vec::new();
-    let effect = Effect::Patched { shown: wanted.clone(), before };
+    let effect = Effect::Patched { shown: wanted.clone(), before, by: by.clone() };
     match (noted.is_some(), wanted.is_empty()) {
         (true, true) => ops.push(Op::Delete { path: note, version: None }),
         (false, true) => {}
@@ -360,9 +348,13 @@ fn unmake_op(
     if holds && znode.is_some_and(|znode| znode.stat().mzxid.0 == set_at) {
         return None;
     }
-    let gone = |path: &ZnodePath| Op::Delete { path: path.clone(), version: None };
-    let target = tree.get(target.as_str()).map(|_| gone(target));
-    Some(Op::Multi([gone(note)].into_iter().chain(target).collect()))
+    Some(gone(tree, [note, target]))
+}
+
+/// Returns what deletes these znodes, those that exist.
+fn gone(tree: &Tree, paths: [&ZnodePath; 2]) -> Op {
+    let present = paths.into_iter().filter(|path| tree.get(path.as_str()).is_some());
+    Op::Multi(present.map(|path| Op::Delete { path: path.clone(), version: None }).collect())
 }
 
 /// Yields the notes: their path, the znode that each speaks of, and what they say of it.

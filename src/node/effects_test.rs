@@ -1,3 +1,5 @@
+use percent_encoding::percent_decode_str;
+
 use super::*;
 use crate::types::{AclId, Outcome, Reply, SessionId, Txn, TxnTime};
 
@@ -85,8 +87,8 @@ fn consumers_of_a_dubbo_provider_are_told_of_an_override_until_it_goes() {
     };
     let seen = [("see".to_owned(), provider.clone())];
     assert_eq!(observed(&tree), seen, "once, and not what its configurators say");
-    let url = "override://10.0.0.5:20880/com.a.Demo?category=configurators&dynamic=false&enabled=true&weight=0\
-        &group=g&version=1.0&roost=o";
+    let url = "override://10.0.0.5:20880/com.a.Demo?category=configurators&dynamic=false&enabled=true&priority=1000000\
+        &weight=0&group=g&version=1.0&roost=o";
     assert_eq!(configured(&tree), [url]);
     let configurator = tree.get(CONFIGURATORS).unwrap().children().next().unwrap().clone();
     assert_eq!(tree.get(configurator.as_str()).unwrap().ephemeral_owner(), None);
@@ -112,11 +114,52 @@ fn consumers_of_a_dubbo_provider_are_told_of_an_override_until_it_goes() {
         r#""ip":"10.0.0.5","status":"out_of_service""#,
     );
     settle(&mut tree);
-    assert_eq!(configured(&tree), [url.replace("weight=0", "disabled=true")]);
+    let out = "disabled=true&roost.status=out_of_service";
+    assert_eq!(configured(&tree), [url.replace("weight=0", out)]);
     delete(&mut tree, &path_of(Kind::Overrides, "o"));
     settle(&mut tree);
     assert_eq!(configured(&tree), Vec::<String>::new());
     assert_eq!(tree.get(EFFECTS).unwrap().num_children(), 0);
+}
+
+/// Returns what the configurators say beside whom they mean.
+fn words(tree: &Tree) -> Vec<String> {
+    let said = |url: String| {
+        let (_, rest) = url.split_once("&priority=").unwrap();
+        rest.replace("&group=g&version=1.0&roost=", " by ")
+    };
+    configured(tree).into_iter().map(said).collect()
+}
+
+#[test]
+fn of_several_overrides_of_a_dubbo_provider_only_the_one_with_the_last_word_says_it() {
+    let (mut tree, session) = with_session();
+    let provider = format!("{PROVIDERS}/{PROVIDER}");
+    put(&mut tree, session, &provider, "");
+    let all = r#""weight":5,"labels":{"zone":"b","group":"x"}"#;
+    set_override(&mut tree, "all", "/dubbo/**", all);
+    settle(&mut tree);
+    assert_eq!(words(&tree), ["1000000&weight=5&zone=b by all"]);
+    set_override(&mut tree, "one", "/dubbo/com.a.Demo/providers/*", r#""status":"draining""#);
+    settle(&mut tree);
+    let drains = "disabled=false&roost.status=draining&weight=0 by one".to_owned();
+    assert_eq!(words(&tree), [format!("1000000&{drains}"), "1000000&zone=b by all".to_owned()]);
+    delete(&mut tree, &path_of(Kind::Overrides, "one"));
+    settle(&mut tree);
+    assert_eq!(words(&tree), ["1000000&weight=5&zone=b by all"]);
+
+    // Who leaves comes behind all of them from the start.
+    let czxid = tree.get(&provider).unwrap().stat().czxid.0;
+    let (set_by, reason) = ("a".to_owned(), "b".to_owned());
+    let drain = Drain { czxid, set_by, reason, expires_at_ms: 0 };
+    let ops = of_drain(&tree, &path(&provider), &drain).unwrap();
+    apply(&mut tree, SessionId::NONE, Op::Multi(ops));
+    let leaves = format!("1000001&{}drain%2F{czxid}", drains.strip_suffix("one").unwrap());
+    assert_eq!(words(&tree), ["1000000&weight=5&zone=b by all".to_owned(), leaves.clone()]);
+    let note = Drain::note_of(&path(&provider)).unwrap();
+    put(&mut tree, SessionId::NONE, note.as_str(), std::str::from_utf8(&drain.to_data()).unwrap());
+    settle(&mut tree);
+    assert_eq!(words(&tree), ["1000000&zone=b by all".to_owned(), leaves]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod audit;
 mod audit_file;
 mod batcher;
 mod cluster;
+mod configurators;
 mod counters;
 mod departure;
 mod drain;

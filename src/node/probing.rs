@@ -280,7 +280,7 @@ pub(super) fn add_addresses(
 #[cfg(test)]
 mod tests {
     use futures::future::BoxFuture;
-    use tokio::sync::mpsc;
+    use tokio::sync::mpsc::{self, UnboundedReceiver};
     use tokio::time::timeout;
 
     use super::*;
@@ -353,17 +353,23 @@ mod tests {
         (node, session)
     }
 
-    async fn hear(told: &mut mpsc::UnboundedReceiver<&'static str>) -> &'static str {
+    async fn hear(told: &mut UnboundedReceiver<&'static str>) -> &'static str {
         timeout(PATIENCE, told.recv()).await.expect("it says so in time").unwrap()
+    }
+
+    /// Returns a node with a provider who is being asked, and what tells of that.
+    async fn asked(panics: bool) -> (Node, SessionId, Probing, UnboundedReceiver<&'static str>) {
+        let (node, session) = with_provider().await;
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let probing = Probing::new(Some(Arc::new(Odd { panics, told })));
+        assert!(probing.begin(&node, &node.local(), session, 0));
+        assert_eq!(hear(&mut heard).await, "asked");
+        (node, session, probing, heard)
     }
 
     #[tokio::test]
     async fn a_prober_that_panics_has_learnt_nothing_and_the_session_is_asked_about_no_more() {
-        let (node, session) = with_provider().await;
-        let (told, mut heard) = mpsc::unbounded_channel();
-        let probing = Probing::new(Some(Arc::new(Odd { panics: true, told })));
-        assert!(probing.begin(&node, &node.local(), session, 0));
-        assert_eq!(hear(&mut heard).await, "asked");
+        let (_node, session, probing, _) = asked(true).await;
         let ended = async {
             while probing.is_asking(session) {
                 tokio::task::yield_now().await;
@@ -375,11 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_probes_of_another_leadership_end_with_it_and_find_nothing_for_this_one() {
-        let (node, session) = with_provider().await;
-        let (told, mut heard) = mpsc::unbounded_channel();
-        let probing = Probing::new(Some(Arc::new(Odd { panics: false, told })));
-        assert!(probing.begin(&node, &node.local(), session, 0));
-        assert_eq!(hear(&mut heard).await, "asked");
+        let (node, session, probing, mut heard) = asked(false).await;
         probing.clear();
         assert!(!probing.is_asking(session));
         assert_eq!(hear(&mut heard).await, "given up");

@@ -1,4 +1,4 @@
-//! What happened lately, for doors that tell of differences: which znodes went, and how far the node has come.
+//! What happened lately, for doors that tell of differences: which znodes went or changed, and how far the node has come.
 
 use std::sync::Arc;
 
@@ -6,17 +6,16 @@ use super::Node;
 use super::stage::Progress;
 use crate::latest;
 use crate::limits::DELTA_CHANGES_MAX;
-use crate::types::{EventKind, ZnodePath, Zxid};
+use crate::types::{Event, ZnodePath, Zxid};
 use crate::watch::Change;
 
 impl Node {
-    /// Returns the znodes below wanted parents that were deleted after this zxid, oldest first, each with the transaction;
-    /// some of them may exist again. `None` when that is longer ago than this node remembers, or than it looks back for one
-    /// answer. Cost: O(changes since).
-    pub fn deleted_since(
+    /// Returns the znodes that wanted events after this zxid are about, oldest first, each with the transaction. `None` when
+    /// that is longer ago than this node remembers, or than it looks back for one answer. Cost: O(changes since).
+    pub fn events_since(
         &self,
         since: Zxid,
-        is_wanted: impl Fn(&str) -> bool,
+        is_wanted: impl Fn(&Event) -> bool,
     ) -> Option<Vec<(Zxid, ZnodePath)>> {
         let changes: Vec<Arc<Change>> = {
             let audience = self.inner.stage.audience.lock();
@@ -26,13 +25,12 @@ impl Node {
         if changes.len() > DELTA_CHANGES_MAX {
             return None;
         }
-        let mut deleted = Vec::new();
+        let mut found = Vec::new();
         for change in &changes {
-            let gone = change.events().iter().filter(|event| event.kind == EventKind::Deleted);
-            let wanted = gone.filter(|event| event.path.parent_str().is_some_and(&is_wanted));
-            deleted.extend(wanted.map(|event| (change.zxid(), event.path.clone())));
+            let wanted = change.events().iter().filter(|event| is_wanted(event));
+            found.extend(wanted.map(|event| (change.zxid(), event.path.clone())));
         }
-        Some(deleted)
+        Some(found)
     }
 
     /// Returns the zxids that this node reaches from now on.

@@ -105,6 +105,16 @@ fn rules(fields: &mut Fields, name: &str) -> Result<Vec<(What, Rule)>, Wrong> {
     rules.map(|(index, fields)| Rule::parse(format!("{name}-{index}"), fields)).collect()
 }
 
+/// Whether a rule allows or denies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Allow,
+    Deny,
+}
+
+/// Says why a rule does not fit; `None` when it does.
+type Misfit<'a> = dyn FnMut(&Rule, Side) -> Option<String> + 'a;
+
 impl Lists {
     /// Returns the rule that denies something, if one does, and why it is not allowed. `misfit` says why a rule that speaks of
     /// the client does not fit. Adds to `compared` what that took.
@@ -112,18 +122,18 @@ impl Lists {
         &self,
         authority: &[AclId],
         compared: &mut usize,
-        misfit: &mut dyn FnMut(&Rule) -> Option<String>,
+        misfit: &mut Misfit<'_>,
     ) -> Option<(Option<&str>, String)> {
         for rule in self.deny.of(authority, compared) {
             *compared += 1;
-            if misfit(rule).is_none() {
+            if misfit(rule, Side::Deny).is_none() {
                 return Some((Some(&rule.id), "a rule denies it".to_owned()));
             }
         }
         let mut nearest = None;
         for rule in self.allow.as_ref()?.of(authority, compared) {
             *compared += 1;
-            match misfit(rule) {
+            match misfit(rule, Side::Allow) {
                 None => return None,
                 // Of what almost fits it can be said what is missing.
                 Some(why) => nearest = Some(format!("rule {}: {why}", rule.id)),
@@ -142,7 +152,7 @@ fn decide(
     found: Found<'_>,
     lists: fn(&Admission) -> &Lists,
     authority: &[AclId],
-    misfit: &mut dyn FnMut(&Rule) -> Option<String>,
+    misfit: &mut Misfit<'_>,
 ) -> Verdict {
     let mut verdict = Verdict { denial: None, compared: found.steps };
     for (name, policy) in found.policies {
@@ -172,9 +182,16 @@ pub fn weighed(policies: &Policies, proposed: &Proposed<'_>) -> Verdict {
         return Verdict::default();
     }
     let mut read = None;
-    let mut misfit = |rule: &Rule| {
+    let mut misfit = |rule: &Rule, side: Side| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        rule.misfit(authority, read.get_or_insert_with(|| said(name, data)), is_folder)
+        let said = read.get_or_insert_with(|| said(name, data));
+        match is_folder && said.addresses.is_empty() {
+            false => rule.misfit(authority, said),
+            true if side == Side::Deny && rule.is_of_registrations() => {
+                Some("a folder registers nobody".to_owned())
+            }
+            true => None,
+        }
     };
     decide(policies.find(Kind::Admission, path), |it| &it.register, authority, &mut misfit)
 }
@@ -192,7 +209,7 @@ pub fn following_denial(policies: &Policies, asked: &Asked<'_>) -> Option<Denial
         return None;
     }
     let found = policies.find_about_following(path, reach);
-    decide(found, |it| &it.subscribe, authority, &mut |_| None).denial
+    decide(found, |it| &it.subscribe, authority, &mut |_, _| None).denial
 }
 
 #[cfg(test)]
@@ -263,6 +280,27 @@ mod tests {
         let path = "/dubbo/com.a.B/providers/x";
         let folder = Proposed { path, data: None, is_folder: true, authority: &peer };
         assert_eq!(denial(&policies, &folder), None, "a folder registers nobody");
+    }
+
+    #[test]
+    fn a_rule_that_denies_some_registrations_lets_folders_be() {
+        let data = br#"{"host":"10.9.0.1","port":1,"metadata":{"env":"test"}}"#;
+        for (rest, denies_folders) in [
+            (r#""host":["10.9.0.0/16"]"#, false),
+            (r#""labels":{"env":"test"}"#, false),
+            (r#""host":["10.9.0.0/16"],"labels":{"env":"test"}"#, false),
+            (r#""id":"all""#, true),
+        ] {
+            let rules = format!(r#""pattern":"/**","deny":[{{"who":["anyone"],{rest}}}]"#);
+            let policies = policies(&[("lab", &rules)]);
+            let proposed =
+                |is_folder, data| Proposed { path: PATH, data, is_folder, authority: &[] };
+            let is_denied = |proposed| denial(&policies, &proposed).is_some();
+            assert_eq!(is_denied(proposed(true, None)), denies_folders, "{rest}");
+            assert!(is_denied(proposed(false, Some(&data[..]))), "{rest}");
+            // What says where it is registers somebody, whatever else it looks like.
+            assert!(is_denied(proposed(true, Some(&data[..]))), "{rest}");
+        }
     }
 
     #[test]

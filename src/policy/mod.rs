@@ -285,6 +285,11 @@ pub fn path_of(kind: Kind, name: &str) -> String {
     format!("{ROOT}/{}/{name}", kind.name())
 }
 
+/// Returns the path of the znode whose children are the policies of a kind.
+pub fn folder_of(kind: Kind) -> String {
+    format!("{ROOT}/{}", kind.name())
+}
+
 /// Returns the kind and the name of the policy whose znode this is; `None` for any other path.
 pub fn at(path: &str) -> Option<(Kind, &str)> {
     let (kind, name) = below_root(path)?.split_once('/')?;

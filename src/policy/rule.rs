@@ -125,17 +125,13 @@ impl Rule {
         Ok((what, Rule { id, who, hosts, labels }))
     }
 
-    /// Returns why what somebody registers does not fit; `None` when it does. Of a folder, which registers nobody, there is
-    /// nothing that could be wrong.
-    pub(super) fn misfit(
-        &self,
-        authority: &[AclId],
-        said: &Claim,
-        is_folder: bool,
-    ) -> Option<String> {
-        if is_folder && said.addresses.is_empty() {
-            return None;
-        }
+    /// Returns whether it speaks of what is registered, and not only of who registers.
+    pub(super) fn is_of_registrations(&self) -> bool {
+        !self.hosts.is_empty() || !self.labels.is_empty()
+    }
+
+    /// Returns why what somebody registers does not fit; `None` when it does.
+    pub(super) fn misfit(&self, authority: &[AclId], said: &Claim) -> Option<String> {
         if !self.hosts.is_empty() {
             if said.addresses.is_empty() {
                 return Some("it registers no host that is understood".to_owned());

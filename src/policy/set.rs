@@ -6,6 +6,7 @@ use super::index::{Found, Place};
 use super::{Kind, Layout, Mode, Policy, Reach, Removal, Terms};
 use crate::limits::LAYOUTS_MAX;
 use crate::registry::{CustomLayout, Layouts};
+use crate::types::Zxid;
 
 /// A policy and its name.
 pub type Named<'a> = (&'a Arc<str>, &'a Policy);
@@ -34,7 +35,7 @@ pub struct Policies {
     by_pattern: OrdMap<Kind, Place>,
     /// Those that say who may follow what.
     about_following: Place,
-    /// What those of the kind `layout` describe.
+    /// What those of the kind `layout` describe, and since when they do.
     layouts: Layouts,
 }
 
@@ -68,7 +69,6 @@ impl Policies {
             self.about_following.enter(&name, &policy);
         }
         self.all.insert((kind, name), policy);
-        self.follow_layouts(kind);
     }
 
     /// Removes a policy; a built-in one of its kind and name holds again. Cost: O(log n).
@@ -81,7 +81,6 @@ impl Policies {
 
     fn take_out(&mut self, kind: Kind, name: &str) {
         let Some(policy) = self.all.remove(&(kind, Arc::from(name))) else { return };
-        self.follow_layouts(kind);
         if policy.is_about_following() {
             self.about_following.leave(name, &policy.pattern);
         }
@@ -92,13 +91,11 @@ impl Policies {
         }
     }
 
-    /// Brings the layouts in step with the policies after one of this kind has come or gone. Cost: O(policies of the kind).
-    fn follow_layouts(&mut self, kind: Kind) {
-        if kind != Kind::Layout {
-            return;
-        }
-        let all = self.all.range((kind, Arc::from(""))..);
-        let of_kind = all.take_while(|((of, _), _)| *of == kind);
+    /// Brings the layouts in step with the policies of their kind, of which this is the zxid of the newest change. Cost:
+    /// O(policies of the kind).
+    pub fn follow_layouts(&mut self, changed: Zxid) {
+        let all = self.all.range((Kind::Layout, Arc::from(""))..);
+        let of_kind = all.take_while(|((of, _), _)| *of == Kind::Layout);
         let layouts = of_kind.filter_map(|((_, name), policy)| match &policy.terms {
             Terms::Layout(Layout { template, reading }) if policy.mode == Mode::Enforce => {
                 let (template, reading) = (template.clone(), reading.clone());
@@ -106,10 +103,10 @@ impl Policies {
             }
             _ => None,
         });
-        self.layouts = Layouts::new(layouts.take(LAYOUTS_MAX));
+        self.layouts = Layouts::new(layouts.take(LAYOUTS_MAX), changed);
     }
 
-    /// Returns the layouts in which services are.
+    /// Returns the layouts in which services are, as [`Policies::follow_layouts`] found them last.
     pub fn layouts(&self) -> &Layouts {
         &self.layouts
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::layout::namespaced;
 use super::parse::Reading;
 use super::place::{Category, LayoutKind, List, decoded, entry_of, instance_lists, list_at};
-use crate::types::{PathError, ZnodePath};
+use crate::types::{PathError, ZnodePath, Zxid};
 
 /// Roots that a layout of one's own cannot have: those that mean something already.
 const TAKEN: [&str; 8] =
@@ -158,16 +158,29 @@ impl CustomLayout {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layouts {
     custom: Arc<BTreeMap<Arc<str>, Vec<Arc<CustomLayout>>>>,
+    /// Zxid of the newest change of any of the custom ones; zero without.
+    changed: Zxid,
 }
 
 impl Layouts {
-    /// Returns these and the built-in ones. Where two of these mean one list, the first has it.
-    pub fn new(custom: impl IntoIterator<Item = Arc<CustomLayout>>) -> Layouts {
+    /// Returns these and the built-in ones. Where two of these mean one list, the first has it. `changed` is the zxid of the
+    /// newest change of them, of one that went too.
+    pub fn new(custom: impl IntoIterator<Item = Arc<CustomLayout>>, changed: Zxid) -> Layouts {
         let mut by_root: BTreeMap<Arc<str>, Vec<Arc<CustomLayout>>> = BTreeMap::new();
         for layout in custom {
             by_root.entry(Arc::clone(&layout.template.root)).or_default().push(layout);
         }
-        Layouts { custom: Arc::new(by_root) }
+        let changed = if by_root.is_empty() { Zxid(0) } else { changed };
+        Layouts { custom: Arc::new(by_root), changed }
+    }
+
+    /// Returns since which zxid the entries of a list are read as they are; zero for a layout that is built in. Any change of
+    /// the custom layouts counts for all of these: where two mean one list, one decides whether the other has it.
+    pub fn read_since(&self, layout: LayoutKind<'_>) -> Zxid {
+        match layout {
+            LayoutKind::Custom(_) => self.changed,
+            _ => Zxid(0),
+        }
     }
 
     /// Returns which list of which service the znode at a path is, by the path alone. Cost: O(length) for each layout with its
@@ -223,7 +236,7 @@ mod tests {
             let reading = Reading::Address(Source::Data);
             Arc::new(CustomLayout { name: Arc::from(*text), template, reading })
         };
-        Layouts::new(templates.iter().map(layout))
+        Layouts::new(templates.iter().map(layout), Zxid(1))
     }
 
     #[test]

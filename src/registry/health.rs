@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use crate::types::{PathError, ZnodePath};
 
 /// The znode below which it is noted how instances stand of which more is known than that they are registered: a folder for
-/// each list, and in it a note for each instance, by its name. The tree alone writes there.
+/// each list, and in it a note for each instance, by its name. A note is written anew when a rule of Dubbo that means its instance
+/// comes or goes. The tree alone writes there.
 pub const HEALTH: &str = "/roost/health";
 
 /// What would end an element of a path, or be taken for an escape.

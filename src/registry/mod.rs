@@ -38,7 +38,8 @@ pub use layout::{
     namespaced, providers_path, service_path, services_path,
 };
 pub use parse::{
-    Endpoint, Instance, JsonFields, Keys, Reading, Rule, Source, consumer, instance, rule,
+    DUBBO_APPLICATION, Endpoint, Instance, JsonFields, Keys, RULE_STATUS, Reading, Rule, Rules,
+    Source, addr, consumer, instance, is_of_rule, rule,
 };
 pub use place::{Category, LayoutKind, List, ROOTS, mapped, mapping_path};
 pub use sign::sign;

@@ -8,8 +8,8 @@ use super::instance::Instance;
 /// caller's.
 ///
 /// Chosen are those that want traffic (weight above 0, neither starting, draining nor out of service), whose calls do not
-/// fail, and of whom the registry has no reason to think that they do not work. What calls have told counts for more than
-/// what the registry thinks, and neither leaves nobody to choose: a consumer that has lost its network must not conclude
+/// fail, and whom the registry's probes do not find `unhealthy`. What calls have told counts for more than what the registry
+/// thinks, and neither leaves nobody to choose: a consumer that has lost its network must not conclude
 /// that nobody is left.
 #[derive(Clone, Debug, Default)]
 pub struct Balancer {
@@ -183,17 +183,21 @@ mod tests {
     }
 
     #[test]
-    fn whom_the_registry_doubts_is_called_only_when_nobody_else_is_left() {
+    fn who_is_unhealthy_is_called_only_when_nobody_else_is_left_and_who_is_suspect_as_any_other() {
         let health = |id: &str, health: &str| {
             Arc::new(Instance { health: Some(health.to_owned()), ..instance(id, 1) })
         };
-        let (bad, doubted, fine) =
-            (health("a", "unhealthy"), health("b", "suspect"), health("c", "healthy"));
+        let (bad, worse) = (health("a", "unhealthy"), health("d", "unhealthy"));
+        let (suspect, fine) = (health("b", "suspect"), health("c", "healthy"));
         let picks = |balancer: &mut Balancer| -> String {
             (0..4).map(|_| balancer.pick().unwrap().id.clone()).collect()
         };
         let mut balancer = Balancer::new(AccrualOptions { failures: 1, ..OPTIONS });
-        balancer.update(&[bad.clone(), doubted.clone(), fine]);
+        balancer.update(&[bad.clone(), suspect.clone(), fine.clone()]);
+        assert_eq!(picks(&mut balancer), "bcbc");
+        balancer.update(&[bad.clone(), suspect]);
+        assert_eq!(picks(&mut balancer), "bbbb", "whoever else is suspect too");
+        balancer.update(&[bad.clone(), fine]);
         assert_eq!(picks(&mut balancer), "cccc");
         assert_eq!(balancer.pick_random(0).unwrap().id, "c");
         assert!(balancer.pick_except(&["host-c:80".to_owned()]).unwrap().id != "c");
@@ -202,8 +206,8 @@ mod tests {
         assert!(!picks(&mut balancer).contains('c'));
         balancer.report("host-c:80", true, 0);
         assert_eq!(picks(&mut balancer), "cccc");
-        balancer.update(&[bad, doubted]);
-        assert_eq!(picks(&mut balancer).matches('a').count(), 2, "all are doubted, so none is");
+        balancer.update(&[bad, worse]);
+        assert_eq!(picks(&mut balancer).matches('a').count(), 2, "all are unhealthy, so none is");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::instance::{Instance, sign};
 use crate::client::encode_path;
 
 /// Version of the files.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Longest name of a file that is made of the names of registry and service; a longer one is cut and hashed.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -126,8 +126,8 @@ mod tests {
         let good = fs::read_to_string(&path).unwrap();
         for (from, to) in [
             ("host-x", "host-z"),
-            ("\"version\":3", "\"version\":5"),
-            ("\"format\":2", "\"format\":3"),
+            ("\"modified\":3", "\"modified\":5"),
+            ("\"format\":3", "\"format\":2"),
         ] {
             assert!(good.contains(from));
             fs::write(&path, good.replace(from, to)).unwrap();

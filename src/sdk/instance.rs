@@ -1,49 +1,35 @@
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use crate::client::model::{Opaque, ServiceDelta, ServiceInstance};
-use crate::registry;
-
-/// One provider as consumers see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    /// Unique within its service.
-    pub id: String,
-    /// Where to reach it.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Its share of traffic, relative to the others; 0 takes it out.
-    pub weight: u32,
-    /// `up`, `starting`, `draining`, `out_of_service`, or what the service's people agree on.
-    pub status: String,
-    /// `unhealthy` or `suspect` where the registry has reason to think so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<String>,
-    /// Anything else that it wants known.
-    #[serde(default)]
-    pub metadata: BTreeMap<String, String>,
-    /// The group within the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// The znode that says so: no two have the same.
-    pub path: String,
-    /// Who arranges znodes so: `roost`, `dubbo`, `spring`, …
-    pub layout: String,
-    /// The zxid of its registration: another number is another process, whatever the address.
-    pub incarnation: u64,
-    /// The zxid of the last change of what it says.
-    pub version: u64,
-}
+pub use crate::client::model::Instance;
+use crate::client::model::{Opaque, ServiceDelta};
+use crate::registry::{self, DUBBO_APPLICATION, Layouts};
 
 impl Instance {
+    /// Returns one that no registry has named: as a provider is that says no more than where it is, with its address for an id
+    /// and a path, in the layout `static`.
+    pub fn fixed(host: &str, port: u16) -> Instance {
+        let mut instance = Instance {
+            id: String::new(),
+            host: host.to_owned(),
+            port,
+            weight: registry::WEIGHT_DEFAULT,
+            status: registry::STATUS_DEFAULT.to_owned(),
+            health: None,
+            metadata: BTreeMap::new(),
+            group: None,
+            path: String::new(),
+            layout: "static".to_owned(),
+            incarnation: 0,
+            modified: 0,
+        };
+        instance.id = instance.addr();
+        instance.path = instance.addr();
+        instance
+    }
+
     /// Returns `host:port`, the host in brackets if it is an IPv6 address.
     pub fn addr(&self) -> String {
-        match self.host.contains(':') && !self.host.starts_with('[') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
+        registry::addr(&self.host, self.port)
     }
 
     /// Returns whether it has said that it takes no (more) calls.
@@ -56,28 +42,21 @@ impl Instance {
         self.weight > 0 && !self.has_announced_leave() && self.status != "starting"
     }
 
-    /// Returns whether the registry has no reason to doubt that it works.
+    /// Returns whether the registry's probes of it do not fail. Whoever is `suspect` is only silent, and most of those who fall
+    /// silent together work: to leave them out would put their load on the others.
     pub fn is_healthy(&self) -> bool {
-        !matches!(self.health.as_deref(), Some("unhealthy" | "suspect"))
+        self.health.as_deref() != Some("unhealthy")
     }
 }
 
-impl From<ServiceInstance> for Instance {
-    fn from(told: ServiceInstance) -> Instance {
-        Instance {
-            id: told.id,
-            host: told.host,
-            port: told.port,
-            weight: told.weight,
-            status: told.status,
-            health: told.health,
-            metadata: told.metadata,
-            group: told.group,
-            path: told.path,
-            layout: told.layout,
-            incarnation: told.incarnation,
-            version: told.modified,
-        }
+impl Instance {
+    /// Returns whether it is of a service in whose list it is told of. Of the applications that offer an interface all
+    /// registrations are told, and those of Dubbo alone offer it.
+    fn offers(&self, service: &str) -> bool {
+        let parent = self.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let layouts = Layouts::default();
+        let list = layouts.list_at(parent);
+        list.is_none_or(|list| list.service == service) || self.layout == DUBBO_APPLICATION
     }
 }
 
@@ -86,7 +65,8 @@ impl From<ServiceInstance> for Instance {
 pub struct Entries {
     /// Those that describe an instance.
     pub instances: Vec<Instance>,
-    /// Those that describe none: nobody to call, but a part of the list's sign. The path, and what it adds to the sign.
+    /// Those that describe none of the service: nobody to call, but a part of the list's sign. The path, and what it adds to the
+    /// sign.
     pub opaque: Vec<(String, u64)>,
 }
 
@@ -100,10 +80,14 @@ impl Entries {
     /// Returns what came or changed, and the paths of those that went.
     pub(super) fn of(told: ServiceDelta) -> (Entries, Vec<String>) {
         let opaque = |it: Opaque| (it.path, registry::sign(&it.id, it.incarnation, it.modified));
-        let entries = Entries {
-            instances: told.upsert.into_iter().map(Instance::from).collect(),
-            opaque: told.unparsable.into_iter().map(opaque).collect(),
-        };
+        let (instances, others): (Vec<Instance>, Vec<Instance>) =
+            told.upsert.into_iter().partition(|it| it.offers(&told.service));
+        let mut entries =
+            Entries { instances, opaque: told.unparsable.into_iter().map(opaque).collect() };
+        entries.opaque.extend(others.into_iter().map(|it| {
+            let sign = sign([&it]);
+            (it.path, sign)
+        }));
         (entries, told.remove)
     }
 }
@@ -111,31 +95,26 @@ impl Entries {
 /// Returns a number that is the same for the same instances in the same versions, in whatever order: the sum of a hash
 /// of each.
 pub fn sign<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> u64 {
-    let one = |it: &Instance| registry::sign(&it.id, it.incarnation, it.version);
+    let one = |it: &Instance| registry::sign(&it.id, it.incarnation, it.modified);
     instances.into_iter().fold(0, |sum: u64, instance| sum.wrapping_add(one(instance)))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
+    use serde_json::json;
 
-    use super::{Instance, sign};
+    use super::{Entries, Instance, registry, sign};
+    use crate::client::model::ServiceDelta;
 
     /// Returns an instance at port 80 that is up; its znode is named like it.
-    pub(crate) fn instance(id: &str, version: u64) -> Instance {
+    pub(crate) fn instance(id: &str, modified: u64) -> Instance {
         Instance {
             id: id.to_owned(),
-            host: format!("host-{id}"),
-            port: 80,
-            weight: 100,
-            status: "up".to_owned(),
-            health: None,
-            metadata: BTreeMap::new(),
-            group: None,
             path: id.to_owned(),
             layout: "roost".to_owned(),
             incarnation: 1,
-            version,
+            modified,
+            ..Instance::fixed(&format!("host-{id}"), 80)
         }
     }
 
@@ -150,11 +129,31 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_ipv6_host_stands_in_brackets() {
-        let v6 = Instance { host: "::1".to_owned(), ..instance("a", 1) };
+    fn of_an_application_that_offers_an_interface_only_what_is_of_dubbo_is_called() {
+        let one = |path: &str, layout: &str| {
+            json!({"id": path.rsplit('/').next(), "host": "h", "port": 1, "weight": 1, "status": "up",
+                "path": path, "layout": layout, "incarnation": 1, "modified": 2})
+        };
+        let told = json!({"service": "org.Pay", "namespace": "red", "to": 3, "full": true, "remove": [],
+        "unparsable": [{"id": "u", "reason": "r", "path": "/ns/red/services/shop/u", "incarnation": 1, "modified": 2}],
+        "upsert": [
+            one("/ns/red/dubbo/org.Pay/providers/a", "dubbo"),
+            one("/ns/red/services/org.Pay/b", "spring"),
+            one("/ns/red/services/shop/c", "dubbo_application"),
+            one("/ns/red/services/shop/d", "spring"),
+            one("/mesh/org.Pay/e", "mesh"),
+        ]});
+        let told: ServiceDelta = serde_json::from_value(told).unwrap();
+        let (entries, _) = Entries::of(told);
+        let ids: Vec<&str> = entries.instances.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c", "e"]);
+        let opaque: Vec<(&str, u64)> =
+            entries.opaque.iter().map(|(path, sign)| (path.as_str(), *sign)).collect();
+        let expected = ["u", "d"].map(|id| registry::sign(id, 1, 2));
         assert_eq!(
-            (v6.addr().as_str(), instance("a", 1).addr().as_str()),
-            ("[::1]:80", "host-a:80")
+            opaque,
+            [("/ns/red/services/shop/u", expected[0]), ("/ns/red/services/shop/d", expected[1])],
+            "they count for the sign"
         );
     }
 }

@@ -323,7 +323,7 @@ mod tests {
                 }
                 was_anybody |= !truth.is_empty();
                 let members: BTreeMap<_, _> =
-                    list.members().map(|member| (member.id.clone(), member.version)).collect();
+                    list.members().map(|member| (member.id.clone(), member.modified)).collect();
                 assert_eq!(members, truth);
                 assert_eq!(list.sign(), super::sign(&all(&truth)));
                 assert_eq!(list.shown().next().is_some(), was_anybody);

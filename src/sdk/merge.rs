@@ -22,7 +22,7 @@ pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
     if rule == MergeRule::FirstWithTraffic {
         let wanted = |list: &&&ServiceList| list.shown().any(|member| member.wants_traffic());
         if let Some(list) = lists.iter().find(wanted) {
-            return list.shown().cloned().collect();
+            return merged(&[list], MergeRule::Union);
         }
     }
     let mut by_address: BTreeMap<(&str, u16), (usize, &Arc<Instance>)> = BTreeMap::new();
@@ -97,8 +97,9 @@ mod tests {
         };
         for order in [["a", "b"], ["b", "a"]] {
             let both = list(vec![at(order[0], 5), at(order[1], 7)]);
-            let union = merged(&[&both], MergeRule::Union);
-            assert_eq!(union.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), [order[1]]);
+            for rule in [MergeRule::Union, MergeRule::FirstWithTraffic] {
+                assert_eq!(weights(&merged(&[&both], rule)), [(order[1], 100)], "{rule:?}");
+            }
         }
     }
 

@@ -223,7 +223,8 @@ impl Inner {
         };
         let mut state = self.state.lock();
         match found {
-            Ok(providers) if providers.revision != state.revision => {
+            // Another thread may have brought a newer one in between.
+            Ok(providers) if providers.revision > state.revision => {
                 state.revision = providers.revision;
                 state.balancer.update(&providers.instances);
             }
@@ -285,25 +286,12 @@ fn parse_fixed(targets: &str) -> Result<Vec<Arc<Instance>>, Error> {
     let list = targets.strip_prefix("static://").ok_or_else(bad)?;
     let one = |target: &str| {
         let (host, port) = target.rsplit_once(':').ok_or_else(bad)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = port.parse().map_err(|_| bad())?;
         if host.is_empty() || port == 0 {
             return Err(bad());
         }
-        Ok(Arc::new(Instance {
-            id: target.to_owned(),
-            host,
-            port,
-            weight: crate::registry::WEIGHT_DEFAULT,
-            status: crate::registry::STATUS_DEFAULT.to_owned(),
-            health: None,
-            metadata: Default::default(),
-            group: None,
-            path: target.to_owned(),
-            layout: "static".to_owned(),
-            incarnation: 0,
-            version: 0,
-        }))
+        Ok(Arc::new(Instance::fixed(host, port)))
     };
     list.split(',').map(one).collect()
 }

@@ -74,8 +74,7 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Returns whom to call: those who want traffic, and of these the ones that the registry has no reason to doubt unless it
-    /// doubts all. For who balances by other means than a [`ServicePool`](super::ServicePool), which decides for itself.
+    /// Returns whom to call: those who want traffic, and of these the ones that are not `unhealthy` unless all are. For who balances by other means than a [`ServicePool`](super::ServicePool), which decides for itself.
     pub fn callable(&self) -> Vec<Arc<Instance>> {
         let wanting = || self.instances.iter().filter(|instance| instance.wants_traffic());
         let healthy: Vec<_> = wanting().filter(|instance| instance.is_healthy()).cloned().collect();
@@ -257,10 +256,10 @@ impl Shared {
             lists.services.insert(service.clone(), (all, Arc::default()));
             lists.refresh(service, self.options.merge);
         }
-        let wanted = lists.services.keys().cloned().collect();
-        drop(lists);
         if is_new {
-            self.wanted.send_replace(wanted);
+            // Under the lock: or who wanted less a moment ago could replace what another has wanted since.
+            self.wanted.send_replace(lists.services.keys().cloned().collect());
+            drop(lists);
             self.told();
         }
     }
@@ -379,7 +378,11 @@ mod tests {
 
     #[test]
     fn those_to_call_want_traffic_and_are_healthy_unless_nobody_is() {
-        let ill = |id: &str| Instance { health: Some("suspect".to_owned()), ..instance(id, 1) };
+        let with = |id: &str, health: &str| Instance {
+            health: Some(health.to_owned()),
+            ..instance(id, 1)
+        };
+        let ill = |id: &str| with(id, "unhealthy");
         let idle = Instance { weight: 0, ..instance("idle", 1) };
         let callable = |all: &[Instance]| -> Vec<String> {
             let instances = all.iter().cloned().map(Arc::new).collect();
@@ -387,6 +390,7 @@ mod tests {
             providers.callable().iter().map(|one| one.id.clone()).collect()
         };
         assert_eq!(callable(&[ill("a"), instance("b", 1), idle.clone()]), ["b"]);
+        assert_eq!(callable(&[ill("a"), with("b", "suspect"), instance("c", 1)]), ["b", "c"]);
         assert_eq!(callable(&[ill("a"), idle, ill("c")]), ["a", "c"]);
     }
 }

@@ -317,7 +317,7 @@ fn told(
         .map(|it| {
             serde_json::json!({"id": it.id, "host": it.host, "port": it.port, "weight": it.weight,
                 "status": it.status, "metadata": {}, "path": it.path, "layout": it.layout,
-                "incarnation": it.incarnation, "modified": it.version, "session": null})
+                "incarnation": it.incarnation, "modified": it.modified, "session": null})
         })
         .collect();
     let data = serde_json::json!({"service": service, "namespace": "", "to": to, "upsert": upsert,

@@ -27,6 +27,9 @@ pub enum Effect {
         shown: BTreeMap<String, Value>,
         /// What the instance says; null where it says nothing.
         before: BTreeMap<String, Value>,
+        /// The override that has the last word on each.
+        #[serde(default)]
+        by: BTreeMap<String, String>,
     },
 }
 

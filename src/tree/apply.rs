@@ -133,20 +133,8 @@ impl Tree {
             return Err(Code::NoAuth);
         }
         self.check_quota(&path, 1, wanted.data.map_or(0, |data| data.len()) as u64)?;
-        let znode = Znode {
-            data: self.data_for(&path, wanted.data),
-            acl: lists::intern(&mut self.acls, rules),
-            czxid: self.zxid,
-            mzxid: self.zxid,
-            pzxid: self.zxid,
-            ctime_ms: self.time.wall_ms,
-            mtime_ms: self.time.wall_ms,
-            lifetime,
-            ..Znode::default()
-        };
-        let stat = znode.stat();
-        events.push(self.event(EventKind::Created, &path, &znode));
-        self.link(&path, znode, true);
+        let data = self.data_for(&path, wanted.data);
+        let stat = self.make(&path, data, rules, lifetime, events);
         Ok(Reply::Created { path, stat })
     }
 

@@ -5,10 +5,38 @@
 use std::sync::Arc;
 
 use super::health::Noted;
-use super::{Tree, Znode, digest, idempotency, lists};
-use crate::types::{Data, Event, EventKind, Failure, NodeId, Reply, SessionId, ZnodePath, Zxid};
+use super::{Lifetime, Tree, Znode, digest, idempotency, lists};
+use crate::types::{
+    Acl, Data, Event, EventKind, Failure, NodeId, Reply, SessionId, Stat, ZnodePath, Zxid,
+};
 
 impl Tree {
+    /// Makes a znode, with its event, below a parent that exists, where there is none. Returns its stat.
+    pub(super) fn make(
+        &mut self,
+        path: &ZnodePath,
+        data: Option<Data>,
+        rules: Vec<Acl>,
+        lifetime: Lifetime,
+        events: &mut Vec<Event>,
+    ) -> Stat {
+        let znode = Znode {
+            data,
+            acl: lists::intern(&mut self.acls, rules),
+            czxid: self.zxid,
+            mzxid: self.zxid,
+            pzxid: self.zxid,
+            ctime_ms: self.time.wall_ms,
+            mtime_ms: self.time.wall_ms,
+            lifetime,
+            ..Znode::default()
+        };
+        let stat = znode.stat();
+        events.push(self.event(EventKind::Created, path, &znode));
+        self.link(path, znode, true);
+        stat
+    }
+
     /// Adds a znode below its parent, which exists, and to its session. `counted` says whether the parent
     /// counts it as created, which the built-in ones are not.
     pub(super) fn link(&mut self, path: &ZnodePath, znode: Znode, counted: bool) {

@@ -1,14 +1,17 @@
-//! How instances stand, whatever they say themselves: that the leader's probes of them fail, and that their session is suspect.
+//! How instances stand, whatever they say themselves: that the leader's probes of them fail, that their session is suspect, and
+//! when a rule of Dubbo that means them came or went.
 //!
 //! What is known of one is a note, which exists from the first thing that is known until the instance goes, and goes with it in
 //! the same transaction. A note that says that all is well again stays: by its zxid whoever follows the list learns of it. So
-//! the newest of an instance's change and of its note's is its *stamp*, of which signs and revisions of lists are made, and
-//! nothing else has to be remembered. Nobody but the tree writes notes, or they might go back to an earlier zxid.
+//! the newest of an instance's change and of its note's (and of its layout's, where that can change) is its *stamp*, of which
+//! signs and revisions of lists are made, and nothing else has to be remembered. Nobody but the tree writes notes, or they might
+//! go back to an earlier zxid.
 
 use super::protect::is_provider;
 use super::{Lifetime, Tree, Znode};
 use crate::registry::{
-    Finding, HEALTH, Health, health_note, health_notes, is_health_note, noted_at,
+    self, Category, Finding, HEALTH, Health, LayoutKind, health_note, health_notes, is_health_note,
+    noted_at,
 };
 use crate::traffic::{SUSPECTS, Suspect};
 use crate::types::{Code, Event, EventKind, Reply, SessionId, ZnodePath, Zxid};
@@ -84,9 +87,12 @@ impl Tree {
                 if let Some(session) = Suspect::session_of(path) {
                     self.follow_suspicion(session, events);
                 }
-            } else if has_notes && *kind == EventKind::Deleted {
-                let path = path.clone();
-                self.forget_finding(&path, events);
+            } else if matches!(kind, EventKind::Created | EventKind::Deleted) {
+                let (is_gone, path) = (*kind == EventKind::Deleted, path.clone());
+                if is_gone && has_notes {
+                    self.forget_finding(&path, events);
+                }
+                self.follow_rule(&path, events);
             }
         }
     }
@@ -97,13 +103,15 @@ impl Tree {
             return;
         };
         let Some(znode) = self.get(instance.as_str()) else { return };
+        let Some((list, _)) = self.layouts().entry_at(instance) else { return };
         let (created, modified) = znode.stamp();
+        let modified = modified.max(self.layouts().read_since(list.layout));
         let stamp = |noted: &Option<Noted>| {
             let meant = noted.as_ref().filter(|noted| noted.czxid == created);
             (created, meant.map_or(modified, |noted| modified.max(noted.since)))
         };
         let stamps = (stamp(&before), stamp(&after));
-        if stamps.0 != stamps.1 && self.layouts().entry_at(instance).is_some() {
+        if stamps.0 != stamps.1 {
             let instance = instance.clone();
             self.restamp(&instance, Some(stamps.0), Some(stamps.1));
         }
@@ -154,6 +162,34 @@ impl Tree {
             if finding != known {
                 self.note_finding(&path, finding, events);
             }
+        }
+    }
+
+    /// Notes of the instances that a rule of Dubbo means that they show something else since it came or went. Cost: for any other
+    /// znode next to nothing, for a rule O(providers of its interface).
+    fn follow_rule(&mut self, path: &ZnodePath, events: &mut Vec<Event>) {
+        let layouts = self.layouts();
+        let Some((list, _)) = layouts.entry_at(path) else { return };
+        if list.category != Category::Configurator {
+            return;
+        }
+        let Some(rule) = registry::rule(path.name()).ok().filter(|rule| !rule.is_empty()) else {
+            return;
+        };
+        let is_governed = |path: &&ZnodePath| {
+            layouts.list_at(path.as_str()).is_some_and(|list| {
+                list.layout == LayoutKind::Dubbo && list.category == Category::Provider
+            })
+        };
+        let lists = self.services.lists(list.namespace, &list.service).iter().filter(is_governed);
+        let entries =
+            lists.filter_map(|list| self.get(list.as_str())).flat_map(|list| list.children());
+        let meant = entries.filter(|path| rule.means(path.name()));
+        let meant: Vec<(ZnodePath, Zxid)> =
+            meant.filter_map(|path| Some((path.clone(), self.get(path.as_str())?.czxid))).collect();
+        for (path, czxid) in meant {
+            let known = self.known(&path, czxid);
+            self.note_finding(&path, known, events);
         }
     }
 

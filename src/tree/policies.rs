@@ -1,7 +1,7 @@
 use super::{Lifetime, Tree};
-use crate::policy::{self, Policies, Policy};
+use crate::policy::{self, Kind, Policies, Policy};
 use crate::registry::Layouts;
-use crate::types::ZnodePath;
+use crate::types::{ZnodePath, Zxid};
 
 impl Tree {
     /// Returns the policies at this point of history: those whose znodes parse.
@@ -16,13 +16,14 @@ impl Tree {
 
     /// Brings the policies in step with the znode at a path, which was created, changed or deleted, and what follows from them.
     pub(super) fn follow_policy(&mut self, path: &ZnodePath) {
-        if policy::at(path.as_str()).is_none() {
-            return;
-        }
-        let before = self.layouts().clone();
+        let Some((kind, _)) = policy::at(path.as_str()) else { return };
         self.read_policy(path);
-        if before != *self.layouts() {
-            self.follow_layouts(&before);
+        if kind == Kind::Layout {
+            let before = self.layouts().clone();
+            self.policies.follow_layouts(self.layouts_changed());
+            if before != *self.layouts() {
+                self.follow_layouts(&before);
+            }
         }
     }
 
@@ -40,10 +41,20 @@ impl Tree {
         }
     }
 
+    /// Returns the zxid of the newest change of the policies that describe layouts. Cost: O(policies of the kind).
+    fn layouts_changed(&self) -> Zxid {
+        let folder = self.get(&policy::folder_of(Kind::Layout));
+        folder.map_or(Zxid(0), |folder| {
+            let all = folder.children().filter_map(|path| self.get(path.as_str()));
+            all.map(|policy| policy.mzxid).fold(folder.pzxid, Zxid::max)
+        })
+    }
+
     /// Finds all policies: for a tree that was loaded. Cost: O(policies).
     pub(super) fn find_policies(&mut self) {
         let below = self.descendants(policy::ROOT).map(|(path, _)| path.clone());
         let below: Vec<ZnodePath> = below.collect();
         below.iter().for_each(|path| self.read_policy(path));
+        self.policies.follow_layouts(self.layouts_changed());
     }
 }

@@ -11,7 +11,7 @@ use super::{Lifetime, Tree, Znode};
 use crate::policy::{Mode, Removal};
 use crate::registry::HEALTH;
 use crate::traffic::{LOSSES, Loss, SUSPECTS, Suspect, claim};
-use crate::types::{Code, Data, Event, EventKind, Owner, Reply, SessionId, Silence, ZnodePath};
+use crate::types::{Code, Data, Event, Owner, Reply, SessionId, Silence, ZnodePath};
 
 /// How a service stands with regard to a policy of removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,19 +284,7 @@ impl Tree {
         // Whoever closed what lies above meant this too.
         let above = path.parent_str().and_then(|parent| self.get(parent));
         let rules = above.map_or_else(Vec::new, |above| above.acl.to_vec());
-        let znode = Znode {
-            data,
-            acl: super::lists::intern(&mut self.acls, rules),
-            czxid: self.zxid,
-            mzxid: self.zxid,
-            pzxid: self.zxid,
-            ctime_ms: self.time.wall_ms,
-            mtime_ms: self.time.wall_ms,
-            lifetime,
-            ..Znode::default()
-        };
-        events.push(self.event(EventKind::Created, path, &znode));
-        self.link(path, znode, true);
+        self.make(path, data, rules, lifetime, events);
     }
 }
 

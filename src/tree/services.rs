@@ -6,13 +6,13 @@ use imbl::{HashMap, OrdMap};
 
 use super::path_set::PathSet;
 use super::{Tree, Znode};
-use crate::registry::{self, LayoutKind, Layouts};
+use crate::registry::{self, Health, LayoutKind, Layouts};
 use crate::types::{ZnodePath, Zxid};
 
 /// What is known of a list without looking at its entries. All of it follows from the znodes that exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListState {
-    /// Zxid of the newest change: of the children of its znode, or of the data or the health of an entry.
+    /// Zxid of the newest change: of the children of its znode, or of the data, the health or the reading of an entry.
     pub revision: Zxid,
     /// Sum of the entries' [`sign`](registry::sign)s.
     pub sign: u64,
@@ -107,7 +107,8 @@ fn key(list: &registry::List<'_>) -> Key {
     (Arc::from(list.namespace), Arc::from(&*list.service))
 }
 
-/// What of a znode counts for the sign of its list: the zxids of its creation and of its last change, or of its health's.
+/// What of a znode counts for the sign of its list: the zxids of its creation and of its last change, or of its note's or its
+/// layout's.
 pub(super) type Stamp = (Zxid, Zxid);
 
 impl Znode {
@@ -137,7 +138,7 @@ impl Tree {
         {
             match list.layout.is_entry(path.name()) {
                 true => {
-                    let full = |stamp: Stamp| self.full_stamp(path, stamp);
+                    let full = |stamp: Stamp| self.full_stamp(path, list.layout, stamp);
                     let (before, after) = (before.map(full), after.map(full));
                     self.restamp(path, before, after);
                 }
@@ -178,9 +179,21 @@ impl Tree {
         }
     }
 
-    /// Returns the stamp of an entry with what is noted of its health: the later of the two changes counts.
-    fn full_stamp(&self, path: &ZnodePath, (created, modified): Stamp) -> Stamp {
-        (created, modified.max(self.health(path, created).1))
+    /// Returns how an entry stands, and the zxid of the newest change of what it is beside what it says itself: of how it
+    /// stands, or of how its layout is read.
+    pub fn seen(&self, path: &ZnodePath, layout: LayoutKind<'_>, czxid: Zxid) -> (Health, Zxid) {
+        let (health, since) = self.health(path, czxid);
+        (health, since.max(self.layouts().read_since(layout)))
+    }
+
+    /// Returns the stamp of an entry with what else is known of it: the latest of the changes counts.
+    fn full_stamp(
+        &self,
+        path: &ZnodePath,
+        layout: LayoutKind<'_>,
+        (created, modified): Stamp,
+    ) -> Stamp {
+        (created, modified.max(self.seen(path, layout, created).1))
     }
 
     /// Finds all lists, from the znodes alone: for a tree that was loaded, and to check the one that was kept in step. Cost:
@@ -224,7 +237,7 @@ impl Tree {
         let mut state = ListState { revision: znode.pzxid, ..ListState::default() };
         for path in znode.children().filter(|path| layout.is_entry(path.name())) {
             if let Some(entry) = self.get(path.as_str()) {
-                let stamp = self.full_stamp(path, entry.stamp());
+                let stamp = self.full_stamp(path, layout, entry.stamp());
                 state.revision = state.revision.max(stamp.1);
                 count(&mut state, path, None, Some(stamp));
             }

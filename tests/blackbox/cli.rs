@@ -1,47 +1,23 @@
 //! The command line as a user types it.
 
+use std::process::Stdio;
+
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Cluster, Node, Ports, Process, Ran, eventually, log_in, roost};
-
-struct Shell {
-    endpoints: String,
-}
-
-impl Shell {
-    async fn run(&self, line: &str) -> Ran {
-        let words: Vec<&str> = line.split(' ').collect();
-        roost(&self.endpoints, &words).await
-    }
-
-    /// Runs a command that must work, and returns its output.
-    async fn ok(&self, line: &str) -> String {
-        let ran = self.run(line).await;
-        assert!(ran.code == 0 && ran.err.is_empty(), "{line}: {ran:?}");
-        ran.out
-    }
-
-    async fn json(&self, line: &str) -> Value {
-        let out = self.ok(&format!("--json {line}")).await;
-        assert_eq!(out.lines().count(), 1, "{line}: {out}");
-        serde_json::from_str(&out).unwrap()
-    }
-
-    async fn fails(&self, code: i32, line: &str, texts: &[&str]) {
-        self.run(line).await.fails_in_one_line(code, texts);
-    }
-}
+use crate::harness::{Cluster, Node, Ports, Process, ROOST, Shell, eventually, log_in};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn znodes_sessions_watches_and_services_work_from_the_command_line() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(3).await;
     let shell = Shell { endpoints: cluster.endpoints() };
     znodes(&shell).await;
     access(&shell).await;
     sessions(&shell).await;
     services(&shell).await;
     watches(&cluster, &shell).await;
+    lines(&cluster).await;
     let status = shell.json("status").await;
     assert_eq!(status["cluster"]["members"].as_array().unwrap().len(), 3);
     assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
@@ -54,6 +30,16 @@ async fn znodes_sessions_watches_and_services_work_from_the_command_line() {
         (shell.json("status").await["cluster"]["leader"] == next).then_some(())
     })
     .await;
+    // One that is away does not keep the others from being shown.
+    let away = usize::try_from(next % 3).unwrap();
+    cluster.nodes[away].kill9();
+    let status = shell.json("status").await;
+    for (place, node) in status["nodes"].as_array().unwrap().iter().enumerate() {
+        let (is_away, is_known) = (node["code"] == "unreachable", node["digest"].is_string());
+        assert_eq!((is_away, is_known), (place == away, place != away), "{status}");
+    }
+    let table = shell.ok("status").await;
+    assert!(table.lines().nth(2 + away).unwrap().ends_with(" unreachable"), "{table}");
 }
 
 async fn access(shell: &Shell) {
@@ -178,6 +164,32 @@ async fn watches(cluster: &Cluster, shell: &Shell) {
     );
 }
 
+/// What is typed into `roost shell`: a mistake does not end it, and its ephemerals go with it.
+async fn lines(cluster: &Cluster) {
+    let typed = "create -e /typed 'two words'\nget /typed\nget /nothing\nfly\n--json get /typed\nget '\nquit\nls /\n";
+    let state = cluster.dir.path().join("state");
+    let mut command = tokio::process::Command::new(ROOST);
+    command.arg("shell").env("ROOST_ENDPOINTS", cluster.endpoints()).env("XDG_STATE_HOME", &state);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    for said in ["Created /typed\n", "two words\n", "\"data\":\"two words\""] {
+        assert!(out.contains(said), "{said:?} is not in: {out}");
+    }
+    for said in ["roost: no_node", "fly", "a quote is not closed"] {
+        assert!(err.contains(said), "{said:?} is not in: {err}");
+    }
+    assert!(!out.contains("[typed"), "what is behind quit is not done: {out}");
+    let history = std::fs::read_to_string(state.join("roost/history")).unwrap();
+    assert!(history.contains("get /typed\n"), "{history}");
+    let gone = cluster.client_from(0).get("/typed", Default::default()).await.unwrap_err();
+    assert!(gone.is("no_node"), "{gone}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_becomes_a_voter_and_leaves() {
     let mut cluster = Cluster::start(1).await;
@@ -192,6 +204,8 @@ async fn a_node_joins_becomes_a_voter_and_leaves() {
     cluster.nodes.push(second);
     cluster.all_ready().await;
     cluster.agree().await;
+    shell.fails(1, "promote --node 9", &["add it as a learner first"]).await;
+    assert_eq!(shell.ok("promote --node 2").await, "node 2 is a voter\n");
     assert_eq!(shell.ok(&format!("-e {http} get /before")).await, "x\n");
     assert_eq!(shell.ok("leave --node 2").await, "node 2 is no longer a member\n");
     shell.ok("set /before y").await;

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use roost::client::Client;
 use roost::client::model::DigestAnswer;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -200,6 +201,40 @@ pub(crate) async fn roost(endpoints: &str, args: &[&str]) -> Ran {
     let output = output.await.unwrap_or_else(|_| panic!("{args:?} did not end")).unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Somebody who types lines for `roost`: words that spaces part, and in single quotes one that has some.
+pub(crate) struct Shell {
+    pub(crate) endpoints: String,
+}
+
+impl Shell {
+    pub(crate) async fn run(&self, line: &str) -> Ran {
+        let words = shlex::split(line).expect("quotes in pairs");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        roost(&self.endpoints, &words).await
+    }
+
+    /// Runs a command that must work, and returns its output.
+    pub(crate) async fn ok(&self, line: &str) -> String {
+        let ran = self.run(line).await;
+        assert!(ran.code == 0 && ran.err.is_empty(), "{line}: {ran:?}");
+        ran.out
+    }
+
+    /// Runs a command that must work, and returns the one line of JSON that it prints.
+    pub(crate) async fn json(&self, line: &str) -> Value {
+        let out = self.ok(&format!("--json {line}")).await;
+        assert_eq!(out.lines().count(), 1, "{line}: {out}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    /// Runs a command that must fail with this exit code and say all these texts in one line.
+    pub(crate) async fn fails(&self, code: i32, line: &str, texts: &[&str]) {
+        let ran = self.run(line).await;
+        println!("{line}");
+        ran.fails_in_one_line(code, texts);
+    }
 }
 
 /// One node: what its configuration says, and its process while it runs.

@@ -103,20 +103,7 @@ mod tests {
     use super::differences;
 
     fn at(host: &str, incarnation: u64) -> Arc<Instance> {
-        Arc::new(Instance {
-            id: host.to_owned(),
-            host: host.to_owned(),
-            port: 80,
-            weight: 100,
-            status: "up".to_owned(),
-            health: None,
-            metadata: BTreeMap::new(),
-            group: None,
-            path: String::new(),
-            layout: String::new(),
-            incarnation,
-            version: incarnation,
-        })
+        Arc::new(Instance { incarnation, ..Instance::fixed(host, 80) })
     }
 
     #[test]

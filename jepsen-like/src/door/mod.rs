@@ -251,6 +251,15 @@ pub struct Providers {
     pub list: BTreeMap<String, Address>,
 }
 
+impl From<State> for Providers {
+    /// Reads the znodes of a service's providers; those that are no provider's are left out.
+    fn from(state: State) -> Providers {
+        let entries = state.children.into_iter();
+        let list = entries.filter_map(|(id, data)| Some((id, address(&data)?))).collect();
+        Providers { zxid: state.zxid, list }
+    }
+}
+
 /// Where a provider is: its port and its site.
 pub type Address = (u16, u8);
 

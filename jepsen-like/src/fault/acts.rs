@@ -4,7 +4,7 @@ use super::evidence::Evidence;
 use super::freeze::until_stopped;
 use super::torment::{Standing, Torment};
 use super::{member, store};
-use crate::schedule::Fault;
+use crate::schedule::{Family, Fault};
 
 impl Torment<'_> {
     /// Does what a fault is, beyond what [`Torment::reconcile`] does, and begins to observe it.
@@ -32,18 +32,14 @@ impl Torment<'_> {
                 let (others, id) = self.command_of(node)?;
                 Evidence::Command(tokio::spawn(member::transfer(others, id)))
             }
-            Fault::Partition(_)
-            | Fault::OneWay { .. }
-            | Fault::Bridge(_)
-            | Fault::Ring
-            | Fault::Delay { .. }
-            | Fault::Loss { .. }
-            | Fault::Slow { .. }
-            | Fault::Duplicate { .. }
-            | Fault::Reorder { .. } => Evidence::of_links(fault, self.cluster, self.rig),
             Fault::Clock { .. } | Fault::Rate { .. } => Evidence::Clock(node),
-            // Seen at their ends.
-            _ => Evidence::Known(false),
+            _ => match fault.family() {
+                Family::Network | Family::Slow | Family::Packet => {
+                    Evidence::of_links(fault, self.cluster, self.rig)
+                }
+                // Seen at their ends.
+                _ => Evidence::Known(false),
+            },
         })
     }
 

@@ -78,8 +78,4 @@ impl System for ApRegistry {
         }
         .boxed()
     }
-
-    fn leader<'a>(&'a self, _: &'a [Place]) -> BoxFuture<'a, Option<u8>> {
-        async { Some(1) }.boxed()
-    }
 }

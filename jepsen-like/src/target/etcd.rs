@@ -95,17 +95,11 @@ impl System for Etcd {
         .boxed()
     }
 
-    fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>> {
+    fn leads<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Option<u64>> {
         async move {
-            let mut newest: Option<(u64, u8)> = None;
-            for place in places {
-                let Some(status) = ask(place, "status").await else { continue };
-                let (own, leader) = (&status["header"]["member_id"], &status["leader"]);
-                if own.is_string() && own == leader {
-                    newest = newest.max(Some((int(&status["raftTerm"]), place.node)));
-                }
-            }
-            newest.map(|(_, node)| node)
+            let status = ask(place, "status").await?;
+            let (own, leader) = (&status["header"]["member_id"], &status["leader"]);
+            (own.is_string() && own == leader).then(|| int(&status["raftTerm"]))
         }
         .boxed()
     }

@@ -82,8 +82,10 @@ pub trait System: Send + Sync {
     /// Makes a cluster of nodes that were just started for the first time.
     fn begin<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Result<(), String>>;
 
-    /// Returns who leads, from 1; a system without leader says 1.
-    fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>>;
+    /// Returns the term in which a node leads, as it says itself; `None` if it does not, and of a system without leader.
+    fn leads<'a>(&'a self, _: &'a Place) -> BoxFuture<'a, Option<u64>> {
+        async { None }.boxed()
+    }
 
     /// Returns the zxid and the digest of the state of each node that answers; `None` if it has no such thing.
     fn digests<'a>(&'a self, _: &'a [Place]) -> BoxFuture<'a, Option<Vec<(u64, String)>>> {
@@ -237,7 +239,12 @@ impl Cluster {
 
     /// Returns who leads, 1 if nobody says so.
     pub async fn leader(&self) -> u8 {
-        self.system.leader(&self.places).await.unwrap_or(1)
+        let mut newest: Option<(u64, u8)> = None;
+        for place in &self.places {
+            // Of two that both say so, the one of the later term does lead.
+            newest = newest.max(self.system.leads(place).await.map(|term| (term, place.node)));
+        }
+        newest.map_or(1, |(_, node)| node)
     }
 
     /// Returns where a node is. Error: there is no such node.

@@ -109,17 +109,10 @@ impl System for Roost {
         .boxed()
     }
 
-    fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>> {
+    fn leads<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Option<u64>> {
         async move {
-            let mut newest: Option<(u64, u8)> = None;
-            for place in places {
-                let Ok(cluster) = place.observer().ok()?.cluster().await else { continue };
-                if cluster.leader == Some(place.id) {
-                    // Of two that both say so, the one of the later term does lead.
-                    newest = newest.max(Some((cluster.term, place.node)));
-                }
-            }
-            newest.map(|(_, node)| node)
+            let cluster = place.observer().ok()?.cluster().await.ok()?;
+            (cluster.leader == Some(place.id)).then_some(cluster.term)
         }
         .boxed()
     }

@@ -136,19 +136,13 @@ impl System for ZooKeeper {
         .boxed()
     }
 
-    fn leader<'a>(&'a self, places: &'a [Place]) -> BoxFuture<'a, Option<u8>> {
+    fn leads<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Option<u64>> {
         async move {
-            let mut newest: Option<(u64, u8)> = None;
-            for place in places {
-                let Some(said) = srvr(place).await else { continue };
-                let zxid = said.lines().find_map(|line| line.strip_prefix("Zxid: 0x"));
-                let zxid = zxid.and_then(|zxid| u64::from_str_radix(zxid, 16).ok()).unwrap_or(0);
-                if said.contains("Mode: leader") {
-                    // Of two that both say so, the one of the later epoch does lead.
-                    newest = newest.max(Some((zxid >> 32, place.node)));
-                }
-            }
-            newest.map(|(_, node)| node)
+            let said = srvr(place).await?;
+            let zxid = said.lines().find_map(|line| line.strip_prefix("Zxid: 0x"));
+            let zxid = zxid.and_then(|zxid| u64::from_str_radix(zxid, 16).ok()).unwrap_or(0);
+            // Its terms are the epochs.
+            said.contains("Mode: leader").then_some(zxid >> 32)
         }
         .boxed()
     }

@@ -14,7 +14,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::World;
 use super::registry::{Log, SERVICE};
-use crate::door::{Address, Door, News, Subscription, address, answered, providers_path};
+use crate::door::{
+    Address, Door, News, Providers, Subscription, address, answered, providers_path,
+};
 use crate::history::registry::{Answered, Asked, Event};
 use crate::schedule::End;
 
@@ -137,10 +139,8 @@ impl Consumer {
     fn tell(&self, at: usize, news: News) {
         match news {
             News::Snapshot(state) => {
-                let entries = state.children.into_iter();
-                let entries: BTreeMap<String, Address> =
-                    entries.filter_map(|(id, data)| Some((id, address(&data)?))).collect();
-                self.learn(at, state.zxid, true, |list| *list = entries);
+                let told = Providers::from(state);
+                self.learn(at, told.zxid, true, |list| *list = told.list);
             }
             News::Change { zxid, changes } => self.learn(at, zxid, false, |list| {
                 for (id, data) in changes {

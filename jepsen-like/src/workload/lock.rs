@@ -51,9 +51,7 @@ pub struct Recorded {
 
 /// Runs the workload to its end.
 pub async fn run(world: &World) -> Result<Recorded, String> {
-    let mut doors = world.doors(1)?;
-    let ensured = doors.insist(|door| async move { door.ensure(ROOT).await }).await;
-    ensured.map_err(|trouble| format!("setting up: {trouble}"))?;
+    world.begin(ROOT).await?;
     let recorded: Arc<Mutex<Recorded>> = Arc::default();
     let mut clients: JoinSet<Result<(), String>> = JoinSet::new();
     for number in 0..CLIENTS * u32::from(world.nodes) {

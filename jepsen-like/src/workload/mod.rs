@@ -126,6 +126,14 @@ impl World {
         Ok(Doors { all: made.collect::<Result<_, _>>()?, at: 0 })
     }
 
+    /// Makes the znode below which a workload has its own. Returns ways to the nodes, beginning with one that answers.
+    pub(crate) async fn begin(&self, root: &'static str) -> Result<Doors, String> {
+        let mut doors = self.doors(1)?;
+        let ensured = doors.insist(|door| async move { door.ensure(root).await }).await;
+        ensured.map_err(not_set_up)?;
+        Ok(doors)
+    }
+
     /// Returns whether the workload is over.
     pub(crate) fn is_over(&self) -> bool {
         self.clock.now_ms() >= self.end_ms
@@ -193,6 +201,11 @@ impl Doors {
         }
         Err(last)
     }
+}
+
+/// Returns why a workload cannot begin.
+fn not_set_up(trouble: Trouble) -> String {
+    format!("setting up: {trouble}")
 }
 
 /// Waits for all clients of a workload. Error: one of them failed.

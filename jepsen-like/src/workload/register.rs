@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Doors, World, all_of};
+use super::{Doors, World, all_of, not_set_up};
 use crate::door::Trouble;
 use crate::history::kv::{KvAnswer, KvCall, KvOp, Refusal, Seen};
 use crate::history::{Outcome, Recorder};
@@ -93,11 +93,7 @@ async fn set_up(
     recorder: &Recorder<KvCall, KvAnswer>,
     values: &AtomicU64,
 ) -> Result<(), String> {
-    let mut doors = world.doors(1)?;
-    let failed = |trouble: Trouble| format!("setting up: {trouble}");
-    let ensured = doors.insist(|door| async move { door.ensure(ROOT).await }).await;
-    ensured.map_err(failed)?;
-    let door = doors.door();
+    let door = world.begin(ROOT).await?.door();
     let value = || values.fetch_add(1, Ordering::Relaxed);
     let keys = (0..REGISTERS).map(|number| key("r", number)).chain(group());
     let creates = keys.map(|key| KvCall::Create { key, value: value() });
@@ -108,7 +104,7 @@ async fn set_up(
     calls.push(KvCall::SetAll { writes });
     for call in calls {
         let begun = recorder.begin(0, door.node(), call.clone());
-        recorder.end(begun, Outcome::Ok(door.kv(&call, 0).await.map_err(failed)?));
+        recorder.end(begun, Outcome::Ok(door.kv(&call, 0).await.map_err(not_set_up)?));
     }
     Ok(())
 }

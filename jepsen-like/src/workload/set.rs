@@ -40,9 +40,7 @@ pub async fn run(world: &World) -> Result<Recorded, String> {
     let adds: Recorder<u64, Added> = Recorder::new(world.clock);
     let removes: Recorder<String, ()> = Recorder::new(world.clock);
     let values = Arc::new(AtomicU64::new(1));
-    let mut doors = world.doors(1)?;
-    let ensured = doors.insist(|door| async move { door.ensure(ROOT).await }).await;
-    ensured.map_err(|trouble| format!("setting up: {trouble}"))?;
+    let mut doors = world.begin(ROOT).await?;
     let mut clients: JoinSet<Result<(), String>> = JoinSet::new();
     for number in 0..CLIENTS * u32::from(world.nodes) {
         let (world, adds, removes) = (world.clone(), adds.clone(), removes.clone());

@@ -47,9 +47,7 @@ type Stream = Arc<Mutex<Vec<Told>>>;
 
 /// Runs the workload to its end.
 pub async fn run(world: &World) -> Result<Recorded, String> {
-    let mut doors = world.doors(1)?;
-    let ensured = doors.insist(|door| async move { door.ensure(ROOT).await }).await;
-    ensured.map_err(|trouble| format!("setting up: {trouble}"))?;
+    let mut doors = world.begin(ROOT).await?;
     let mut streams: Vec<Stream> = Vec::new();
     let mut subscribers = JoinSet::new();
     for number in 0..SUBSCRIBERS * u32::from(world.nodes) {

@@ -73,17 +73,9 @@ mod tests {
     fn instance(id: &str, host: &str, weight: u32) -> Arc<Instance> {
         Arc::new(Instance {
             id: id.to_owned(),
-            host: host.to_owned(),
-            port: 80,
             weight,
-            status: "up".to_owned(),
-            health: None,
             metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
-            group: None,
-            path: format!("/services/web/providers/{id}"),
-            layout: "roost".to_owned(),
-            incarnation: 1,
-            version: 1,
+            ..Instance::fixed(host, 80)
         })
     }
 

@@ -40,7 +40,7 @@ pub struct ServiceDelta {
     /// The state that one has with it.
     pub to: u64,
     /// Which came or changed.
-    pub upsert: Vec<ServiceInstance>,
+    pub upsert: Vec<Instance>,
     /// Which came or changed and describe no instance.
     #[serde(default)]
     pub unparsable: Vec<Opaque>,
@@ -51,16 +51,16 @@ pub struct ServiceDelta {
     pub sign: Option<String>,
 }
 
-/// An instance of a service as one registration describes it.
+/// One provider of a service as consumers see it: what one registration says, in whatever layout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceInstance {
-    /// Its id.
+pub struct Instance {
+    /// Unique within its service.
     pub id: String,
     /// Where to reach it.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// Its share of traffic.
+    /// Its share of traffic, relative to the others; 0 takes it out.
     pub weight: u32,
     /// `up`, `starting`, `draining`, `out_of_service`, or what the service's people agree on.
     pub status: String,
@@ -73,13 +73,13 @@ pub struct ServiceInstance {
     /// The group within the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Its znode.
+    /// The znode that says so: no two have the same.
     pub path: String,
-    /// `roost`, `dubbo`, `spring`, …: who arranges znodes so.
+    /// Who arranges znodes so: `roost`, `dubbo`, `spring`, …
     pub layout: String,
-    /// Another number is another registration, whatever the id and the address.
+    /// The zxid of its registration: another number is another process, whatever the id and the address.
     pub incarnation: u64,
-    /// Zxid of the last change of what it says.
+    /// The zxid of the last change of what it says.
     pub modified: u64,
 }
 

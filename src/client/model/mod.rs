@@ -15,9 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 pub use cluster::{Cluster, DigestAnswer, Member, MemberStatus};
-pub use instances::{
-    Opaque, ServiceDelta, ServiceEvent, ServiceInstance, ServiceRefusal, WatchedService,
-};
+pub use instances::{Instance, Opaque, ServiceDelta, ServiceEvent, ServiceRefusal, WatchedService};
 pub use registry::{
     ClosedSession, Consumer, Drain, Drained, OpenedSession, Provider, Registered, Registration,
     RenewedSession, Service, ServiceSummary, ServiceVersion, Services, SessionDetail,

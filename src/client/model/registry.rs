@@ -181,6 +181,8 @@ pub struct Drain {
 /// Answer of [`drain`](crate::client::Client::drain).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
+    /// The registration that leaves.
+    pub path: String,
     /// How many subscribers have been told.
     pub notified: u64,
     /// How many have not.

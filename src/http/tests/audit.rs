@@ -47,14 +47,13 @@ async fn a_switch_leaves_a_line_with_who_set_it_and_why_and_so_does_its_end() {
 async fn a_denial_is_noted_with_its_rule_and_what_was_taken_out_by_hand_with_its_path() {
     let bed = Bed::new().await;
     let (session, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
-    let provider = |id: &str| json!({"id": id, "host": "10.0.0.9", "port": 1}).to_string();
-    bed.send("POST /v1/services/web/providers", &auth, provider("a")).await;
+    let provider = |id: &str| json!({"id": id, "host": "10.0.0.9", "port": 1});
+    bed.register(&token, "web", provider("a")).await;
     let rule = json!([{"id": "lab", "who": ["127.0.0.0/8"]}]);
     let policy = json!({"reason": "r", "pattern": "/services/**", "deny": rule});
     bed.send("PUT /v1/policies/admission/prod", &[], policy.to_string()).await;
     let (_, next) = lines(&bed, 0).await;
-    assert_eq!(bed.send("POST /v1/services/web/providers", &auth, provider("b")).await.status, 403);
+    assert_eq!(bed.register(&token, "web", provider("b")).await.status, 403);
     bed.post("/v1/deregister", r#"{"ip":"10.0.0.9"}"#).await;
     let (lines, _) = lines(&bed, next).await;
     let denied = about(&lines, "/services/web/providers/b");

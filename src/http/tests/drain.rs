@@ -11,9 +11,8 @@ const PATH: &str = "/services/web/providers/a";
 const DRAIN: &str = "POST /v1/services/web/providers/a/drain";
 
 async fn register(bed: &Bed, token: &str) {
-    let body = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7}).to_string();
-    let auth = [("roost-session", token)];
-    let got = bed.send("POST /v1/services/web/providers", &auth, body).await;
+    let provider = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7});
+    let got = bed.register(token, "web", provider).await;
     assert!(got.status < 300, "{}", got.json());
 }
 
@@ -159,6 +158,28 @@ async fn an_instance_of_a_namespace_leaves_as_one_of_the_default_one_and_it_is_k
     assert_eq!(bed.get(drain).await.json()["path"], "/ns/red/services/web/providers/a");
     let shown = bed.get("/v1/ns/red/services/web").await.json();
     assert_eq!(shown["providers"][0]["status"], "draining", "{shown}");
+}
+
+#[tokio::test]
+async fn an_instance_whose_layout_cannot_say_that_it_leaves_is_refused_and_stays() {
+    let bed = Bed::new().await;
+    for (path, data) in [
+        ("/microservices/k/a", r#"{"id":"a","endpoints":["grpc://10.0.0.1:9000"]}"#),
+        ("/services/curator/a", r#"{"name":"curator","id":"a","address":"10.0.0.1","port":1}"#),
+        ("/serverset/s/member_1", r#"{"serviceEndpoint":{"host":"10.0.0.1","port":1}}"#),
+        ("/motan/g/s/server/10.0.0.1:1", "motan://10.0.0.1:1/s?group=g"),
+        ("/dubbo/Demo/providers/dubbo%3A%2F%2F10.0.0.1%2FDemo", ""),
+    ] {
+        let url = format!("/v1/znodes{}?parents=true", path.replace('%', "%25"));
+        assert_eq!(bed.post(&url, data.to_owned()).await.status, 201, "{path}");
+        for wait in ["all_subscribers", "none"] {
+            let asked = json!({"instance": path, "deadline_ms": 1, "wait": wait}).to_string();
+            let got = bed.post("/v1/drain", asked).await;
+            assert_eq!(got.error(), (400, "unimplemented".to_owned()), "{path}");
+            assert!(got.json()["message"].as_str().unwrap().contains("deregister"), "{path}");
+        }
+    }
+    assert!(bed.node.local().get("/roost/drains").is_none(), "nothing will be removed");
 }
 
 #[tokio::test]

@@ -9,9 +9,13 @@ use crate::types::{Op, SessionId, ZnodePath};
 
 const WEB: &str = "/services/web/providers";
 
-/// Notes what a probe has found, as the leader does.
 async fn found(bed: &Bed, id: &str, works: bool) {
-    let path = ZnodePath::parse(&format!("{WEB}/{id}")).unwrap();
+    found_at(bed, &format!("{WEB}/{id}"), works).await;
+}
+
+/// Notes what a probe has found, as the leader does.
+pub(super) async fn found_at(bed: &Bed, path: &str, works: bool) {
+    let path = ZnodePath::parse(path).unwrap();
     let czxid = bed.node.local().get(path.as_str()).unwrap().stat().czxid;
     let term = bed.node.leadership().term;
     let op = Op::SetHealth { path, czxid, works, term };
@@ -133,9 +137,8 @@ async fn who_is_held_is_suspect_until_it_is_heard_of() {
     let mut tokens = Vec::new();
     for port in 1..=3 {
         let (session, token) = bed.session().await;
-        let body = json!({"id": format!("p{port}"), "host": "10.0.0.5", "port": port}).to_string();
-        let proof = [("roost-session", token.as_str())];
-        let got = bed.send("POST /v1/services/web/providers", &proof, body).await;
+        let provider = json!({"id": format!("p{port}"), "host": "10.0.0.5", "port": port});
+        let got = bed.register(&token, "web", provider).await;
         assert_eq!(got.status, 201);
         tokens.push((session, token));
     }

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use super::Bed;
 
 async fn register(bed: &Bed, token: &str, id: &str, host: &str) -> Value {
-    let body = json!({"id": id, "host": host, "port": 80}).to_string();
-    let uri = "POST /v1/services/web/providers";
-    let got = bed.send(uri, &[("roost-session", token)], body).await;
+    let got = bed.register(token, "web", json!({"id": id, "host": host, "port": 80})).await;
     assert_eq!(got.status, 201, "{}", got.json());
     got.json()
 }

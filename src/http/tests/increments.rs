@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::{Bed, event};
-use crate::limits::{DATA_BYTES_MAX, MAILBOX_MESSAGES_MAX, STREAM_SERVICES_MAX};
+use crate::limits::{DATA_BYTES_MAX, LAYOUTS_MAX, MAILBOX_MESSAGES_MAX, STREAM_SERVICES_MAX};
 use crate::registry;
 
 /// A copy of a list, kept as docs/SERVICES.md says.
@@ -40,9 +40,8 @@ impl Copy {
 }
 
 pub(super) async fn register(bed: &Bed, token: &str, service: &str, id: &str, weight: u32) {
-    let body = json!({"id": id, "host": "10.0.0.1", "port": 80, "weight": weight}).to_string();
-    let uri = format!("POST /v1/services/{service}/providers");
-    let got = bed.send(&uri, &[("roost-session", token)], body).await;
+    let provider = json!({"id": id, "host": "10.0.0.1", "port": 80, "weight": weight});
+    let got = bed.register(token, service, provider).await;
     assert!(got.status < 300, "{}", got.json());
 }
 
@@ -208,6 +207,13 @@ async fn a_stream_has_room_for_all_services_that_it_may_follow_whether_they_exis
     let (_, token) = bed.session().await;
     let names: Vec<String> = (0..STREAM_SERVICES_MAX).map(|n| format!("s{n}")).collect();
     let asked: Vec<_> = names.iter().map(|name| json!({ "name": name })).collect();
+    // Each has one more place for every layout that says where a name is.
+    for n in 0..LAYOUTS_MAX {
+        let pattern = format!("/own{n}/{{service}}/{{id}}");
+        let policy = json!({"reason": "r", "pattern": pattern, "read": "address_data"}).to_string();
+        let set = bed.send(&format!("PUT /v1/policies/layout/l{n}"), &[], policy).await;
+        assert_eq!(set.status, 200, "{}", set.json());
+    }
     drop(open(&bed, json!(asked)).await);
     for name in &names {
         register(&bed, &token, name, "a", 1).await;

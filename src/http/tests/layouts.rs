@@ -1,9 +1,13 @@
 //! Services as the frameworks write them: one view of them all.
 
+use axum::body::BodyDataStream;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
+use super::health::found_at;
+use super::increments::{Copy, open, sign_of};
 use super::{Bed, event, pass_until};
+use crate::tree::{Loader, SnapshotWriter};
 
 const INTERFACE: &str = "org.apache.dubbo.demo.DemoService";
 const PROVIDER: &str = "dubbo%3A%2F%2F192.168.2.147%3A20880%2Forg.apache.dubbo.demo.DemoService%3Fanyhost%3Dtrue%26\
@@ -16,7 +20,7 @@ const SPRING: &str = r#"{"name":"shop","id":"5c8a","address":"192.168.2.9","port
     null}"#;
 
 /// Creates an ephemeral znode and what is above it, as a framework does.
-async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
+pub(super) async fn write(bed: &Bed, token: &str, path: &str, data: &str) {
     let escaped = path.replace('%', "%25");
     let uri = format!("POST /v1/znodes{escaped}?mode=ephemeral&parents=true");
     let got = bed.send(&uri, &[("roost-session", token)], data.to_owned()).await;
@@ -141,6 +145,8 @@ async fn what_an_override_hides_is_shown_beside_it() {
     pass_until(&bed.node, "the override has its effect", is_noted).await;
     let shown = service(&bed, "web").await["providers"][0].clone();
     assert_eq!((&shown["weight"], &shown["declared"]), (&json!(0), &json!({"/weight": 70})));
+    let effect = bed.get("/v1/overrides").await.json()["effects"][0].clone();
+    assert_eq!((&effect["before"], &effect["made_by"]), (&json!({"/weight": 70}), &json!(["o"])));
 }
 
 #[tokio::test]
@@ -217,7 +223,6 @@ async fn a_namespace_is_a_registry_of_its_own() {
 async fn metadata_are_kept_once_under_a_revision_that_never_changes() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
     let uri = "/v1/services/web/metadata/r1";
     let put = async |data: &str| bed.send(&format!("PUT {uri}"), &[], data.to_owned()).await;
     assert_eq!(put("interfaces").await.status, 201);
@@ -227,9 +232,8 @@ async fn metadata_are_kept_once_under_a_revision_that_never_changes() {
     let znode = bed.node.local().get("/services/web/metadata/r1").unwrap().stat();
     assert_eq!((znode.mzxid, znode.version), (zxid, 0), "nothing was written");
     for id in ["a", "b"] {
-        let body = json!({"id": id, "host": id, "port": 80, "metadata_revision": "r1"});
-        let uri = "POST /v1/services/web/providers";
-        assert_eq!(bed.send(uri, &auth, body.to_string()).await.status, 201);
+        let provider = json!({"id": id, "host": id, "port": 80, "metadata_revision": "r1"});
+        assert_eq!(bed.register(&token, "web", provider).await.status, 201);
     }
     let web = service(&bed, "web").await;
     assert_eq!(web["providers"][1]["metadata_revision"], "r1");
@@ -269,10 +273,88 @@ fn mesh() -> Value {
         "fields": {"address": "/net/addr", "status": "state", "metadata": "tags"}})
 }
 
-/// Checks that the index of services is what the znodes and the layouts say.
+/// Checks that the index of services is what the znodes and the layouts say, and that both follow from a snapshot.
 fn is_in_step(bed: &Bed) {
     let tree = bed.node.local();
     assert_eq!(tree.found_services(), *tree.services());
+    let mut writer = SnapshotWriter::new((*tree).clone());
+    let mut loader = Loader::new();
+    while let Some(chunk) = writer.next_chunk() {
+        loader.push(&chunk).unwrap();
+    }
+    let loaded = loader.finish().unwrap();
+    assert_eq!((loaded.layouts(), loaded.services()), (tree.layouts(), tree.services()));
+}
+
+/// Reads a stream until it ends, and checks that it tells of no instance on the way.
+async fn ends(mut stream: BodyDataStream) {
+    while let Some(piece) = stream.next().await {
+        let text = String::from_utf8_lossy(&piece.unwrap()).into_owned();
+        assert!(!text.contains("delta") && !text.contains("snapshot"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn who_follows_a_service_learns_of_every_change_of_the_layout_that_it_is_in() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    write(&bed, &token, "/mesh/pay/a", "10.0.0.5:80").await;
+    write(&bed, &token, "/services/pay/providers/b", r#"{"host":"h","port":1}"#).await;
+    write(&bed, &token, "/services/web/providers/w", r#"{"host":"h","port":2}"#).await;
+    let (mut web, mut web_buffer) = open(&bed, json!([{"name": "web"}])).await;
+    assert_eq!(event(&mut web, &mut web_buffer).await.0, "snapshot");
+    let layout = |name: &str, read: &str| {
+        let policy = json!({"reason": "r", "pattern": "/mesh/{service}/{id}", "read": read});
+        (format!("PUT /v1/policies/layout/{name}"), policy.to_string())
+    };
+    let delete = |name: &str| (format!("DELETE /v1/policies/layout/{name}"), String::new());
+    let mut addresses = Vec::new();
+    for (uri, body) in [
+        layout("mesh", "json"),
+        layout("mesh", "address_data"),
+        // Where two mean one list the first by name has it, however old the other is.
+        layout("a", "json"),
+        delete("a"),
+        delete("mesh"),
+    ] {
+        found_at(&bed, "/mesh/pay/a", addresses.len() % 2 == 0).await;
+        is_in_step(&bed);
+        let whole = bed.get("/v1/services/pay?since=99999").await;
+        let (mut polled, mut streamed) = (Copy::default(), Copy::default());
+        polled.take(&whole.json());
+        let since = whole.json()["to"].as_u64().unwrap();
+        let tag = bed.get("/v1/services/pay").await.header("etag").unwrap().to_owned();
+        let (mut stream, mut buffer) = open(&bed, json!([{"name": "pay", "since": since}])).await;
+        assert_eq!(event(&mut stream, &mut buffer).await.0, "progress");
+        let before = sign_of(&bed, "pay").await;
+
+        assert_eq!(bed.send(&uri, &[], body).await.status, 200, "{uri}");
+        is_in_step(&bed);
+        let sign = sign_of(&bed, "pay").await;
+        assert_ne!(sign, before, "{uri}");
+        let shown = bed.send("GET /v1/services/pay", &[("if-none-match", &tag)], "").await;
+        assert_eq!(shown.status, 200, "{uri}");
+        let providers = shown.json()["providers"].as_array().unwrap().clone();
+        addresses.push(providers.iter().map(|it| it["host"].to_string()).collect::<String>());
+        let polled_now = bed.get(&format!("/v1/services/pay?since={since}")).await.json();
+        polled.take(&polled_now);
+        assert_eq!(polled.sign(), sign, "{uri}: {polled_now}");
+        ends(stream).await;
+        let (mut stream, mut buffer) = open(&bed, json!([{"name": "pay", "since": since}])).await;
+        let (_, _, told) = event(&mut stream, &mut buffer).await;
+        streamed.take(&told);
+        assert_eq!(streamed.sign(), sign, "{uri}: {told}");
+        assert_eq!(told["upsert"].as_array().unwrap().len(), providers.len());
+    }
+    let (both, own) = (r#""10.0.0.5""h""#, r#""h""#);
+    assert_eq!(addresses, [own, both, own, both, own]);
+    // To whom it is nothing they go on.
+    write(&bed, &token, "/services/web/providers/x", r#"{"host":"h","port":3}"#).await;
+    let mut told = event(&mut web, &mut web_buffer).await;
+    while told.0 == "progress" {
+        told = event(&mut web, &mut web_buffer).await;
+    }
+    assert_eq!((told.0.as_str(), &told.2["upsert"][0]["id"]), ("delta", &json!("x")));
 }
 
 #[tokio::test]
@@ -382,13 +464,21 @@ async fn an_interface_has_the_instances_of_the_applications_that_its_mapping_nam
     assert_eq!(snapshot["sign"], both["sign"]);
     assert_eq!(pay(&format!("?since={since}")).await.status, 304);
     assert_eq!(bed.send(&format!("PUT {mapping}"), &[], "shop,till").await.status, 200);
-    while let Some(piece) = stream.next().await {
-        assert!(!String::from_utf8_lossy(&piece.unwrap()).contains("delta"));
-    }
+    ends(stream).await;
     let delta = pay(&format!("?since={since}")).await.json();
     assert_eq!((&delta["full"], delta["upsert"].as_array().unwrap().len()), (&json!(true), 4));
     assert_eq!(ports(&pay("").await.json()), [20881, 20880], "by id");
     is_in_step(&bed);
+    let since = bed.node.local().zxid().0;
+    let known = json!([{"name": "org.Pay", "since": since}]);
+    let (mut stream, mut buffer) = open(&bed, known.clone()).await;
+    assert_eq!(event(&mut stream, &mut buffer).await.0, "progress");
     assert_eq!(bed.send("DELETE /v1/znodes/dubbo/mapping/org.Pay", &[], "").await.status, 200);
     assert_eq!(ports(&pay("").await.json()), [20880]);
+    ends(stream).await;
+    let delta = pay(&format!("?since={since}")).await.json();
+    let (mut stream, mut buffer) = open(&bed, known).await;
+    let (kind, _, told) = event(&mut stream, &mut buffer).await;
+    assert_eq!((kind.as_str(), &told), ("snapshot", &delta), "of the applications nothing is left");
+    assert_eq!((&delta["full"], delta["upsert"].as_array().unwrap().len()), (&json!(true), 1));
 }

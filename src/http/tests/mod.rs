@@ -11,6 +11,7 @@ mod layouts;
 mod node;
 mod policies;
 mod protection;
+mod rules;
 mod services;
 mod sessions;
 mod traffic;
@@ -112,6 +113,12 @@ impl Bed {
         assert_eq!(got.status, 201);
         let text = |name: &str| got.json()[name].as_str().unwrap().to_owned();
         (text("session"), text("token"))
+    }
+
+    /// Registers a provider of a service.
+    async fn register(&self, token: &str, service: &str, provider: Value) -> Got {
+        let uri = format!("POST /v1/services/{service}/providers");
+        self.send(&uri, &[("roost-session", token)], provider.to_string()).await
     }
 }
 

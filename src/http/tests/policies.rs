@@ -136,10 +136,9 @@ async fn a_policy_changes_how_long_it_lives_and_keeps_its_access_control_list() 
 async fn a_rule_of_admission_decides_who_registers_what_and_is_named_when_it_denies() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
     let register = |host: &str| {
-        let body = json!({"host": host, "port": 1, "metadata": {"env": "prod"}}).to_string();
-        bed.send("POST /v1/services/web/providers", &auth, body)
+        let provider = json!({"host": host, "port": 1, "metadata": {"env": "prod"}});
+        bed.register(&token, "web", provider)
     };
     let rule = json!([{"who": ["127.0.0.0/8"], "host": ["peer"], "labels": {"env": "prod"}}]);
     let policy = json!({"reason": "r", "pattern": "/services/*/providers/**", "allow": rule});
@@ -191,9 +190,8 @@ async fn a_test_counts_what_a_pattern_matches() {
 async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
     let bed = Bed::new().await;
     let (session, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
-    let body = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7}).to_string();
-    bed.send("POST /v1/services/web/providers", &auth, body).await;
+    let provider = json!({"id": "a", "host": "10.0.0.1", "port": 1, "weight": 7});
+    bed.register(&token, "web", provider).await;
     let pattern = "/services/web/providers/*";
     for mode in ["enforce", "observe"] {
         let policy = json!({"reason": "r", "pattern": pattern, "mode": mode, "weight": 0});
@@ -223,11 +221,8 @@ async fn a_test_tells_whom_a_policy_would_concern_and_changes_nothing() {
 async fn who_may_follow_a_service_is_ruled_at_every_way_to_follow_it() {
     let bed = Bed::new().await;
     let (_, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
-    let register = |id: &str| {
-        let body = json!({"id": id, "host": "127.0.0.1", "port": 1}).to_string();
-        bed.send("POST /v1/services/web/providers", &auth, body)
-    };
+    let register =
+        |id: &str| bed.register(&token, "web", json!({"id": id, "host": "127.0.0.1", "port": 1}));
     assert_eq!(register("a").await.status, 201);
     let policy = |mode: &str| {
         json!({"reason": "only the shop", "mode": mode, "pattern": "/services/web/**",
@@ -324,7 +319,6 @@ async fn what_an_override_that_observes_would_change_is_noted_once_for_each_inst
     let policy = json!({"reason": "r", "pattern": "/services/web/providers/*", "mode": "observe", "weight": 0});
     assert_eq!(put(&bed, "overrides", "calm", policy).await.status, 200);
     let (_, token) = bed.session().await;
-    let auth = [("roost-session", token.as_str())];
     let noted = || {
         let lines = bed.node.audit_after(0, usize::MAX);
         let of = |line: &&std::sync::Arc<crate::node::AuditLine>| line.op == "override";
@@ -336,8 +330,8 @@ async fn what_an_override_that_observes_would_change_is_noted_once_for_each_inst
     };
     let line = |id: &str| (format!("/services/web/providers/{id}"), "calm".to_owned(), "observed");
     for (id, expected) in [("a", vec![line("a")]), ("b", vec![line("a"), line("b")])] {
-        let body = json!({"id": id, "host": "10.0.0.1", "port": 1, "weight": 7}).to_string();
-        bed.send("POST /v1/services/web/providers", &auth, body).await;
+        let provider = json!({"id": id, "host": "10.0.0.1", "port": 1, "weight": 7});
+        bed.register(&token, "web", provider).await;
         pass_until(&bed.node, "it is noted", || noted() == expected).await;
     }
     assert_eq!(bed.get("/v1/services/web").await.json()["providers"][0]["weight"], 7);

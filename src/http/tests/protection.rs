@@ -9,9 +9,8 @@ async fn silent(many: u16) -> Bed {
     let bed = Bed::new().await;
     for port in 1..=many {
         let (_, token) = bed.session().await;
-        let body = json!({"id": format!("p{port}"), "host": "10.0.0.5", "port": port}).to_string();
-        let register = "POST /v1/services/web/providers";
-        let got = bed.send(register, &[("roost-session", &token)], body).await;
+        let provider = json!({"id": format!("p{port}"), "host": "10.0.0.5", "port": port});
+        let got = bed.register(&token, "web", provider).await;
         assert_eq!(got.status, 201, "{}", got.json());
     }
     bed

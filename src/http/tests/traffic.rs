@@ -5,9 +5,8 @@ use crate::types::{CreateMode, Data, Op, SessionId, ZnodePath};
 
 /// Registers an instance; returns the status and the code of a refusal.
 async fn register(bed: &Bed, token: &str, service: &str, id: &str, host: &str, meta: Value) -> Got {
-    let body = json!({"id": id, "host": host, "port": 80, "metadata": meta}).to_string();
-    let uri = format!("POST /v1/services/{service}/providers");
-    bed.send(&uri, &[("roost-session", token)], body).await
+    let provider = json!({"id": id, "host": host, "port": 80, "metadata": meta});
+    bed.register(token, service, provider).await
 }
 
 async fn deregister(bed: &Bed, body: Value) -> Got {

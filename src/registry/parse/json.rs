@@ -8,6 +8,9 @@ use super::url::Url;
 use super::{Endpoint, Instance};
 use crate::types::normal_host;
 
+/// The framework of instances that are applications of Dubbo, which offer interfaces.
+pub const DUBBO_APPLICATION: &str = "dubbo_application";
+
 type Object = Map<String, Value>;
 
 pub(super) fn object(data: Option<&[u8]>) -> Result<Object, String> {
@@ -62,7 +65,7 @@ pub(super) fn curator(data: Option<&[u8]>) -> Result<Instance, String> {
     let class = payload.and_then(|payload| payload.get("@class")).and_then(Value::as_str);
     let is_dubbo = metadata.keys().any(|key| key.starts_with("dubbo."));
     let layout = match class {
-        _ if is_dubbo => "dubbo_application",
+        _ if is_dubbo => DUBBO_APPLICATION,
         Some(class) if class.starts_with("org.springframework.") => "spring",
         _ => "curator",
     };

@@ -7,12 +7,15 @@ mod url;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::layout::{Layout, Provider, WEIGHT_DEFAULT};
 use super::place::{Category, LayoutKind, List};
 
 pub use custom::{Fields as JsonFields, Keys, Reading, Source};
+pub use json::DUBBO_APPLICATION;
 pub(super) use url::Url;
-pub use url::{Rule, rule};
+pub use url::{RULE_STATUS, Rule, Rules, is_of_rule, rule};
 
 /// Where an instance answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +53,20 @@ pub struct Instance {
     pub metadata_revision: Option<String>,
 }
 
+/// Returns `host:port`, the host in brackets if it is an IPv6 address.
+pub fn addr(host: &str, port: u16) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
 impl Instance {
+    /// Returns its host and port as [`addr`] joins them.
+    pub fn addr(&self) -> String {
+        addr(&self.host, self.port)
+    }
+
     /// Returns an instance of which nothing but the address is known. Error: nobody could reach it.
     fn at(layout: impl Into<Cow<'static, str>>, host: &str, port: u16) -> Result<Instance, String> {
         if host.is_empty() {
@@ -71,6 +87,28 @@ impl Instance {
             release: None,
             metadata_revision: None,
         })
+    }
+}
+
+impl Instance {
+    /// Returns what this one says where another shows something else in its place: by JSON pointer, null where it says nothing.
+    pub fn hidden_by(&self, shown: &Instance) -> BTreeMap<String, Value> {
+        let mut hidden = BTreeMap::new();
+        if self.weight != shown.weight {
+            hidden.insert("/weight".to_owned(), Value::from(self.weight));
+        }
+        if self.status != shown.status {
+            hidden.insert("/status".to_owned(), Value::from(self.status.as_str()));
+        }
+        for key in self.metadata.keys().chain(shown.metadata.keys()) {
+            let own = self.metadata.get(key);
+            if own != shown.metadata.get(key) {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                let own = own.map_or(Value::Null, |own| Value::from(own.as_str()));
+                hidden.insert(format!("/metadata/{key}"), own);
+            }
+        }
+        hidden
     }
 }
 
@@ -133,6 +171,18 @@ mod tests {
     fn read(path: &str, data: &[u8]) -> Result<Instance, String> {
         let (parent, name) = path.rsplit_once('/').unwrap();
         instance(&list_at(parent).unwrap(), name, Some(data))
+    }
+
+    #[test]
+    fn an_ipv6_host_stands_in_brackets_once() {
+        for (host, expected) in [
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("10.0.0.1", "10.0.0.1:80"),
+            ("db", "db:80"),
+        ] {
+            assert_eq!(addr(host, 80), expected);
+        }
     }
 
     #[test]

@@ -16,8 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{
-    Door, News, Providers, Reply, Session, State, Subscription, Trouble, address, name,
-    providers_path,
+    Door, News, Providers, Reply, Session, State, Subscription, Trouble, name, providers_path,
 };
 use crate::check::set::Added;
 use crate::history::kv::{KvAnswer, KvCall, Refusal};
@@ -339,12 +338,6 @@ impl Door for EtcdDoor {
     }
 
     fn providers<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Reply<Providers>> {
-        async move {
-            let state = self.list(&providers_path(service), true).await?;
-            let entries = state.children.into_iter();
-            let list = entries.filter_map(|(id, data)| Some((id, address(&data)?))).collect();
-            Ok(Providers { zxid: state.zxid, list })
-        }
-        .boxed()
+        async move { Ok(self.list(&providers_path(service), true).await?.into()) }.boxed()
     }
 }

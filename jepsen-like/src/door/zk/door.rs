@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::{SEQUENTIAL, ZkDoor, create, follow, look, text, unexpected};
 use crate::check::set::Added;
 use crate::door::{
-    Door, Providers, Reply, Session, State, Subscription, Trouble, address, name, providers_path,
+    Door, Providers, Reply, Session, State, Subscription, Trouble, name, providers_path,
 };
 use crate::history::kv::{KvAnswer, KvCall, Refusal};
 
@@ -162,12 +162,7 @@ impl Door for ZkDoor {
     }
 
     fn providers<'a>(&'a self, service: &'a str) -> BoxFuture<'a, Reply<Providers>> {
-        async move {
-            let state = look(&*self.own(0).await?, &providers_path(service)).await?;
-            let entries = state.children.into_iter();
-            let list = entries.filter_map(|(id, data)| Some((id, address(&data)?))).collect();
-            Ok(Providers { zxid: state.zxid, list })
-        }
-        .boxed()
+        async move { Ok(look(&*self.own(0).await?, &providers_path(service)).await?.into()) }
+            .boxed()
     }
 }
