@@ -123,6 +123,8 @@ pub const DRAIN_MS_MAX: u64 = 86_400_000;
 pub const DRAINS_MAX: usize = 4_096;
 /// Followers of one list that a node names; the others are left out.
 pub const FOLLOWERS_MAX: usize = 10_000;
+/// Lists of one service whose followers are asked for with one request; the others are left out.
+pub const SUBSCRIBED_LISTS_MAX: usize = 16;
 /// Effects of overrides that the leader brings about or undoes at one look; the rest follow at the next.
 pub const EFFECTS_PER_LOOK_MAX: usize = 256;
 /// Znodes below the pattern of one override that the leader looks at; one beyond has no effect in other layouts.

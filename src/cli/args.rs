@@ -193,7 +193,7 @@ pub enum Verb {
     #[command(subcommand)]
     Session(SessionCommand),
     /// List the services.
-    Services,
+    Services(NamespaceArgs),
     /// One service.
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -382,6 +382,9 @@ pub enum ServiceCommand {
     Get {
         /// Its name.
         name: String,
+        /// Whose services are meant.
+        #[command(flatten)]
+        of: NamespaceArgs,
     },
     /// Register a provider; without --session it is registered while this command runs.
     Register(RegisterArgs),
@@ -397,7 +400,18 @@ pub enum ServiceCommand {
         /// Also when another session holds it.
         #[arg(long)]
         force: bool,
+        /// Whose services are meant.
+        #[command(flatten)]
+        of: NamespaceArgs,
     },
+}
+
+/// Whose services are meant.
+#[derive(Debug, clap::Args)]
+pub struct NamespaceArgs {
+    /// Services of this namespace; of the default one when left out.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub namespace: String,
 }
 
 /// See [`ServiceCommand::Register`].
@@ -405,6 +419,9 @@ pub enum ServiceCommand {
 pub struct RegisterArgs {
     /// The service.
     pub name: String,
+    /// Whose services are meant.
+    #[command(flatten)]
+    pub of: NamespaceArgs,
     /// What to say of the provider.
     #[command(flatten)]
     pub instance: InstanceArgs,

@@ -156,7 +156,7 @@ async fn execute_verb(verb: Verb, context: &mut Context) -> Result<(), Failure> 
         Verb::Setacl(args) => znode::set_acl(context, &args).await,
         Verb::Watch(args) => watch::execute(context, &args).await,
         Verb::Session(command) => session::execute(context, &command).await,
-        Verb::Services => service::list(context).await,
+        Verb::Services(of) => service::list(context, &of).await,
         Verb::Service(command) => service::execute(context, &command).await,
         Verb::Deregister(args) => traffic::deregister(context, args).await,
         Verb::Drain(args) => traffic::drain(context, args).await,

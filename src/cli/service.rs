@@ -1,7 +1,7 @@
 //! The verbs on services.
 
 use super::Context;
-use super::args::{InstanceArgs, RegisterArgs, ServiceCommand};
+use super::args::{InstanceArgs, NamespaceArgs, RegisterArgs, ServiceCommand};
 use super::output::{Failure, service_table, table};
 use crate::client::model::Registration;
 
@@ -19,8 +19,8 @@ impl From<&InstanceArgs> for Registration {
     }
 }
 
-pub(super) async fn list(context: &Context) -> Result<(), Failure> {
-    let services = context.client.services().await?;
+pub(super) async fn list(context: &Context, of: &NamespaceArgs) -> Result<(), Failure> {
+    let services = context.client.in_namespace(&of.namespace).services().await?;
     context.output.result(&services, || {
         let mut rows = vec![["SERVICE", "PROVIDERS", "CONSUMERS"].map(str::to_owned).to_vec()];
         rows.extend(services.services.iter().map(|service| {
@@ -35,17 +35,18 @@ pub(super) async fn execute(
     command: &ServiceCommand,
 ) -> Result<(), Failure> {
     match command {
-        ServiceCommand::Get { name } => {
-            let service = context.client.service(name).await?;
+        ServiceCommand::Get { name, of } => {
+            let service = context.client.in_namespace(&of.namespace).service(name).await?;
             context.output.result(&service, || service_table(&service).into_bytes())
         }
         ServiceCommand::Register(args) => register(context, args).await,
-        ServiceCommand::Deregister { name, id, session, force } => {
+        ServiceCommand::Deregister { name, id, session, force, of } => {
             let client = match (session, context.held_token()) {
                 (Some(token), _) => context.client.with_session(token),
                 (None, Some(token)) => context.client.with_session(token),
                 (None, None) => context.client.clone(),
             };
+            let client = client.in_namespace(&of.namespace);
             let done = client.deregister(name, id, *force).await?;
             context.output.result(&done, Vec::new)
         }
@@ -57,7 +58,7 @@ async fn register(context: &mut Context, args: &RegisterArgs) -> Result<(), Fail
         Some(token) => token.clone(),
         None => context.session().await?.to_owned(),
     };
-    let client = context.client.with_session(&token);
+    let client = context.client.with_session(&token).in_namespace(&args.of.namespace);
     let registered = client.register(&args.name, &Registration::from(&args.instance)).await?;
     context
         .output

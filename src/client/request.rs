@@ -28,6 +28,8 @@ pub struct Client {
     token: Option<Arc<str>>,
     /// Name and password.
     credentials: Option<Arc<(String, String)>>,
+    /// Whose services its calls mean; empty for the default one.
+    namespace: Arc<str>,
     /// Each endpoint is tried once and nothing is waited for.
     is_impatient: bool,
 }
@@ -72,6 +74,7 @@ impl Client {
             timeout: TIMEOUT_DEFAULT,
             token: None,
             credentials: None,
+            namespace: Arc::from(""),
             is_impatient: false,
         })
     }
@@ -92,6 +95,17 @@ impl Client {
     pub fn with_credentials(&self, name: &str, password: &str) -> Client {
         let credentials = Some(Arc::new((name.to_owned(), password.to_owned())));
         Client { credentials, ..self.clone() }
+    }
+
+    /// Returns a client whose calls about services mean those of this namespace; the empty name is the default one. Calls
+    /// about znodes and sessions stay what they are: their paths are whole.
+    pub fn in_namespace(&self, namespace: &str) -> Client {
+        Client { namespace: Arc::from(namespace), ..self.clone() }
+    }
+
+    /// Returns the namespace whose services its calls mean; empty for the default one.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Returns a client that tries each endpoint once and does not wait for any to come back: for those who

@@ -26,14 +26,31 @@ fn draining(path: String, drain: &Drain) -> Call {
 }
 
 impl Client {
+    /// Returns where the services of the client's namespace are.
+    fn services_url(&self) -> String {
+        match self.namespace() {
+            "" => "/v1/services".to_owned(),
+            namespace => format!("/v1/ns/{}/services", element(namespace)),
+        }
+    }
+
+    /// Returns where one of them is.
+    fn service_url(&self, name: &str) -> String {
+        format!("{}/{}", self.services_url(), element(name))
+    }
+
+    /// Returns where a provider of one of them is.
+    fn provider_url(&self, service: &str, id: &str) -> String {
+        format!("{}/providers/{}", self.service_url(service), element(id))
+    }
+
     /// Returns all services with their numbers of providers and consumers, fetched in pages.
     pub async fn services(&self) -> Result<Services, Error> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
-            let page: Services = self
-                .send(&Call::read("/v1/services".to_owned()).param("after", after.take()))
-                .await?;
+            let page: Services =
+                self.send(&Call::read(self.services_url()).param("after", after.take())).await?;
             all.extend(page.services);
             match page.next {
                 Some(next) => after = Some(next),
@@ -44,19 +61,20 @@ impl Client {
 
     /// Returns a service with its providers and consumers. Error: `no_node`.
     pub async fn service(&self, name: &str) -> Result<Service, Error> {
-        self.send(&Call::read(format!("/v1/services/{}", element(name)))).await
+        self.send(&Call::read(self.service_url(name))).await
     }
 
     /// Returns a service as current as asked. Error: `no_node`.
     pub async fn service_with(&self, name: &str, options: ReadOptions) -> Result<Service, Error> {
-        self.send(&options.apply(Call::read(format!("/v1/services/{}", element(name))))).await
+        self.send(&options.apply(Call::read(self.service_url(name)))).await
     }
 
     /// Returns revision and sign of the lists of these services, in all layouts together: whether it makes sense to fetch them
     /// again. Those that may not be followed are named.
     pub async fn versions(&self, services: &[String]) -> Result<Versions, Error> {
         let call = Call::new(Method::POST, "/v1/versions".to_owned(), Repeat::Read);
-        self.send(&call.json(&serde_json::json!({ "services": services }))).await
+        let asked = serde_json::json!({ "services": services, "namespace": self.namespace() });
+        self.send(&call.json(&asked)).await
     }
 
     /// Registers a provider, bound to the session that the client was made
@@ -67,21 +85,20 @@ impl Client {
         service: &str,
         registration: &Registration,
     ) -> Result<Registered, Error> {
-        let call =
-            Call::write(Method::POST, format!("/v1/services/{}/providers", element(service)));
+        let call = Call::write(Method::POST, self.service_url(service) + "/providers");
         self.send(&call.json(registration)).await
     }
 
     /// Deregisters a provider: the session's own, or with `force` any. Errors: `no_node`, `no_auth`.
     pub async fn deregister(&self, service: &str, id: &str, force: bool) -> Result<Done, Error> {
-        let path = format!("/v1/services/{}/providers/{}", element(service), element(id));
+        let path = self.provider_url(service, id);
         self.send(&Call::write(Method::DELETE, path).param("force", force.then_some(true))).await
     }
 
     /// Announces that a provider leaves, and returns how many subscribers know. The client's timeout has to be longer than what
     /// the answer waits. Where an endpoint is lost meanwhile the next one is asked, and the deadline begins anew. Errors: `no_node`, `no_auth`; `not_found` or `method_not_allowed` from a server that does not know how.
     pub async fn drain(&self, service: &str, id: &str, drain: &Drain) -> Result<Drained, Error> {
-        let path = format!("/v1/services/{}/providers/{}/drain", element(service), element(id));
+        let path = self.provider_url(service, id) + "/drain";
         self.send(&draining(path, drain).json(drain)).await
     }
 

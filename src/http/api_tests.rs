@@ -240,6 +240,18 @@ fn valid_calls() -> Vec<Call> {
             "{}",
         ),
         call("get /v1/services/{name}", "/v1/services/web?namespace=red", ""),
+        call("get /v1/ns/{namespace}/services", "/v1/ns/red/services", ""),
+        call("get /v1/ns/{namespace}/services/{name}", "/v1/ns/red/services/web", ""),
+        call(
+            "post /v1/ns/{namespace}/services/{name}/providers/{id}/drain",
+            "/v1/ns/red/services/web/providers/p1/drain",
+            r#"{"deadline_ms":60000,"wait":"none"}"#,
+        ),
+        call(
+            "get /v1/ns/{namespace}/services/{name}/providers/{id}/drain",
+            "/v1/ns/red/services/web/providers/p1/drain",
+            "",
+        ),
         call(
             "delete /v1/ns/{namespace}/services/{name}/providers/{id}",
             "/v1/ns/red/services/web/providers/p1",

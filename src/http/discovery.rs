@@ -18,7 +18,7 @@ use super::service_view::{self, ServiceView};
 use super::service_wanted::Wanted;
 use crate::limits::DISCOVERY_SERVICES_MAX;
 use crate::node::View;
-use crate::registry::{Health, Instance, service_path};
+use crate::registry::{Health, Instance, namespaced, service_path};
 use crate::types::Code;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -27,6 +27,9 @@ use crate::types::Code;
 pub(crate) struct PrometheusParams {
     /// One service, or several with commas.
     service: String,
+    /// Of which namespace; the default one when left out.
+    #[serde(default)]
+    namespace: String,
     /// Which state to answer from; `stale` when left out, so that scraping goes on without a quorum.
     #[param(inline)]
     consistency: Option<Freshness>,
@@ -38,6 +41,9 @@ pub(crate) struct PrometheusParams {
 pub(crate) struct NginxParams {
     /// The service.
     upstream: String,
+    /// Of which namespace; the default one when left out.
+    #[serde(default)]
+    namespace: String,
     /// Name of the upstream; that of the service when left out.
     name: Option<String>,
     /// Which state to answer from; `stale` when left out.
@@ -75,7 +81,8 @@ pub(crate) async fn prometheus_targets(
     let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
     let mut groups = Vec::new();
     for service in services {
-        let providers = providers(&door, &view, service, false, &caller)?;
+        let wanted = wanted(&params.namespace, service)?;
+        let providers = providers(&door, &view, wanted, false, &caller)?;
         groups.extend(providers.iter().map(|found| group(service, found)));
     }
     let response = answer::json_at(StatusCode::OK, view.tree.zxid(), &groups);
@@ -97,11 +104,19 @@ pub(crate) async fn nginx_upstream(
         return Err(Failed::bad_arguments(why));
     }
     let view = read::view(&door, params.consistency.or(Some(Freshness::Stale)), None).await?;
-    let text = upstream(name, &providers(&door, &view, &params.upstream, true, &caller)?);
+    let wanted = wanted(&params.namespace, &params.upstream)?;
+    let text = upstream(name, &providers(&door, &view, wanted, true, &caller)?);
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     let mut response = answer::with_type(StatusCode::OK, plain, text);
     response.headers_mut().insert(answer::ZXID, HeaderValue::from(view.tree.zxid().0));
     Ok(read::aged(&view, response))
+}
+
+/// Returns what is asked for. A name that cannot be one is an error.
+fn wanted(namespace: &str, service: &str) -> Result<Wanted, Failed> {
+    namespaced(namespace, &service_path(service)?)?;
+    let (namespace, service) = (namespace.to_owned(), service.to_owned());
+    Ok(Wanted { namespace, service, ..Wanted::default() })
 }
 
 /// An instance: its id, how it stands, and what it says.
@@ -113,12 +128,10 @@ type Found = (String, Health, Instance);
 fn providers(
     door: &Door,
     view: &View,
-    service: &str,
+    wanted: Wanted,
     healthy_only: bool,
     caller: &Caller,
 ) -> Result<Vec<Found>, Failed> {
-    service_path(service)?;
-    let wanted = Wanted { service: service.to_owned(), ..Wanted::default() };
     service_view::admit(door, caller, &view.tree, &wanted)?;
     let mut instances = match ServiceView::of(&view.tree, &caller.authority, wanted) {
         Ok(service) => service.instances(),

@@ -121,7 +121,7 @@ pub(crate) async fn drain_instance(
     drain(&door, &caller, ZnodePath::parse(&instance)?, body).await
 }
 
-async fn drain(
+pub(super) async fn drain(
     door: &Door,
     caller: &Caller,
     path: ZnodePath,
@@ -200,10 +200,18 @@ pub(crate) async fn get_drain(
     Params(NoParams {}): Params<NoParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
-    let path = providers_path(&name)?.child(&id)?;
-    let view = read::view(&door, None, None).await?;
-    read::readable(&view, path.as_str(), &caller)?;
-    let draining = door.node().draining(&path).ok_or_else(|| {
+    progress(&door, &caller, &providers_path(&name)?.child(&id)?).await
+}
+
+/// Tells how far the news have come that what is at a path is leaving.
+pub(super) async fn progress(
+    door: &Door,
+    caller: &Caller,
+    path: &ZnodePath,
+) -> Result<Response, Failed> {
+    let view = read::view(door, None, None).await?;
+    read::readable(&view, path.as_str(), caller)?;
+    let draining = door.node().draining(path).ok_or_else(|| {
         let why = format!("{path} is not leaving");
         Failed::because(Code::NoNode, why).at(view.tree.zxid())
     })?;

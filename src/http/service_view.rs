@@ -162,6 +162,17 @@ impl<'a> ServiceView<'a> {
         zxids.map(|znode| znode.stat().mzxid).max().unwrap_or_default()
     }
 
+    /// Returns the lists of instances that those who use the service follow: not what is one of Curator by its path alone.
+    pub(crate) fn followed_lists(&self) -> Vec<&'a ZnodePath> {
+        let is_one = |path: &ZnodePath, list: &List<'_>| {
+            let state = self.tree.services().list(path.as_str());
+            let has_entries = state.is_some_and(|state| state.entries > 0);
+            list.category.is_instances() && (list.layout != LayoutKind::Curator || has_entries)
+        };
+        let lists = self.lists.iter().filter(|(path, list)| is_one(path, list));
+        lists.map(|(path, _)| *path).collect()
+    }
+
     /// Returns what was asked for.
     pub(crate) fn wanted(&self) -> &Wanted {
         &self.wanted

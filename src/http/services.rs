@@ -23,9 +23,9 @@ use crate::types::{Event, Zxid};
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServicesParams {
-    /// The default one when left out.
+    /// The default one when left out; may be left out where the URL names it.
     #[serde(default)]
-    namespace: String,
+    pub(super) namespace: String,
     /// Only services whose names begin so.
     #[serde(default)]
     prefix: String,
@@ -79,6 +79,15 @@ pub(crate) async fn list_services(
     Params(params): Params<ServicesParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
+    list(&door, &caller, params).await
+}
+
+/// Lists the services of a namespace.
+pub(super) async fn list(
+    door: &Door,
+    caller: &Caller,
+    params: ServicesParams,
+) -> Result<Response, Failed> {
     let limit = read::page_limit(params.limit)?;
     let wanted = Wanted {
         namespace: params.namespace,
@@ -88,7 +97,7 @@ pub(crate) async fn list_services(
         label: params.label.as_deref().map(service_wanted::label).transpose()?,
         ..Wanted::default()
     };
-    let view = read::view(&door, params.consistency, params.min_zxid).await?;
+    let view = read::view(door, params.consistency, params.min_zxid).await?;
     wanted.check_layout(&view.tree)?;
     let (tree, zxid) = (&view.tree, view.tree.zxid());
     let is_chosen = wanted.layout.is_some() || wanted.group.is_some() || wanted.label.is_some();
@@ -104,7 +113,7 @@ pub(crate) async fn list_services(
         if is_chosen {
             examined += 1 + providers;
             let one = Wanted { service: name.to_owned(), ..wanted.clone() };
-            if service_view::admit(&door, &caller, tree, &one).is_err() {
+            if service_view::admit(door, caller, tree, &one).is_err() {
                 continue;
             }
             let found = ServiceView::of(tree, &caller.authority, one);
@@ -123,9 +132,9 @@ pub(crate) async fn list_services(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServiceParams {
-    /// The default one when left out.
+    /// The default one when left out; may be left out where the URL names it.
     #[serde(default)]
-    namespace: String,
+    pub(super) namespace: String,
     /// Only instances of this group.
     group: Option<String>,
     /// Only instances of this layout or framework.
@@ -167,6 +176,17 @@ pub(crate) async fn get_service(
     IfNoneMatch(known): IfNoneMatch,
     caller: Caller,
 ) -> Result<Response, Failed> {
+    show(&door, &caller, name, params, known.as_deref()).await
+}
+
+/// Shows a service of a namespace to somebody who has the list with this entity tag.
+pub(super) async fn show(
+    door: &Door,
+    caller: &Caller,
+    name: String,
+    params: ServiceParams,
+    known: Option<&str>,
+) -> Result<Response, Failed> {
     if params.healthy_only && params.since.is_some() {
         let why =
             "healthy_only is for whole lists: who keeps a copy by since has the health of each";
@@ -180,20 +200,20 @@ pub(crate) async fn get_service(
         label: params.label.as_deref().map(service_wanted::label).transpose()?,
         ..Wanted::default()
     };
-    let view = read::view(&door, params.consistency, params.min_zxid).await?;
+    let view = read::view(door, params.consistency, params.min_zxid).await?;
     wanted.check_layout(&view.tree)?;
-    service_view::admit(&door, &caller, &view.tree, &wanted)?;
+    service_view::admit(door, caller, &view.tree, &wanted)?;
     let service = ServiceView::of(&view.tree, &caller.authority, wanted)?;
     let zxid = view.tree.zxid();
     // Consumers and rules are no part of what is asked for with `since`.
     let tag = tag(service.state(params.since.is_some()));
     let since = params.since.map(Zxid);
-    let past = since.filter(|since| *since <= zxid && known.as_deref() != Some(&tag));
+    let past = since.filter(|since| *since <= zxid && known != Some(tag.as_str()));
     let has = |list: &List<'_>| service.wanted().has(list);
     let is_wanted = |event: &Event| is_past(event, view.tree.layouts(), has);
     let past = past.and_then(|since| door.node().events_since(since, is_wanted));
     let body = match since {
-        _ if known.as_deref() == Some(&tag) => None,
+        _ if known == Some(tag.as_str()) => None,
         None => {
             let body = service_body(&service, params.healthy_only, zxid.0);
             Some(ServiceAnswerBody::Service(body))

@@ -109,10 +109,9 @@ impl Configurators {
 
 /// Returns the list by which consumers of the Dubbo provider at a path are told; `None` for any other instance.
 fn list_of(path: &ZnodePath) -> Option<String> {
-    let elements: Vec<&str> = path.as_str().split('/').skip(1).collect();
-    let [group, interface, "providers", url] = elements[..] else { return None };
-    let is_url = percent_decode_str(url).decode_utf8_lossy().contains("://");
-    is_url.then(|| format!("/{group}/{interface}/configurators"))
+    let service = path.parent_str()?.strip_suffix("/providers").filter(|it| !it.is_empty())?;
+    let is_url = percent_decode_str(path.name()).decode_utf8_lossy().contains("://");
+    is_url.then(|| format!("{service}/configurators"))
 }
 
 fn values(overrides: &Overrides) -> BTreeMap<String, String> {

@@ -6,9 +6,9 @@
 //!
 //! - The data of an instance of roost or Spring Cloud show what the override says, set with the version that was seen; its
 //!   owner stays its owner. Every reader, stream and framework sees that, and none has to know of overrides.
-//! - A Dubbo provider (`/<group>/<interface>/providers/<url>`) is a name, which cannot change. It gets a znode `override://…`
-//!   beside it, below `configurators`, which its consumers watch ([`Configurators`]). It stays while the provider is away, for when
-//!   it is back.
+//! - A Dubbo provider (`<root>/<interface>/providers/<url>`, also below a namespace) is a name, which cannot change. It gets a
+//!   znode `override://…` beside it, below `configurators`, which its consumers watch ([`Configurators`]). It stays while the
+//!   provider is away, for when it is back.
 //!
 //! Who is leaving ([`Drain`]) is overridden too, until it has gone: as draining and without weight, after all policies.
 //!

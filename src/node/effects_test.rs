@@ -163,6 +163,24 @@ fn of_several_overrides_of_a_dubbo_provider_only_the_one_with_the_last_word_says
 }
 
 #[test]
+fn consumers_in_a_namespace_or_below_another_root_are_told_where_they_look() {
+    for root in ["/ns/red/dubbo", "/rpc", "/halls/7/rpc"] {
+        let (mut tree, session) = with_session();
+        put(&mut tree, session, &format!("{root}/com.a.Demo/providers/{PROVIDER}"), "10.0.0.5");
+        set_override(&mut tree, "o", &format!("{root}/**"), r#""weight":0"#);
+        settle(&mut tree);
+        let below = tree.get(format!("{root}/com.a.Demo/configurators").as_str());
+        let told =
+            below.unwrap_or_else(|| panic!("{root}")).children().next().unwrap().name().to_owned();
+        let url = percent_decode_str(&told).decode_utf8().unwrap();
+        assert!(url.starts_with("override://10.0.0.5:20880/com.a.Demo?"), "{url}");
+        delete(&mut tree, &path_of(Kind::Overrides, "o"));
+        settle(&mut tree);
+        assert!(tree.get(&format!("{root}/com.a.Demo/configurators/{told}")).is_none());
+    }
+}
+
+#[test]
 fn what_people_wrote_among_the_configurators_is_left_alone() {
     let (mut tree, session) = with_session();
     put(&mut tree, session, &format!("{PROVIDERS}/{PROVIDER}"), "");

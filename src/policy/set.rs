@@ -12,12 +12,20 @@ use crate::types::Zxid;
 pub type Named<'a> = (&'a Arc<str>, &'a Policy);
 
 /// The patterns of the policies of removal that are there from the start, with the names by which they can be replaced:
-/// the paths whose children are providers, in the layouts that are common.
-const PROTECTED: [(&str, &str); 4] = [
+/// the paths whose children are providers, in each layout that is built in, in the default namespace and in the others.
+const PROTECTED: [(&str, &str); 12] = [
     ("default-services", "/services/*/providers"),
-    ("default-namespaces", "/ns/*/services/*/providers"),
     ("default-dubbo", "/dubbo/*/providers"),
     ("default-curator", "/services/*"),
+    ("default-motan", "/motan/*/*/server"),
+    ("default-kratos", "/microservices/*"),
+    ("default-serverset", "/serverset/**"),
+    ("default-namespaces", "/ns/*/services/*/providers"),
+    ("default-namespaces-dubbo", "/ns/*/dubbo/*/providers"),
+    ("default-namespaces-curator", "/ns/*/services/*"),
+    ("default-namespaces-motan", "/ns/*/motan/*/*/server"),
+    ("default-namespaces-kratos", "/ns/*/microservices/*"),
+    ("default-namespaces-serverset", "/ns/*/serverset/**"),
 ];
 
 /// All policies at one point of history, the built-in ones among them. A clone is O(1).
@@ -187,6 +195,8 @@ fn built_in(kind: Kind, name: &str) -> Option<Policy> {
 #[cfg(test)]
 mod tests {
     use super::super::Pattern;
+    use crate::registry::{Category, Layouts};
+
     use super::{Kind, Mode, PROTECTED, Policies, Policy, Removal, Terms, built_in};
 
     fn policy(pattern: &str, mode: Mode, expires_at_ms: Option<u64>) -> Policy {
@@ -204,8 +214,6 @@ mod tests {
         let path = "/services/web/providers";
         let mut policies = Policies::new();
         assert_eq!(holds(&policies, path), Some("default-services"));
-        assert_eq!(holds(&policies, "/services/web"), Some("default-curator"));
-        assert_eq!(holds(&policies, "/dubbo/com.a.B/providers"), Some("default-dubbo"));
         assert_eq!(holds(&policies, "/locks/a"), None);
         let built_in = built_in(Kind::Removal, PROTECTED[0].0).unwrap();
         assert_eq!(built_in.terms, Terms::Removal(Removal::default()));
@@ -220,6 +228,34 @@ mod tests {
             policies.remove(Kind::Removal, name);
         }
         assert_eq!(policies, Policies::new());
+    }
+
+    #[test]
+    fn each_layout_is_protected_from_the_start_in_every_namespace() {
+        let (policies, layouts) = (Policies::new(), Layouts::default());
+        for (layout, list) in [
+            ("services", "/services/web/providers"),
+            ("dubbo", "/dubbo/com.a.B/providers"),
+            ("curator", "/services/web"),
+            ("motan", "/motan/group/web/server"),
+            ("kratos", "/microservices/web"),
+            ("serverset", "/serverset/role/env/job"),
+        ] {
+            assert_eq!(holds(&policies, list), Some(&*format!("default-{layout}")));
+            let below = format!("/ns/red{list}");
+            let expected = match layout {
+                "services" => "default-namespaces".to_owned(),
+                layout => format!("default-namespaces-{layout}"),
+            };
+            assert_eq!(holds(&policies, &below), Some(&*expected));
+            for list in [list, &below] {
+                let list = layouts.list_at(list).map(|list| list.category);
+                assert_eq!(list, Some(Category::Provider), "{layout}");
+            }
+        }
+        for path in ["/motan/group/web/client", "/dubbo/com.a.B/consumers", "/ns/red/locks/a"] {
+            assert_eq!(holds(&policies, path), None, "{path}");
+        }
     }
 
     #[test]

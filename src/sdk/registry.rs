@@ -43,6 +43,17 @@ impl Registry {
         })
     }
 
+    /// Returns the same cluster, of which only the services of a namespace are meant: what is registered with it is registered
+    /// there, and lists are of services there. Its name has the namespace behind it, `name/ns/namespace`.
+    pub fn in_namespace(&self, namespace: &str) -> Registry {
+        let client = self.client().in_namespace(namespace);
+        Registry {
+            name: Arc::from(format!("{}/ns/{namespace}", self.name)),
+            seeds: Arc::clone(&self.seeds),
+            state: Arc::new(Mutex::new(State { client, refresh_at: Instant::now() })),
+        }
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -20,10 +20,13 @@ async fn a_command_is_registered_only_while_its_check_passes() {
     let port = cluster.ports.get(10);
     let check = format!("tcp://127.0.0.1:{port}");
     let addr = format!("127.0.0.1:{port}");
+    let there = client.in_namespace("red");
     let args = [
         "run",
         "--service",
         "web",
+        "--namespace",
+        "red",
         "--addr",
         &addr,
         "--check",
@@ -39,13 +42,14 @@ async fn a_command_is_registered_only_while_its_check_passes() {
     let mut process =
         Process::roost(&args, &cluster.endpoints(), &log_in(cluster.dir.path(), "run"));
     process.says("the check fails").await;
-    assert_eq!(providers(&client, "web").await, 0, "nobody listens yet");
+    assert_eq!(providers(&there, "web").await, 0, "nobody listens yet");
     for round in 1..=2 {
         let listener = TcpListener::bind(&addr).await.unwrap();
-        eventually("the provider", async || (providers(&client, "web").await == 1).then_some(()))
+        eventually("the provider", async || (providers(&there, "web").await == 1).then_some(()))
             .await;
+        assert_eq!(providers(&client, "web").await, 0, "it is of its namespace alone");
         drop(listener);
-        eventually("its end", async || (providers(&client, "web").await == 0).then_some(())).await;
+        eventually("its end", async || (providers(&there, "web").await == 0).then_some(())).await;
         assert!(process.ended().is_none(), "the command itself goes on, round {round}");
     }
     process.signal(Signal::SIGTERM);
@@ -69,7 +73,7 @@ async fn a_hundred_changes_at_once_cause_at_most_two_executions_and_the_last_sta
     let (template, output, count) = (dir.join("web.j2"), dir.join("web.conf"), dir.join("count"));
     fs::write(&template, "{% for p in service('web') %}\n{{ p.addr }}\n{% endfor %}\n").unwrap();
     let session = client.open_session(60_000).await.unwrap();
-    let owner = client.with_session(&session.token);
+    let owner = client.with_session(&session.token).in_namespace("red");
     let at = |port| Registration {
         host: "10.0.0.1".to_owned(),
         port,
@@ -86,6 +90,8 @@ async fn a_hundred_changes_at_once_cause_at_most_two_executions_and_the_last_sta
         &path(&template),
         "-o",
         &path(&output),
+        "--namespace",
+        "red",
         "--exec",
         &exec,
         "--wait-min",
@@ -120,10 +126,20 @@ async fn a_hundred_changes_at_once_cause_at_most_two_executions_and_the_last_sta
     // While the registry is away the file is made from the cache, and without one not at all.
     cluster.nodes[0].kill9();
     fs::remove_file(&output).unwrap();
-    let mut once = vec!["render", args[1], "-o", args[3], "--once", "--timeout", "300ms"];
+    let mut once = vec![
+        "render",
+        args[1],
+        "-o",
+        args[3],
+        "--namespace",
+        "red",
+        "--once",
+        "--timeout",
+        "300ms",
+    ];
     let ran = roost(&cluster.endpoints(), &once).await;
     ran.fails_in_one_line(3, &["not all services"]);
-    once.extend(["--cache", args[11]]);
+    once.extend(["--cache", args[13]]);
     assert_eq!(roost(&cluster.endpoints(), &once).await.code, 0);
     assert_eq!(fs::read_to_string(&output).unwrap(), "10.0.0.1:100\n");
 }

@@ -126,6 +126,16 @@ async fn services(shell: &Shell) {
     shell.fails(4, "service get other", &["no_node"]).await;
     shell.ok(&format!("service deregister web 10.0.0.1:80 --session {token}")).await;
     assert_eq!(shell.json("service get web").await["providers"], Value::Array(vec![]));
+    let register =
+        format!("service register api --namespace red --addr 10.0.0.2:80 --session {token}");
+    assert!(shell.ok(&register).await.contains("/ns/red/services/api/providers/10.0.0.2:80"));
+    assert_eq!(shell.json("services --namespace red").await["services"][0]["name"], "api");
+    let service = shell.json("service get api --namespace red").await;
+    assert_eq!(service["providers"][0]["host"], "10.0.0.2");
+    shell.fails(4, "service get api", &["no_node"]).await;
+    let deregister = format!("service deregister api 10.0.0.2:80 --session {token}");
+    shell.fails(4, &deregister, &["no_node"]).await;
+    shell.ok(&format!("{deregister} --namespace red")).await;
     shell.ok(&format!("session close {token}")).await;
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::args::InstanceArgs;
+use super::super::args::{InstanceArgs, NamespaceArgs};
 use super::super::parse;
 use super::check::{Check, Threshold};
 
@@ -13,6 +13,9 @@ pub struct RunArgs {
     /// The service.
     #[arg(long)]
     pub service: String,
+    /// Whose services are meant.
+    #[command(flatten)]
+    pub of: NamespaceArgs,
     /// What to say of the provider.
     #[command(flatten)]
     pub instance: InstanceArgs,
@@ -51,6 +54,9 @@ pub struct RunArgs {
 pub struct RenderArgs {
     /// The template.
     pub template: PathBuf,
+    /// Whose services are meant.
+    #[command(flatten)]
+    pub of: NamespaceArgs,
     /// The file to write.
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,

@@ -21,3 +21,16 @@ mod debounce;
 pub(super) mod render;
 pub(super) mod run;
 mod template;
+
+use super::args::{GlobalArgs, NamespaceArgs};
+use crate::client::Error;
+use crate::sdk::Registry;
+
+/// Returns the registry that is named on the command line, of whose services those of the namespace are meant.
+fn registry(of: &NamespaceArgs, global: &GlobalArgs) -> Result<Registry, Error> {
+    let registry = Registry::new("registry", &global.endpoint)?;
+    Ok(match &*of.namespace {
+        "" => registry,
+        namespace => registry.in_namespace(namespace),
+    })
+}

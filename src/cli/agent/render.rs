@@ -15,9 +15,10 @@ use super::super::output::Failure;
 use super::super::signal;
 use super::args::RenderArgs;
 use super::debounce::Debounce;
+use super::registry;
 use super::template::{self, Lookup};
 use crate::client::Error;
-use crate::sdk::{LookupError, Registry, Subscription, SubscriptionOptions};
+use crate::sdk::{LookupError, Subscription, SubscriptionOptions};
 
 /// A command that takes longer is killed: the next state waits for it.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,7 +28,7 @@ pub(in crate::cli) async fn execute(args: RenderArgs, global: &GlobalArgs) -> Re
     let name = args.template.display().to_string();
     let text = fs::read_to_string(&args.template)
         .map_err(|err| Failure::Local(format!("cannot read {name}: {err}")))?;
-    let registry = Registry::new("registry", &global.endpoint)?;
+    let registry = registry(&args.of, global)?;
     let options =
         SubscriptionOptions { cache_dir: args.cache.clone(), ..SubscriptionOptions::default() };
     let started = Subscription::start(&[registry], &[], options).await;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::args::GlobalArgs;
 use super::super::output::Failure;
 use super::args::RunArgs;
-use super::check;
+use super::{check, registry};
 use crate::client::model::Registration;
 use crate::client::{Error, encode_path};
 use crate::sdk::{Registrar, RegistrarOptions, RegistrationState, Registry, Service, SessionStore};
@@ -31,7 +31,7 @@ const EXIT_NOT_STARTED: u8 = 127;
 
 /// Runs the command and returns its exit code, or 128 + the signal that ended it.
 pub(in crate::cli) async fn execute(args: RunArgs, global: &GlobalArgs) -> Result<u8, Failure> {
-    let registry = Registry::new("registry", &global.endpoint)?;
+    let registry = registry(&args.of, global)?;
     let registration = Registration::from(&args.instance);
     let service = Service { name: args.service.clone(), registration };
     let sessions = sessions(&args, &service)?;
@@ -97,7 +97,11 @@ fn exit_code(status: ExitStatus) -> u8 {
 /// Returns where the session is noted. Each registration has its own directory: several may share the one that was named.
 fn sessions(args: &RunArgs, service: &Service) -> Result<SessionStore, Failure> {
     let Some(dir) = &args.state_dir else { return Ok(SessionStore::default()) };
-    let name = encode_path(&format!("{}~{}", service.name, service.id())).replace('/', "%2F");
+    let name = match &*args.of.namespace {
+        "" => format!("{}~{}", service.name, service.id()),
+        namespace => format!("{namespace}~{}~{}", service.name, service.id()),
+    };
+    let name = encode_path(&name).replace('/', "%2F");
     let dir = dir.join(name);
     SessionStore::open(&dir).map_err(|err| {
         Failure::Local(format!("cannot note the session in {}: {err}", dir.display()))

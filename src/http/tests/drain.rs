@@ -22,7 +22,11 @@ async fn provider(bed: &Bed) -> Value {
 
 /// Subscribes to the providers, and takes the snapshot.
 async fn subscriber(bed: &Bed) -> Subscription {
-    let path = ZnodePath::parse("/services/web/providers").unwrap();
+    subscriber_to(bed, "/services/web/providers").await
+}
+
+async fn subscriber_to(bed: &Bed, list: &str) -> Subscription {
+    let path = ZnodePath::parse(list).unwrap();
     let filter = Filter { path, kind: WatchKind::ChildrenData };
     let mut subscription = bed.node.subscribe(vec![filter], None, 0).unwrap();
     let first = subscription.next(Duration::from_secs(30)).await;
@@ -33,6 +37,7 @@ async fn subscriber(bed: &Bed) -> Subscription {
 /// Returns whether each subscriber has seen the latest change.
 async fn seen_by(bed: &Bed) -> Vec<bool> {
     let got = bed.get("/v1/services/web/subscribers").await.json();
+    assert_eq!(got["subscribers"][0]["list"], "/services/web/providers", "{got}");
     let all = got["subscribers"].as_array().unwrap();
     all.iter().map(|one| one["has_seen"].as_bool().unwrap()).collect()
 }
@@ -121,6 +126,39 @@ async fn a_dubbo_provider_that_leaves_is_governed_by_a_configurator_until_it_has
     }
     assert!(bed.node.local().get(path).is_none());
     assert_eq!(bed.node.local().get("/roost/effects").unwrap().num_children(), 0);
+}
+
+#[tokio::test]
+async fn an_instance_of_a_namespace_leaves_as_one_of_the_default_one_and_it_is_known_who_follows() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    let auth = [("roost-session", token.as_str())];
+    let list = "/ns/red/dubbo/com.a.Demo/providers";
+    let dubbo = format!("{list}/dubbo%3A%2F%2F10.0.0.5%3A20880%2Fcom.a.Demo");
+    let escaped = dubbo.replace('%', "%25");
+    let create = format!("POST /v1/znodes{escaped}?mode=ephemeral&parents=true");
+    assert_eq!(bed.send(&create, &auth, "").await.status, 201);
+    let _follows = subscriber_to(&bed, list).await;
+    let got = bed.get("/v1/services/com.a.Demo/subscribers?namespace=red").await.json();
+    let all = got["subscribers"].as_array().unwrap();
+    assert_eq!((all.len(), &all[0]["list"], &all[0]["has_seen"]), (1, &json!(list), &json!(true)));
+    let elsewhere = bed.get("/v1/services/com.a.Demo/subscribers").await;
+    assert_eq!(elsewhere.error(), (404, "no_node".to_owned()));
+
+    let asked = json!({"instance": dubbo, "wait": "none"}).to_string();
+    assert_eq!(bed.send("POST /v1/drain", &auth, asked).await.status, 200);
+    let shown = bed.get("/v1/ns/red/services/com.a.Demo").await.json();
+    assert_eq!(shown["providers"][0]["weight"], 0, "{shown}");
+
+    let body = json!({"id": "a", "host": "10.0.0.1", "port": 1}).to_string();
+    assert_eq!(bed.send("POST /v1/ns/red/services/web/providers", &auth, body).await.status, 201);
+    let drain = "/v1/ns/red/services/web/providers/a/drain";
+    assert_eq!(bed.get(drain).await.error(), (404, "no_node".to_owned()));
+    let asked = r#"{"wait":"none"}"#;
+    assert_eq!(bed.send(&format!("POST {drain}"), &auth, asked).await.status, 200);
+    assert_eq!(bed.get(drain).await.json()["path"], "/ns/red/services/web/providers/a");
+    let shown = bed.get("/v1/ns/red/services/web").await.json();
+    assert_eq!(shown["providers"][0]["status"], "draining", "{shown}");
 }
 
 #[tokio::test]

@@ -188,8 +188,27 @@ async fn a_namespace_is_a_registry_of_its_own() {
     assert_eq!((&red["namespace"], &red["consumers"][0]["id"]), (&json!("red"), &json!("c")));
     assert_eq!(hosts(red), ["10.0.0.1", "10.0.0.3", "10.0.0.4"]);
     assert_eq!(hosts(service(&bed, "web").await), ["10.0.0.2"]);
-    let group = bed.get("/v1/services/web?namespace=red&group=blue").await.json();
+    for query in ["", "?namespace=red"] {
+        let same = bed.get(&format!("/v1/ns/red/services/web{query}")).await.json();
+        assert_eq!(hosts(same), ["10.0.0.1", "10.0.0.3", "10.0.0.4"], "{query}");
+    }
+    let group = bed.get("/v1/ns/red/services/web?group=blue").await.json();
     assert_eq!(hosts(group), ["10.0.0.1", "10.0.0.3"]);
+    assert_eq!(bed.get("/v1/ns/green/services/web").await.status, 404);
+    let other = bed.get("/v1/ns/red/services/web?namespace=green").await;
+    assert_eq!(other.error(), (400, "bad_arguments".to_owned()));
+    for (namespace, host) in [("red", "10.0.0.1:80"), ("", "10.0.0.2:80"), ("green", "down")] {
+        let uri = format!("/v1/sd/nginx?upstream=web&namespace={namespace}");
+        let block = String::from_utf8(bed.get(&uri).await.body).unwrap();
+        assert!(block.contains(host), "{namespace:?}: {block}");
+    }
+    let targets = bed.get("/v1/sd/prometheus?service=web&namespace=red").await.json();
+    assert_eq!(targets.as_array().unwrap().len(), 3, "{targets}");
+    let list = bed.get("/v1/ns/red/services").await.json();
+    assert_eq!(
+        (&list["services"][0]["name"], &list["services"][0]["providers"]),
+        (&json!("web"), &json!(3))
+    );
     let wrong = json!({"host": "h", "port": 1, "namespace": "green"}).to_string();
     assert_eq!(bed.send(uri, &auth, wrong).await.error(), (400, "bad_arguments".to_owned()));
     let gone = "DELETE /v1/ns/red/services/web/providers/10.0.0.1:80";
