@@ -14,8 +14,14 @@ impl Client {
     /// Returns a subscription to up to 200 services, of all layouts: of each first the whole list, or what has changed since
     /// its `since`. Connects at the first [`next`](ServiceWatch::next).
     pub fn watch_services(&self, services: &[WatchedService]) -> ServiceWatch {
-        let of = |WatchedService { name, since }: &WatchedService| json!({ "name": name, "namespace": self.namespace(), "since": since });
-        let services: Vec<_> = services.iter().map(of).collect();
+        let named = |service: &WatchedService| {
+            let mut named = json!(service);
+            if !self.namespace().is_empty() {
+                named["namespace"] = self.namespace().into();
+            }
+            named
+        };
+        let services: Vec<_> = services.iter().map(named).collect();
         let body = json!({ "services": services }).to_string();
         ServiceWatch(Stream::new(self, "/v1/watch".to_owned(), Some(body), None, interpret))
     }

@@ -101,9 +101,12 @@ pub(crate) async fn list_effects(
 /// Values by JSON pointer.
 type Values = BTreeMap<String, Value>;
 
-/// The providers of Dubbo's interfaces by list and address, each list read once.
+/// The providers of an interface of Dubbo, by address.
+type ByAddress = BTreeMap<(String, u16), Vec<(ZnodePath, Instance)>>;
+
+/// The providers of Dubbo's interfaces by list, each list read once.
 #[derive(Default)]
-struct Providers(BTreeMap<String, BTreeMap<(String, u16), Vec<(ZnodePath, Instance)>>>);
+struct Providers(BTreeMap<String, ByAddress>);
 
 impl Providers {
     /// Returns what the provider that a configurator means says, and what it shows for that configurator alone. Empty when the
@@ -133,11 +136,8 @@ impl Providers {
     }
 }
 
-fn by_address(
-    tree: &Tree,
-    list: &ZnodePath,
-) -> BTreeMap<(String, u16), Vec<(ZnodePath, Instance)>> {
-    let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
+fn by_address(tree: &Tree, list: &ZnodePath) -> ByAddress {
+    let mut by_address = ByAddress::new();
     let read = tree.layouts().list_at(list.as_str());
     let Some(read) = read.filter(|list| list.category == Category::Provider) else {
         return by_address;

@@ -7,7 +7,7 @@ use super::service_delta::entry_body;
 use super::service_view::{NOT_PERMITTED, ServiceView};
 use super::service_wanted::Wanted;
 use super::snapshot::json;
-use crate::registry::{self, Category, Health, LayoutKind, Layouts};
+use crate::registry::{self, Category, Health, Layouts};
 use crate::tree::{Tree, permits};
 use crate::types::{AclId, Event, EventKind, Perms, ZnodePath, Zxid};
 use crate::watch::Change;
@@ -75,7 +75,7 @@ fn is_governed(path: &ZnodePath, tree: &Tree) -> bool {
         category == Some(Category::Configurator)
             && tree.services().list(path).is_some_and(|state| state.entries > 0)
     };
-    list.layout == LayoutKind::Dubbo
+    list.layout.has_rules()
         && tree
             .services()
             .lists(list.namespace, &list.service)

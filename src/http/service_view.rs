@@ -88,8 +88,8 @@ pub(crate) struct ServiceView<'a> {
     authority: &'a [AclId],
     wanted: Wanted,
     lists: Vec<(&'a ZnodePath, List<'a>)>,
-    /// Dubbo's, read when somebody asks for them.
-    rules: OnceCell<Rules>,
+    /// Dubbo's, by what they and the list that they mean are below; read when somebody asks for them.
+    rules: OnceCell<BTreeMap<&'a str, Rules>>,
 }
 
 impl<'a> ServiceView<'a> {
@@ -132,8 +132,8 @@ impl<'a> ServiceView<'a> {
     /// Returns what an instance says itself where overrides have changed its data, or rules of Dubbo what it shows, by JSON
     /// pointer.
     pub(crate) fn declared(&self, one: &Registered<'a>) -> BTreeMap<String, Value> {
-        if one.kind == LayoutKind::Dubbo {
-            let entry = self.entry_at(one.path).filter(|_| !self.rules().is_empty());
+        if one.kind.has_rules() {
+            let entry = self.entry_at(one.path).filter(|_| self.rules_for(one.path).is_some());
             let own = entry.and_then(|entry| entry.instance().ok());
             return own.map_or_else(BTreeMap::new, |own| own.hidden_by(&one.instance));
         }
@@ -219,17 +219,28 @@ impl<'a> ServiceView<'a> {
     /// Returns what an entry of its lists of instances shows: what it says, and for one of Dubbo what the rules make of it.
     pub(crate) fn instance(&self, entry: &Entry<'_>) -> Result<Instance, String> {
         let mut instance = entry.instance()?;
-        if entry.list.layout == LayoutKind::Dubbo {
-            self.rules().apply(&mut instance);
+        if entry.list.layout.has_rules()
+            && let Some(rules) = self.rules_for(entry.path)
+        {
+            rules.apply(&mut instance);
         }
         Ok(instance)
     }
 
-    fn rules(&self) -> &Rules {
-        self.rules.get_or_init(|| {
-            let all = self.entries(|category| category == Category::Configurator);
-            Rules::new(all.filter_map(|entry| registry::rule(entry.path.name()).ok()))
-        })
+    /// Returns the rules beside the list of an entry, if there are any that say something.
+    fn rules_for(&self, entry: &ZnodePath) -> Option<&Rules> {
+        let all = self.rules.get_or_init(|| {
+            let mut all: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+            for entry in self.entries(|category| category == Category::Configurator) {
+                if let (Some(at), Ok(rule)) =
+                    (above_list(entry.path), registry::rule(entry.path.name()))
+                {
+                    all.entry(at).or_default().push(rule);
+                }
+            }
+            all.into_iter().map(|(at, rules)| (at, Rules::new(rules))).collect()
+        });
+        all.get(above_list(entry)?).filter(|rules| !rules.is_empty())
     }
 
     /// Returns its instances: Dubbo's rules applied to those of Dubbo, those that several layouts tell of once, and of an
@@ -270,6 +281,11 @@ impl<'a> ServiceView<'a> {
         found.all.sort_by(|(a, _), (b, _)| (a.path.name(), a.path).cmp(&(b.path.name(), b.path)));
         found
     }
+}
+
+/// Returns what the list of an entry is below.
+fn above_list(entry: &ZnodePath) -> Option<&str> {
+    Some(entry.parent_str()?.rsplit_once('/')?.0)
 }
 
 impl<'a> Instances<'a> {
@@ -346,6 +362,13 @@ pub(crate) fn is_service(tree: &Tree, lists: Lists<'_>) -> bool {
         list.is_none_or(|list| list.layout != LayoutKind::Serverset)
             || tree.services().list(path.as_str()).is_some_and(|state| state.entries > 0)
     })
+}
+
+/// Returns whether somebody would find a service by going down the tree from its root: one of its lists, and all that is above
+/// it, may be listed. Cost: O(lists).
+pub(crate) fn is_shown(tree: &Tree, authority: &[AclId], lists: Lists<'_>) -> bool {
+    let may_list = |path: &str| tree.readable(path, authority).is_ok();
+    lists.iter().any(|list| list.self_and_ancestors().all(may_list))
 }
 
 /// Counts the entries of a service that the caller may list: instances and consumers. Cost: O(lists).

@@ -102,7 +102,9 @@ pub(super) async fn list(
     let (tree, zxid) = (&view.tree, view.tree.zxid());
     let is_chosen = wanted.layout.is_some() || wanted.group.is_some() || wanted.label.is_some();
     let named = tree.services().named(&wanted.namespace, &params.prefix, &params.after);
-    let mut all = named.filter(|(_, lists)| service_view::is_service(tree, *lists)).peekable();
+    let is_shown = |lists| service_view::is_shown(tree, &caller.authority, lists);
+    let is_one = |lists| service_view::is_service(tree, lists) && is_shown(lists);
+    let mut all = named.filter(|(_, lists)| is_one(*lists)).peekable();
     let (mut services, mut examined, mut last) = (Vec::new(), 0, None);
     while services.len() < limit && examined < ENTRIES_EXAMINED_MAX {
         let Some((name, _)) = all.next() else { break };

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::layout::namespaced;
-use super::parse::Reading;
+use super::parse::{Reading, Source};
 use super::place::{Category, LayoutKind, List, decoded, entry_of, instance_lists, list_at};
 use crate::types::{PathError, ZnodePath, Zxid};
 
 /// Roots that a layout of one's own cannot have: those that mean something already.
 const TAKEN: [&str; 8] =
     ["services", "ns", "dubbo", "motan", "microservices", "serverset", "roost", "zookeeper"];
+
+/// What the list is called beside which rules of Dubbo are, and what they are in.
+const PROVIDERS: &str = "providers";
+const CONFIGURATORS: &str = "configurators";
 
 /// One element of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,15 +112,28 @@ impl CustomLayout {
         name.starts_with(&*self.template.begins)
     }
 
+    /// Returns whether its entries are providers as Dubbo writes them, at another place: then so are rules beside their list.
+    pub(super) fn has_rules(&self) -> bool {
+        let Template { elements, begins, .. } = &self.template;
+        let is_providers = matches!(elements.last(), Some(Element::Name(it)) if **it == *PROVIDERS);
+        is_providers && begins.is_empty() && self.reading == Reading::Url(Source::Name)
+    }
+
     /// Returns the list at a path, given the namespace below which that begins.
     fn list_at<'a>(&'a self, below: &'a str, path: &'a str) -> Option<List<'a>> {
         let (mut namespace, mut service, mut group) = (below, "", None);
+        let mut category = Category::Provider;
         let mut names = path.split('/').skip(1);
-        for element in &self.template.elements {
+        let mut elements = self.template.elements.iter().peekable();
+        while let Some(element) = elements.next() {
             let name = names.next()?;
+            let is_last = elements.peek().is_none();
+            let is_rules = || is_last && name == CONFIGURATORS && self.has_rules();
             match element {
-                Element::Name(wanted) if **wanted != *name => return None,
-                Element::Name(_) | Element::Any => {}
+                Element::Any => {}
+                Element::Name(wanted) if **wanted == *name => {}
+                Element::Name(_) if is_rules() => category = Category::Configurator,
+                Element::Name(_) => return None,
                 Element::Service => service = name,
                 Element::Namespace if !below.is_empty() => return None,
                 Element::Namespace => namespace = name,
@@ -128,7 +145,7 @@ impl CustomLayout {
         }
         Some(List {
             layout: LayoutKind::Custom(self),
-            category: Category::Provider,
+            category,
             namespace,
             service: decoded(service),
             group,
@@ -227,7 +244,6 @@ impl Layouts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::Source;
     use super::*;
 
     fn layouts(templates: &[&str]) -> Layouts {
@@ -272,6 +288,26 @@ mod tests {
         assert_eq!(entry("/our/web/n-1").as_deref(), Some("/our/web"));
         assert_eq!(entry("/our/web/leader"), None);
         assert_eq!(entry("/dubbo/x/providers/y").as_deref(), Some("/dubbo/x/providers"));
+    }
+
+    #[test]
+    fn rules_are_beside_providers_that_are_written_as_dubbo_does() {
+        let category = |text: &str, reading: Reading, path: &str| {
+            let template = Template::parse(text).unwrap();
+            let layout = CustomLayout { name: Arc::from("rpc"), template, reading };
+            let all = Layouts::new([Arc::new(layout)], Zxid(0));
+            all.list_at(path).map(|list| (list.category, list.service.into_owned()))
+        };
+        let url = || Reading::Url(Source::Name);
+        let (at, rules) = ("/rpc/{service}/providers/{id}", "/rpc/web/configurators");
+        let web = |category: Category| Some((category, "web".to_owned()));
+        assert_eq!(category(at, url(), "/rpc/web/providers"), web(Category::Provider));
+        assert_eq!(category(at, url(), rules), web(Category::Configurator));
+        let below = format!("/ns/red{rules}");
+        assert_eq!(category(at, url(), &below), web(Category::Configurator));
+        assert_eq!(category(at, url(), "/rpc/web/routers"), None);
+        assert_eq!(category(at, Reading::Url(Source::Data), rules), None);
+        assert_eq!(category("/rpc/{service}/live/{id}", url(), rules), None);
     }
 
     #[test]

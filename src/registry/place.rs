@@ -75,6 +75,15 @@ impl<'a> LayoutKind<'a> {
         (place, self.name())
     }
 
+    /// Returns whether rules beside a list of this layout change what its instances say, as Dubbo's do.
+    pub fn has_rules(self) -> bool {
+        match self {
+            LayoutKind::Dubbo => true,
+            LayoutKind::Custom(layout) => layout.has_rules(),
+            _ => false,
+        }
+    }
+
     /// Returns whether a child of a list of this layout is an entry of it, by its name.
     pub fn is_entry(self, name: &str) -> bool {
         match self {

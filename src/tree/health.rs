@@ -9,8 +9,7 @@
 
 use super::{Lifetime, Tree, Znode};
 use crate::registry::{
-    self, Category, Finding, HEALTH, Health, LayoutKind, health_note, health_notes, is_health_note,
-    noted_at,
+    self, Category, Finding, HEALTH, Health, health_note, health_notes, is_health_note, noted_at,
 };
 use crate::traffic::{SUSPECTS, Suspect};
 use crate::types::{Code, Event, EventKind, Reply, SessionId, ZnodePath, Zxid};
@@ -175,10 +174,13 @@ impl Tree {
         let Some(rule) = registry::rule(path.name()).ok().filter(|rule| !rule.is_empty()) else {
             return;
         };
+        let above = |list: &str| list.rsplit_once('/').map(|(above, _)| above.to_owned());
+        let beside = path.parent_str().and_then(above);
         let is_governed = |path: &&ZnodePath| {
-            layouts.list_at(path.as_str()).is_some_and(|list| {
-                list.layout == LayoutKind::Dubbo && list.category == Category::Provider
-            })
+            layouts
+                .list_at(path.as_str())
+                .is_some_and(|list| list.layout.has_rules() && list.category == Category::Provider)
+                && above(path.as_str()) == beside
         };
         let lists = self.services.lists(list.namespace, &list.service).iter().filter(is_governed);
         let entries =

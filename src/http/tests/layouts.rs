@@ -222,8 +222,19 @@ async fn a_namespace_is_a_registry_of_its_own() {
     }
     let refused = bed.get("/v1/services/web?namespace=red").await;
     assert_eq!(refused.error(), (403, "no_auth".to_owned()));
-    let listed = bed.get("/v1/services?namespace=red").await.json();
-    assert_eq!(listed["services"][0]["providers"], 0, "{listed}");
+    let listed = async || bed.get("/v1/ns/red/services").await.json()["services"].clone();
+    assert_eq!(listed().await, json!([]));
+
+    // Nor who may not go down to it, though what is below is open.
+    let open = r#"{"acl":[{"perms":"cdrwa","scheme":"world","id":"anyone"}]}"#;
+    write(&bed, &token, "/ns/red/microservices/k/a", r#"{"endpoints":["grpc://10.0.0.7:9"]}"#)
+        .await;
+    assert_eq!(listed().await[0]["name"], "k");
+    let hidden = r#"{"acl":[{"perms":"cdwa","scheme":"world","id":"anyone"}]}"#;
+    for (at, acl, shown) in [("", hidden, 0), ("", open, 1), ("/microservices", hidden, 0)] {
+        bed.send(&format!("PUT /v1/acl/ns/red{at}"), &[], acl).await;
+        assert_eq!(listed().await.as_array().unwrap().len(), shown, "{at} {acl}");
+    }
 }
 
 #[tokio::test]

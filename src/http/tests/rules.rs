@@ -141,3 +141,30 @@ async fn a_drain_of_a_dubbo_provider_counts_who_follows_its_interface() {
     assert_eq!((&again["notified"], &again["lagging"]), (&json!(1), &json!(0)), "{again}");
     drop(other);
 }
+
+#[tokio::test]
+async fn rules_of_dubbo_below_a_root_of_ones_own_count_as_dubbos_do_and_for_that_root_alone() {
+    let (bed, token) = two().await;
+    let layout = json!({"reason": "another group", "pattern": "/rpc/{service}/providers/{id}", "read": "url_name"});
+    let set = bed.send("PUT /v1/policies/layout/rpc", &[], layout.to_string()).await;
+    assert!(set.status < 300, "{}", set.json());
+    for root in ["/rpc", "/ns/red/rpc"] {
+        let at = format!("{root}/pay/providers/dubbo%3A%2F%2F10.0.0.5%3A1%2Fpay%3Fweight%3D9");
+        write(&bed, &token, &at, "").await;
+        let namespace = if root == "/rpc" { "" } else { "red" };
+        let uri = format!("/v1/services/pay?namespace={namespace}&layout=rpc");
+        let since = bed.get("/v1/version").await.json()["zxid"].as_u64().unwrap();
+        let asked = json!({"instance": at, "wait": "none"}).to_string();
+        assert_eq!(bed.post("/v1/drain", asked).await.status, 200, "{root}");
+        let all = bed.get(&uri).await.json();
+        assert_eq!(shown(&all["providers"]), [stands("10.0.0.5", 0, "draining")], "{all}");
+        let delta = bed.get(&format!("{uri}&since={since}")).await.json();
+        assert_eq!(shown(&delta["upsert"]), [stands("10.0.0.5", 0, "draining")], "{delta}");
+    }
+    // One that means every provider of the interface.
+    write(&bed, &token, "/rpc/pay/configurators/override%3A%2F%2F0.0.0.0%2Fpay%3Fweight%3D3", "")
+        .await;
+    let dubbos = bed.get("/v1/services/pay?layout=dubbo").await.json();
+    let own = [stands("10.0.0.5", 7, "up"), stands("10.0.0.6", 7, "up")];
+    assert_eq!(shown(&dubbos["providers"]), own);
+}
