@@ -309,6 +309,7 @@ fn znode_ops() -> BoxedStrategy<Op> {
         1 => (any_paths(), acls(), versions())
             .prop_map(|(path, acl, aversion)| Op::SetAcl { path, acl, aversion }),
         1 => (any_paths(), versions()).prop_map(|(path, version)| Op::Check { path, version }),
+        1 => any_paths().prop_map(|path| Op::CheckDue { path }),
         1 => (any_paths(), 0..60u64)
             .prop_map(|(path, czxid)| Op::Deregister { candidates: vec![(path, Zxid(czxid))] }),
     ]

@@ -12,6 +12,7 @@ use super::bench::args::BenchArgs;
 use super::parse;
 use super::policy::{AuditArgs, PolicyCommand};
 use super::protection::ProtectionCommand;
+use super::service::{InstanceArgs, NamespaceArgs};
 use super::session::SessionCommand;
 use super::traffic::{DeregisterArgs, DrainArgs, OverrideCommand};
 use crate::client::WatchKind;
@@ -406,14 +407,6 @@ pub enum ServiceCommand {
     },
 }
 
-/// Whose services are meant.
-#[derive(Debug, clap::Args)]
-pub struct NamespaceArgs {
-    /// Services of this namespace; of the default one when left out.
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub namespace: String,
-}
-
 /// See [`ServiceCommand::Register`].
 #[derive(Debug, clap::Args)]
 pub struct RegisterArgs {
@@ -428,23 +421,6 @@ pub struct RegisterArgs {
     /// Token of the session that shall hold it.
     #[arg(long, value_name = "TOKEN")]
     pub session: Option<String>,
-}
-
-/// What is said of a provider.
-#[derive(Clone, Debug, clap::Args)]
-pub struct InstanceArgs {
-    /// Where to reach it.
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse::host_port)]
-    pub addr: (String, u16),
-    /// Its id, HOST:PORT when left out.
-    #[arg(long)]
-    pub id: Option<String>,
-    /// Anything that consumers have to know; may be given several times.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
-    pub meta: Vec<(String, String)>,
-    /// Its share of traffic.
-    #[arg(long)]
-    pub weight: Option<u32>,
 }
 
 /// See [`Verb::Join`].

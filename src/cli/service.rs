@@ -1,9 +1,35 @@
 //! The verbs on services.
 
 use super::Context;
-use super::args::{InstanceArgs, NamespaceArgs, RegisterArgs, ServiceCommand};
+use super::args::{RegisterArgs, ServiceCommand};
 use super::output::{Failure, service_table, table};
+use super::parse;
 use crate::client::model::Registration;
+
+/// Whose services are meant.
+#[derive(Debug, clap::Args)]
+pub struct NamespaceArgs {
+    /// Services of this namespace; of the default one when left out.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub namespace: String,
+}
+
+/// What is said of a provider.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InstanceArgs {
+    /// Where to reach it.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::host_port)]
+    pub addr: (String, u16),
+    /// Its id, HOST:PORT when left out.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Anything that consumers have to know; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    pub meta: Vec<(String, String)>,
+    /// Its share of traffic.
+    #[arg(long)]
+    pub weight: Option<u32>,
+}
 
 impl From<&InstanceArgs> for Registration {
     fn from(args: &InstanceArgs) -> Registration {

@@ -39,12 +39,8 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(
-            listener,
-            nodes[0].clone(),
-            std::sync::Arc::new(crate::http::NoAnnex),
-            stop.clone(),
-        ));
+        let annex = std::sync::Arc::new(crate::http::NoAnnex);
+        let serving = tokio::spawn(serve(listener, nodes[0].clone(), annex, stop.clone()));
         let http = Client::new();
         let document = http.get(format!("http://{address}/openapi.json")).send().await.unwrap();
         let document = document.json().await.unwrap();

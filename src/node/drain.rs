@@ -332,10 +332,99 @@ pub(super) fn ends(tree: &Tree, due: Vec<ZnodePath>) -> (Vec<Op>, Vec<ZnodePath>
         });
         let candidates = vec![(target, Zxid(drain.czxid))];
         let gone = is_meant.then_some(Op::Deregister { candidates });
+        // Somebody may set another deadline before this is applied, which is another note with the same version.
+        let is_over = Op::CheckDue { path: note.clone() };
         let note = Op::Delete { path: note.clone(), version: None };
-        ops.push(Op::Multi(gone.into_iter().chain([note]).collect()));
+        ops.push(Op::Multi([is_over].into_iter().chain(gone).chain([note]).collect()));
         false
     });
     let others = others.collect();
     (ops, others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::ApplySink;
+    use crate::types::{Failure, Outcome, Reply, Txn, TxnTime};
+
+    const INSTANCE: &str = r#"{"host":"10.0.0.5","port":80,"weight":3,"status":"up"}"#;
+
+    fn path(text: &str) -> ZnodePath {
+        ZnodePath::parse(text).unwrap()
+    }
+
+    fn create(at: &str, data: &str) -> Op {
+        let (parent, name) = (path(at).parent().unwrap(), path(at).name().to_owned());
+        let (data, mode) = (Some(Data::new(data.as_bytes())), CreateMode::Persistent);
+        Op::Create { parent, name, data, acl: Vec::new(), mode }
+    }
+
+    fn leaving(deadline_ms: u64) -> Leaving {
+        Leaving {
+            path: path("/s/a"),
+            session: SessionId::NONE,
+            authority: vec![lent()],
+            deadline_ms,
+            set_by: "a test".to_owned(),
+            reason: "a restart".to_owned(),
+        }
+    }
+
+    fn apply(tree: &mut Tree, cluster_ms: u64, op: Op) -> Result<Reply, Failure> {
+        let txn = Txn {
+            origin: Default::default(),
+            session: SessionId::NONE,
+            owner: None,
+            authority: vec![lent()],
+            idempotency_key: None,
+            op,
+        };
+        match tree.apply(TxnTime { wall_ms: 0, cluster_ms }, &txn) {
+            Outcome::Applied(applied) => applied.result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_to_end_a_drain_at_its_first_deadline_does_not_end_it_before_another_one() {
+        let mut tree = Tree::new();
+        for (at, data) in [("/s", ""), ("/s/a", INSTANCE)] {
+            apply(&mut tree, 0, create(at, data)).unwrap();
+        }
+        let (_, op) = plan(&tree, &leaving(1_000), 0).unwrap();
+        apply(&mut tree, 0, op).unwrap();
+        let (ended, others) = ends(&tree, tree.reapable(1_001, 9));
+        assert_eq!((ended.len(), others.len()), (1, 0));
+        let (_, op) = plan(&tree, &leaving(5_000), 0).unwrap();
+        apply(&mut tree, 1_001, op).unwrap();
+        let failure = apply(&mut tree, 1_002, ended[0].clone()).unwrap_err();
+        assert_eq!((failure.code, failure.multi_index), (Code::BadVersion, Some(0)));
+        assert!(tree.get("/s/a").is_some() && tree.reapable(6_001, 9).is_empty());
+        let (ended, _) = ends(&tree, tree.reapable(6_002, 9));
+        apply(&mut tree, 6_002, ended[0].clone()).unwrap();
+        assert!(tree.get("/s/a").is_none());
+        assert_eq!(tree.get(DRAINS).unwrap().num_children(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_took_over_a_snapshot_does_not_know_whom_it_had_to_tell() {
+        let node = Node::in_memory().await;
+        for (at, data) in [("/s", ""), ("/s/a", INSTANCE)] {
+            let request = Request {
+                session: SessionId::NONE,
+                owner: None,
+                authority: Vec::new(),
+                idempotency_key: None,
+                op: create(at, data),
+            };
+            node.submit(request).await.unwrap().result.unwrap();
+        }
+        let draining = node.drain(&leaving(600_000)).await.unwrap().unwrap();
+        assert_eq!(node.drain_progress(&draining).await, Told::default());
+        let index = node.inner.stage.progress().borrow_and_update().index;
+        node.inner.stage.restored(index, &node.local());
+        assert_eq!(node.drain_progress(&draining).await.unknown, [1]);
+        node.stop().await;
+    }
 }

@@ -1,7 +1,7 @@
 //! What overrides do to the tree, so that whoever reads it sees them: the leader writes it, and takes it back.
 //!
-//! The leader looks twice a second, if anything changed while there are overrides or what they did, and proposes what is missing
-//! or left over. So it does not matter who led when an override was set or when it went, and whatever was lost, or undone by a
+//! The leader looks twice a second (`expirer`), if anything changed while there are overrides or what they did, and proposes what
+//! is missing or left over. So it does not matter who led when an override was set or when it went, and whatever was lost, or undone by a
 //! provider that registers again, is done at the next look:
 //!
 //! - The data of an instance of roost or Spring Cloud show what the override says, set with the version that was seen; its

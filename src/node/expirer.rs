@@ -13,14 +13,18 @@ use tokio_util::sync::CancellationToken;
 use super::outbox::Waiter;
 use super::probing::Probing;
 use super::{Node, Request, drain, effects, ensemble, protection};
+use crate::blocking;
 use crate::limits::{CLOCK_UNWRITTEN_MS_MAX, CLOSES_PER_TICK_MAX, REAPS_PER_TICK_MAX};
 use crate::raft::{Consensus, Leadership};
 use crate::session::{Decision, ExpiryGate, Observation};
 use crate::tree::Quota;
 use crate::types::{AclId, Op, SessionId, Silence, ZnodePath, Zxid};
 
-/// Time between two looks at what overrides have to show elsewhere, and at the sessions whose end is put off, ms.
-const EFFECTS_INTERVAL_MS: u64 = 500;
+/// Time between two looks at the sessions whose end is put off, ms.
+const SUSPECTS_INTERVAL_MS: u64 = 500;
+
+/// Time between two looks at what overrides have to show elsewhere.
+const EFFECTS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is observed of overrides, as the audit says it.
 const OVERRIDE: &str = "override";
@@ -50,8 +54,7 @@ pub(super) async fn run(
     let mut gate = ExpiryGate::new(2 * tick_ms, pace.quorum_ack_age_ms_max);
     let leadership = consensus.leadership();
     let check_interval_ms = pace.check_interval.as_millis() as u64;
-    let (mut next_check_ms, mut next_effects_ms) = (0, 0);
-    let mut effects_seen = OverridesSeen::default();
+    let (mut next_check_ms, mut next_suspects_ms) = (0, 0);
     let mut over_quota = BTreeSet::new();
     let mut suspects = protection::Look::default();
     // Deadlines are multiples of the tick, so the queue is looked at just when they fall.
@@ -70,11 +73,10 @@ pub(super) async fn run(
         match gate.tick(seen) {
             Decision::Hold => {}
             Decision::Restart => {
-                tracing::info!(
-                    term = seen.leading_term,
-                    "every session has its full timeout again"
-                );
-                node.inner.stage.expiry.lock().restart_all(now_ms);
+                // Only who leads is told to.
+                let Some(term) = seen.leading_term else { continue };
+                tracing::info!(term, "every session has its full timeout again");
+                node.inner.stage.expiry.lock().restart_all(now_ms, term);
                 node.inner.stage.restarts.fetch_add(1, Ordering::Relaxed);
                 probing.clear();
             }
@@ -86,9 +88,8 @@ pub(super) async fn run(
                     show_members(&node, &consensus);
                 }
                 report_quotas(&node, &mut over_quota);
-                if now_ms >= next_effects_ms {
-                    next_effects_ms = now_ms + EFFECTS_INTERVAL_MS;
-                    show_overrides(&node, &mut effects_seen);
+                if now_ms >= next_suspects_ms {
+                    next_suspects_ms = now_ms + SUSPECTS_INTERVAL_MS;
                     suspects.go_on(&node, &probing, now_ms);
                 }
             }
@@ -151,31 +152,44 @@ fn reap(node: &Node) {
     }
 }
 
-/// What was seen of overrides at the last look.
-#[derive(Default)]
-struct OverridesSeen {
-    zxid: Zxid,
-    observed: BTreeSet<effects::Observed>,
-}
-
-/// Keeps what overrides do in step with them, looking only when something has changed since the last look, and notes once
-/// what those would do that only observe.
-fn show_overrides(node: &Node, seen: &mut OverridesSeen) {
-    let root = node.inner.stage.root();
-    if root.zxid() == seen.zxid || !effects::is_needed(&root) {
-        return;
-    }
-    seen.zxid = root.zxid();
-    let observed = effects::observed(&root);
-    for one in observed.difference(&seen.observed) {
-        let did = (OVERRIDE, one.path.as_str());
-        let why = "it would change what this instance shows".to_owned();
-        node.note_observed(&root, SessionId::NONE, did, &one.policy, why);
-    }
-    seen.observed = observed;
-    for op in effects::plan(&root) {
-        // Those who may set overrides need not be permitted to write what other frameworks read.
-        propose_as_super(node, op);
+/// Keeps what overrides do in step with them until the node stops, while it leads and a quorum has acknowledged it within this
+/// time, ms; looks only when something has changed since the last look. Notes once what those would do that only observe.
+///
+/// A look at a large cluster takes longer than a tick, so it has a thread of its own: between two ticks it would make the next
+/// one late, and a late one begins all deadlines anew.
+pub(super) async fn show_overrides(
+    node: Node,
+    consensus: Consensus,
+    quorum_ack_age_ms_max: u64,
+    stop: CancellationToken,
+) {
+    let leadership = consensus.leadership();
+    let (mut seen, mut observed) = (Zxid(0), BTreeSet::new());
+    while stop.run_until_cancelled(tokio::time::sleep(EFFECTS_INTERVAL)).await.is_some() {
+        let is_heard = consensus.quorum_ack_age_ms().is_some_and(|it| it <= quorum_ack_age_ms_max);
+        let term = leading_term(&node, *leadership.borrow()).filter(|_| is_heard);
+        let root = node.inner.stage.root();
+        if term.is_none() || root.zxid() == seen || !effects::is_needed(&root) {
+            continue;
+        }
+        seen = root.zxid();
+        let of = root.clone();
+        let looking = blocking::run(move || (effects::observed(&of), effects::plan(&of)));
+        let Some(Ok((now_observed, ops))) = stop.run_until_cancelled(looking).await else { return };
+        if leading_term(&node, *leadership.borrow()) != term {
+            // Whoever leads now looks for itself.
+            continue;
+        }
+        for one in now_observed.difference(&observed) {
+            let did = (OVERRIDE, one.path.as_str());
+            let why = "it would change what this instance shows".to_owned();
+            node.note_observed(&root, SessionId::NONE, did, &one.policy, why);
+        }
+        observed = now_observed;
+        for op in ops {
+            // Those who may set overrides need not be permitted to write what other frameworks read.
+            propose_as_super(&node, op);
+        }
     }
 }
 
@@ -215,5 +229,59 @@ fn propose_as(node: &Node, authority: Vec<AclId>, op: Op) {
     let (nobody, _) = tokio::sync::oneshot::channel();
     if let Err(err) = node.enqueue(&mut request, Waiter::Once(nobody)) {
         tracing::debug!(%err, "housekeeping has to wait");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Kind, path_of};
+    use crate::types::{CreateMode, Data, Reply};
+
+    async fn done(node: &Node, op: Op) -> Reply {
+        let authority = vec![AclId { scheme: "super".to_owned(), id: String::new() }];
+        let request =
+            Request { session: SessionId::NONE, owner: None, authority, idempotency_key: None, op };
+        node.submit(request).await.unwrap().result.unwrap()
+    }
+
+    fn create(path: &str, data: &str) -> Op {
+        let path = ZnodePath::parse(path).unwrap();
+        Op::Create {
+            parent: path.parent().unwrap(),
+            name: path.name().to_owned(),
+            data: Some(Data::new(data.as_bytes())),
+            acl: Vec::new(),
+            mode: CreateMode::Persistent,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sessions_end_on_time_however_long_the_leader_looks_after_overrides() {
+        let node = Node::in_memory().await;
+        let instance = r#"{"host":"10.0.0.5","port":80}"#;
+        // All are looked at, and none is meant.
+        let overriding =
+            r#"{"set_by":"a","reason":"b","pattern":"/i/*","weight":0,"ip":"10.0.0.9"}"#;
+        let folders = ["/i", "/roost", "/roost/policies", "/roost/policies/overrides"];
+        let mut ops: Vec<Op> = folders.map(|path| create(path, "")).into();
+        ops.extend((0..2_000).map(|n| create(&format!("/i/{n}"), instance)));
+        let overrides = (0..40).map(|n| path_of(Kind::Overrides, &format!("o{n}")));
+        ops.extend(overrides.map(|path| create(&path, overriding)));
+        for ops in ops.chunks(500) {
+            done(&node, Op::Multi(ops.to_vec())).await;
+        }
+        let open = Op::OpenSession { timeout_ms: 1_000, password: [0; 16], owner: None };
+        let Reply::Session { session, .. } = done(&node, open).await else { panic!() };
+        // Each write makes the leader look again.
+        let ending = async {
+            while node.local().session(session).is_some() {
+                let path = ZnodePath::parse("/i").unwrap();
+                done(&node, Op::SetData { path, data: None, version: None }).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ending).await.expect("it ends");
+        node.stop().await;
     }
 }

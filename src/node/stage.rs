@@ -341,6 +341,8 @@ impl ApplySink for Stage {
             self.root.store(Arc::new(tree.clone()));
             audience.hub.reset_all(tree.zxid());
             audience.lines.end_all();
+            // Whether a drain ended and began anew in between is not known.
+            audience.drains = Drains::default();
             if let Some((incarnation, seq)) = tree.origin_last(self.node)
                 && incarnation == self.incarnation
             {

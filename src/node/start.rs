@@ -217,6 +217,12 @@ impl Node {
         ));
         let probing = Probing::new(options.prober);
         tasks.spawn(expirer::run(this.clone(), consensus.clone(), pace, probing, stop.clone()));
+        tasks.spawn(expirer::show_overrides(
+            this.clone(),
+            consensus.clone(),
+            pace.quorum_ack_age_ms_max,
+            stop.clone(),
+        ));
         tasks.spawn(snapshot_when_due(
             stage,
             consensus,

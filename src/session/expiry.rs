@@ -10,6 +10,8 @@ use crate::types::SessionId;
 pub struct ExpiryQueue {
     tick_ms: u64,
     retry_after_ms: u64,
+    /// In which the deadlines last began anew.
+    term: Option<u64>,
     sessions: BTreeMap<SessionId, Entry>,
     buckets: BTreeMap<u64, BTreeSet<SessionId>>,
 }
@@ -21,6 +23,8 @@ struct Entry {
     due_ms: u64,
     /// It has been named by `expired` and not been heard of since.
     is_closing: bool,
+    /// It was being closed when the deadlines began anew in the same term, and it has not been heard of since.
+    is_ending: bool,
     /// Its end was put off, and it has not been heard of since.
     is_held: bool,
     /// Whatever is found out about it, it is not due earlier: its full timeout from when the deadlines last began anew.
@@ -29,7 +33,14 @@ struct Entry {
 
 impl Entry {
     fn new(timeout_ms: u32, due_ms: u64) -> Entry {
-        Entry { timeout_ms, due_ms, is_closing: false, is_held: false, floor_ms: 0 }
+        Entry {
+            timeout_ms,
+            due_ms,
+            is_closing: false,
+            is_ending: false,
+            is_held: false,
+            floor_ms: 0,
+        }
     }
 }
 
@@ -40,6 +51,7 @@ impl ExpiryQueue {
         ExpiryQueue {
             tick_ms: tick_ms.max(1),
             retry_after_ms,
+            term: None,
             sessions: BTreeMap::new(),
             buckets: BTreeMap::new(),
         }
@@ -93,7 +105,7 @@ impl ExpiryQueue {
     /// being closed. Cost: O(log sessions).
     pub fn hasten(&mut self, session: SessionId, grace_ms: u32, now_ms: u64) -> bool {
         let hastened_ms = self.deadline(grace_ms, now_ms);
-        let Some(entry) = self.sessions.get_mut(&session).filter(|entry| !entry.is_closing) else {
+        let Some(entry) = self.sessions.get_mut(&session).filter(|entry| !entry.ends()) else {
             return false;
         };
         let before_ms = entry.due_ms;
@@ -109,7 +121,13 @@ impl ExpiryQueue {
         let until_ms = self.round_up(until_ms);
         let Some(entry) = self.sessions.get_mut(&session) else { return false };
         let before_ms = entry.due_ms;
-        *entry = Entry { due_ms: until_ms, is_closing: false, is_held: true, ..*entry };
+        *entry = Entry {
+            due_ms: until_ms,
+            is_closing: false,
+            is_ending: false,
+            is_held: true,
+            ..*entry
+        };
         self.rebucket(session, before_ms, until_ms);
         true
     }
@@ -119,7 +137,7 @@ impl ExpiryQueue {
     /// that was not heard of since. Cost: O(log sessions).
     pub fn release(&mut self, session: SessionId, now_ms: u64) -> bool {
         let now_ms = self.round_up(now_ms);
-        let is_waiting = |entry: &&mut Entry| entry.is_held && !entry.is_closing;
+        let is_waiting = |entry: &&mut Entry| entry.is_held && !entry.ends();
         let Some(entry) = self.sessions.get_mut(&session).filter(is_waiting) else { return false };
         let due_ms = now_ms.max(entry.floor_ms);
         let before_ms = std::mem::replace(&mut entry.due_ms, due_ms);
@@ -169,7 +187,7 @@ impl ExpiryQueue {
     /// Returns whether a session has been named by [`ExpiryQueue::expired`] and not been touched since: its end is under
     /// way, so nobody may be told that it lives.
     pub fn is_closing(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(|entry| entry.is_closing)
+        self.sessions.get(&session).is_some_and(Entry::ends)
     }
 
     /// Forgets all sessions.
@@ -178,14 +196,17 @@ impl ExpiryQueue {
         self.sessions.clear();
     }
 
-    /// Gives every session its full timeout from now, also those that are being closed. One whose end was put off is due no
-    /// earlier for that, and still not heard of. Cost: O(sessions ·
-    /// log sessions).
-    pub fn restart_all(&mut self, now_ms: u64) {
+    /// Gives every session its full timeout from now, in this term, also those that are being closed. Of the same term as at
+    /// the last time those still are: what was proposed in it may be on its way and counts. Of another term they are not:
+    /// none of that counts any more. One whose end was put off is due no earlier for that, and still not heard of. Cost:
+    /// O(sessions · log sessions).
+    pub fn restart_all(&mut self, now_ms: u64, term: u64) {
+        let counts = self.term.replace(term) == Some(term);
         let (tick_ms, mut buckets) = (self.tick_ms, BTreeMap::<u64, BTreeSet<SessionId>>::new());
         for (session, entry) in &mut self.sessions {
             let deadline_ms = deadline(tick_ms, entry.timeout_ms, now_ms);
-            *entry = entry.renewed(entry.timeout_ms, deadline_ms);
+            let is_ending = entry.ends() && counts;
+            *entry = Entry { is_ending, ..entry.renewed(entry.timeout_ms, deadline_ms) };
             entry.floor_ms = deadline_ms;
             buckets.entry(entry.due_ms).or_default().insert(*session);
         }
@@ -217,11 +238,16 @@ impl ExpiryQueue {
 }
 
 impl Entry {
+    /// Returns whether its end is under way.
+    fn ends(&self) -> bool {
+        self.is_closing || self.is_ending
+    }
+
     /// Returns the entry with a deadline that is not earlier than the one it had. The time at which a closing
     /// session would have been named again is not such a deadline.
     fn renewed(self, timeout_ms: u32, deadline_ms: u64) -> Entry {
         let due_ms = if self.is_closing { deadline_ms } else { deadline_ms.max(self.due_ms) };
-        Entry { timeout_ms, due_ms, is_closing: false, ..self }
+        Entry { timeout_ms, due_ms, is_closing: false, is_ending: false, ..self }
     }
 
     /// As [`Entry::renewed`], of a session that was heard of: nor is the time to which its end was put off.
@@ -286,9 +312,9 @@ mod tests {
         queue.insert(S1, 9_000, 0);
         queue.touch(S1, 1_000, 500);
         queue.insert(S1, 1_000, 600);
-        queue.restart_all(700);
+        queue.restart_all(700, 1);
         assert_eq!(queue.next_deadline(), Some(9_000));
-        queue.restart_all(8_950);
+        queue.restart_all(8_950, 1);
         assert_eq!(queue.next_deadline(), Some(10_000), "the new timeout counts from then on");
     }
 
@@ -354,7 +380,7 @@ mod tests {
         assert!(queue.touch(S1, 1_000, 2_000));
         assert!(!queue.is_held(S1) && !queue.release(S1, 2_000), "it is as any other again");
         // A new leader does not take its own beginning for a word of theirs.
-        queue.restart_all(2_500);
+        queue.restart_all(2_500, 1);
         assert!(queue.is_held(S2));
         assert_eq!((queue.expired(3_500, 9), queue.expired(8_999, 9)), (vec![S1], vec![]));
         assert_eq!(queue.expired(9_000, 9), [S2]);
@@ -376,10 +402,24 @@ mod tests {
         queue.insert(S1, 1_000, 0);
         queue.insert(S2, 4_000, 0);
         assert_eq!(queue.expired(1_000, 9), [S1]);
-        queue.restart_all(3_950);
+        queue.restart_all(3_950, 1);
         assert_eq!(queue.next_deadline(), Some(5_000));
         assert_eq!((queue.expired(4_999, 9), queue.expired(5_000, 9)), (vec![], vec![S1]));
         assert_eq!((queue.expired(7_999, 9), queue.expired(8_000, 9)), (vec![], vec![S2]));
+    }
+
+    #[test]
+    fn whose_end_is_under_way_is_not_said_to_live_before_another_term_begins() {
+        let mut queue = ExpiryQueue::new(100, 1_000);
+        queue.insert(S1, 1_000, 0);
+        queue.insert(S2, 9_000, 0);
+        queue.restart_all(0, 1);
+        assert_eq!(queue.expired(1_000, 9), [S1]);
+        queue.restart_all(1_500, 1);
+        assert!(queue.is_closing(S1) && !queue.is_closing(S2));
+        assert_eq!((queue.expired(2_499, 9), queue.expired(2_500, 9)), (vec![], vec![S1]));
+        queue.restart_all(2_600, 2);
+        assert!(!queue.is_closing(S1), "what was proposed in another term does not count");
     }
 
     #[test]
@@ -387,7 +427,7 @@ mod tests {
         let mut queue = ExpiryQueue::new(100, 1_000);
         queue.insert(S1, 1_000, 0);
         queue.hold(S1, 60_000);
-        queue.restart_all(5_000);
+        queue.restart_all(5_000, 1);
         assert!(queue.release(S1, 5_100));
         assert_eq!(first_expiry(&mut queue, 5_100..9_000), Some(6_000));
         // Named, held again, and released in the same leadership: due at once.

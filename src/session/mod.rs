@@ -30,13 +30,13 @@
 //! touch everything that was reported
 //! match gate.tick(observation at now) {
 //!     Hold    => nothing (not leading: drop the queue)
-//!     Restart => on a new term fill the queue from the tree's sessions; queue.restart_all(now)
+//!     Restart => on a new term fill the queue from the tree's sessions; queue.restart_all(now, term)
 //!     Expire  => propose CloseSession for queue.expired(now, n) }
 //! ```
 //!
 //! A session stays in the queue until its `CloseSession` is applied and [`ExpiryQueue::remove`] is called;
-//! should the proposal be lost, it is named again after a while. A report that comes in between gives it a
-//! new deadline.
+//! should the proposal be lost, it is named again after a while. Nobody may be told in between that it lives, not even once
+//! the deadlines have begun anew, but in another term, in which the proposal does not count.
 //!
 //! Deliberately absent: clocks (time is passed in, ms of a monotonic clock), the sessions themselves (the
 //! tree has them), and protection against mass expiry, which decides about services and not about sessions.

@@ -51,11 +51,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// What is true of a session: when its silence began to count, for how long it may last, and when it was
-/// named.
+/// named since deadlines last began anew.
 struct Truth {
     timeout_ms: u64,
     full_until_ms: u64,
     named_ms: Option<u64>,
+    /// In which term, if what was proposed then may still end it.
+    ending_in: Option<u64>,
 }
 
 /// A leader, and the truth about each session and about what the gate was told.
@@ -92,7 +94,7 @@ impl World {
         let Some(truth) = self.truth.get_mut(&session) else { return };
         truth.timeout_ms = timeout_ms.map_or(truth.timeout_ms, u64::from);
         truth.full_until_ms = truth.full_until_ms.max(now_ms + truth.timeout_ms);
-        truth.named_ms = None;
+        (truth.named_ms, truth.ending_in) = (None, None);
         self.queue.touch(session, truth.timeout_ms as u32, now_ms);
     }
 
@@ -104,14 +106,19 @@ impl World {
                     return self.hear(session, Some(timeout_ms));
                 }
                 let full_until_ms = self.now_ms + u64::from(timeout_ms);
-                let truth = Truth { timeout_ms: timeout_ms.into(), full_until_ms, named_ms: None };
+                let truth = Truth {
+                    timeout_ms: timeout_ms.into(),
+                    full_until_ms,
+                    named_ms: None,
+                    ending_in: None,
+                };
                 self.truth.insert(session, truth);
                 self.queue.insert(session, timeout_ms, self.now_ms);
             }
             Step::Hear(session) => self.hear(SessionId(session), None),
             Step::Hasten(session, grace_ms) => {
                 let session = SessionId(session);
-                let truth = self.truth.get_mut(&session).filter(|truth| truth.named_ms.is_none());
+                let truth = self.truth.get_mut(&session).filter(|truth| truth.ending_in.is_none());
                 if let Some(truth) = truth {
                     let left_until_ms = self.now_ms + u64::from(grace_ms);
                     truth.full_until_ms = truth.full_until_ms.min(left_until_ms);
@@ -120,7 +127,7 @@ impl World {
             }
             Step::Close(session) => {
                 let session = SessionId(session);
-                if self.truth.get(&session).is_some_and(|truth| truth.named_ms.is_some()) {
+                if self.truth.get(&session).is_some_and(|truth| truth.ending_in.is_some()) {
                     self.truth.remove(&session);
                     assert!(self.queue.remove(session));
                 }
@@ -158,11 +165,13 @@ impl World {
             Decision::Restart => {
                 assert!(leads && self.is_disturbed, "restarted at {} for nothing", self.now_ms);
                 self.is_disturbed = false;
-                self.queue.restart_all(self.now_ms);
-                for truth in self.truth.values_mut() {
+                self.queue.restart_all(self.now_ms, self.term);
+                for (session, truth) in &mut self.truth {
                     let full_until_ms = self.now_ms + truth.timeout_ms;
                     truth.full_until_ms = truth.full_until_ms.max(full_until_ms);
                     truth.named_ms = None;
+                    truth.ending_in = truth.ending_in.filter(|term| *term == self.term);
+                    assert_eq!(self.queue.is_closing(*session), truth.ending_in.is_some());
                 }
             }
             Decision::Expire => {
@@ -176,6 +185,7 @@ impl World {
         for session in self.queue.expired(self.now_ms, usize::MAX) {
             let truth = self.truth.get_mut(&session).expect("only known sessions expire");
             assert!(self.now_ms >= truth.full_until_ms, "{session} early at {}", self.now_ms);
+            truth.ending_in = Some(self.term);
             if let Some(named_ms) = truth.named_ms.replace(self.now_ms) {
                 assert!(self.now_ms >= named_ms + RETRY_MS, "{session} named too often");
             }

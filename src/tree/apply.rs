@@ -85,6 +85,7 @@ impl Tree {
             }
             Op::SetAcl { path, acl, aversion } => self.set_acl(client, path, acl, *aversion),
             Op::Check { path, version } => self.check(client, path, *version),
+            Op::CheckDue { path } => self.check_due(client, path),
             Op::Deregister { candidates } => self.deregister(client, candidates, events),
             Op::Multi(_)
             | Op::OpenSession { .. }
@@ -284,6 +285,12 @@ impl Tree {
         check_permitted(znode, client, Perms::READ)?;
         check_version(version, znode.version)?;
         Ok(Reply::Checked)
+    }
+
+    fn check_due(&self, client: Client<'_>, path: &ZnodePath) -> Result<Reply, Code> {
+        let znode = self.existing(path)?;
+        check_permitted(znode, client, Perms::READ)?;
+        if self.is_due(znode) { Ok(Reply::Checked) } else { Err(Code::BadVersion) }
     }
 
     fn existing(&self, path: &ZnodePath) -> Result<&Znode, Code> {

@@ -1,4 +1,4 @@
-use super::Tree;
+use super::{Tree, Znode};
 use crate::types::{Event, Reply, ZnodePath};
 
 impl Tree {
@@ -23,11 +23,15 @@ impl Tree {
     pub(super) fn reap(&mut self, paths: &[ZnodePath], events: &mut Vec<Event>) -> Reply {
         let before = events.len();
         for path in paths {
-            let due_ms = self.get(path.as_str()).and_then(|znode| znode.due_ms());
-            if due_ms.is_some_and(|due_ms| due_ms <= self.time.cluster_ms) {
+            if self.get(path.as_str()).is_some_and(|znode| self.is_due(znode)) {
                 events.extend(self.unlink(path));
             }
         }
         Reply::Removed { znodes: (events.len() - before) as u32 }
+    }
+
+    /// Returns whether the time of a container or TTL znode is over at the tree's own clock.
+    pub(super) fn is_due(&self, znode: &Znode) -> bool {
+        znode.due_ms().is_some_and(|due_ms| due_ms <= self.time.cluster_ms)
     }
 }

@@ -167,8 +167,8 @@ pub enum Op {
         /// Only if the version is this.
         version: Option<i32>,
     },
-    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetOwn`, `SetAcl`, `Check` and
-    /// `Deregister` only.
+    /// Does all of the ops or none: `Create`, `Delete`, `DeleteOwn`, `SetData`, `SetOwn`, `SetAcl`, `Check`,
+    /// `CheckDue` and `Deregister` only.
     Multi(#[serde(deserialize_with = "flat")] Vec<Op>),
     /// Opens a session; the tree chooses its id.
     OpenSession {
@@ -207,8 +207,7 @@ pub enum Op {
         /// Which.
         path: ZnodePath,
     },
-    /// Replaces the data of an ephemeral znode of the transaction's own session, as `SetData` does; that of anybody else is
-    /// `NoAuth`.
+    /// Replaces the data of an ephemeral znode of the transaction's own session, as `SetData` does; another's is `NoAuth`.
     SetOwn {
         /// Of which znode.
         path: ZnodePath,
@@ -261,6 +260,11 @@ pub enum Op {
         works: bool,
         /// The term.
         term: u64,
+    },
+    /// Checks that a container or TTL znode is due: that `Reap` would delete it. `BadVersion` when it is not (any more).
+    CheckDue {
+        /// Which.
+        path: ZnodePath,
     },
 }
 
@@ -326,7 +330,7 @@ pub enum Reply {
         /// The stat after it.
         stat: Stat,
     },
-    /// Of `Check`, and of `SetMembers` and `SetHealth` when there was nothing to change.
+    /// Of `Check` and `CheckDue`, and of `SetMembers` and `SetHealth` when there was nothing to change.
     Checked,
     /// Of `Multi`: one per op, in order.
     Multi(#[serde(deserialize_with = "flat")] Vec<Reply>),

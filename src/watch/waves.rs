@@ -49,16 +49,16 @@ const AHEAD_PERIOD_MS: u64 = 2 * CLOCK_UNWRITTEN_MS_MAX;
 
 /// By how much the cluster's clock is ahead of a node's, as of the entry that came most quickly within a while: with it one
 /// time is not two times to a listener that is told in turns, however late entries come. That clock stands still while there
-/// is no leader, and no two clocks run alike; so what was long ago does not count. What it says never goes back: it stands
-/// still instead.
+/// is no leader, and no two clocks run alike; so what was long ago does not count. What it says never goes back: it
+/// goes at half the speed instead, until that is the time again. So turns go on, and nodes come to agree.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ahead {
     began_ms: u64,
     /// Of the period that is running, and of the one before.
     now: Option<i64>,
     before: Option<i64>,
-    /// What it has said, ms.
-    floor_ms: u64,
+    /// What it said when the period began, ms.
+    floor_ms: Option<u64>,
 }
 
 impl Ahead {
@@ -67,7 +67,7 @@ impl Ahead {
         let elapsed_ms = now_ms.saturating_sub(self.began_ms);
         if elapsed_ms >= AHEAD_PERIOD_MS {
             let before = self.now.filter(|_| elapsed_ms < 2 * AHEAD_PERIOD_MS);
-            let floor_ms = self.cluster_ms(now_ms);
+            let floor_ms = self.known_ms(now_ms);
             *self = Ahead { began_ms: now_ms, now: None, before, floor_ms };
         }
         let ahead_ms = (cluster_ms as i64).saturating_sub(now_ms as i64);
@@ -81,9 +81,14 @@ impl Ahead {
 
     /// Returns the cluster's time, ms; 0 before the first entry.
     fn cluster_ms(&self, now_ms: u64) -> u64 {
+        self.known_ms(now_ms).unwrap_or(0)
+    }
+
+    fn known_ms(&self, now_ms: u64) -> Option<u64> {
         let ahead_ms = self.now.max(self.before);
-        let cluster_ms = ahead_ms.map_or(0, |ahead_ms| now_ms.saturating_add_signed(ahead_ms));
-        cluster_ms.max(self.floor_ms)
+        let cluster_ms = ahead_ms.map(|ahead_ms| now_ms.saturating_add_signed(ahead_ms));
+        let elapsed_ms = now_ms.saturating_sub(self.began_ms);
+        cluster_ms.max(self.floor_ms.map(|floor_ms| floor_ms + elapsed_ms / 2))
     }
 }
 
@@ -145,8 +150,11 @@ mod tests {
             old.note(now_ms, cluster_ms);
             new.note(now_ms, cluster_ms);
         }
-        assert_eq!(old.cluster_ms(24_000), 523_000, "it has said that, and stands still");
-        assert_eq!((old.cluster_ms(28_000), new.cluster_ms(28_000)), (523_990, 523_990));
+        assert_eq!((old.cluster_ms(23_010), new.cluster_ms(23_010)), (523_000, 519_000));
+        let steps = (23_010..32_010).step_by(1_000).map(|now_ms| old.cluster_ms(now_ms));
+        let said: Vec<u64> = steps.collect();
+        assert_eq!(said[..3], [523_000, 523_500, 524_000], "it does not stand still");
+        assert!(said.is_sorted() && said.last() == Some(&new.cluster_ms(31_010)), "{said:?}");
     }
 
     #[test]

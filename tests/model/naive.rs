@@ -148,12 +148,22 @@ impl Naive {
                     | Op::SetOwn { .. }
                     | Op::SetAcl { .. }
                     | Op::Check { .. }
+                    | Op::CheckDue { .. }
                     | Op::Deregister { .. }
             );
             let result = if fits { self.op(txn, op, events) } else { Err(Code::BadArguments) };
             replies.push(result.map_err(|code| Failure { code, multi_index: Some(index as u32) })?);
         }
         Ok(Reply::Multi(replies))
+    }
+
+    fn is_due(&self, path: &str) -> bool {
+        let is_over = self.nodes.get(path).is_some_and(|node| match node.lifetime {
+            Lifetime::Container => node.creations > 0,
+            Lifetime::Ttl { ttl_ms, renewed_ms } => self.cluster - renewed_ms > ttl_ms,
+            _ => false,
+        });
+        is_over && self.children(path).is_empty()
     }
 
     fn op(&mut self, txn: &Txn, op: &Op, events: &mut Vec<Event>) -> Result<Reply, Code> {
@@ -225,6 +235,10 @@ impl Naive {
                 expect(*version, node.version)?;
                 Ok(Reply::Checked)
             }
+            Op::CheckDue { path } => {
+                may(self.nodes.get(path.as_str()).ok_or(Code::NoNode)?, txn, Perms::READ)?;
+                if self.is_due(path.as_str()) { Ok(Reply::Checked) } else { Err(Code::BadVersion) }
+            }
             Op::Deregister { candidates } => {
                 let mut gone = Vec::new();
                 for (path, czxid) in candidates {
@@ -290,13 +304,7 @@ impl Naive {
             }
             Op::Reap { paths } => {
                 for path in paths {
-                    let Some(node) = self.nodes.get(path.as_str()) else { continue };
-                    let is_due = match node.lifetime {
-                        Lifetime::Container => node.creations > 0,
-                        Lifetime::Ttl { ttl_ms, renewed_ms } => self.cluster - renewed_ms > ttl_ms,
-                        _ => false,
-                    };
-                    if is_due && self.children(path.as_str()).is_empty() {
+                    if self.is_due(path.as_str()) {
                         self.remove(path.as_str(), events);
                     }
                 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::args::{InstanceArgs, NamespaceArgs};
 use super::super::parse;
+use super::super::service::{InstanceArgs, NamespaceArgs};
 use super::check::{Check, Threshold};
 
 /// See [`Command::Run`](crate::cli::args::Command::Run).

@@ -22,7 +22,8 @@ pub(super) mod render;
 pub(super) mod run;
 mod template;
 
-use super::args::{GlobalArgs, NamespaceArgs};
+use super::args::GlobalArgs;
+use super::service::NamespaceArgs;
 use crate::client::Error;
 use crate::sdk::Registry;
 
