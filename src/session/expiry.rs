@@ -23,7 +23,7 @@ struct Entry {
     due_ms: u64,
     /// It has been named by `expired` and not been heard of since.
     is_closing: bool,
-    /// It was being closed when the deadlines began anew in the same term, and it has not been heard of since.
+    /// It was being closed when its deadline began anew in the same term, and it has not been heard of since.
     is_ending: bool,
     /// Its end was put off, and it has not been heard of since.
     is_held: bool,
@@ -78,7 +78,8 @@ impl ExpiryQueue {
     }
 
     /// Enters a session that has just been opened, or found in the tree, with its full timeout. A session
-    /// that is here already is touched. Cost: O(log sessions).
+    /// that is here already is touched: it has another owner, and what would have ended it counts no more. Cost:
+    /// O(log sessions).
     pub fn insert(&mut self, session: SessionId, timeout_ms: u32, now_ms: u64) {
         if !self.touch(session, timeout_ms, now_ms) {
             let due_ms = self.deadline(timeout_ms, now_ms);
@@ -145,13 +146,16 @@ impl ExpiryQueue {
         true
     }
 
-    /// Ends the hold of a session of which it is noted no more that its end is put off: it has its full timeout from now.
-    /// Returns whether it was held. Cost: O(log sessions).
+    /// Ends the hold of a session of which it is noted no more that its end is put off: it has its full timeout from now. If
+    /// its end is under way it still is. Returns whether it was held. Cost: O(log sessions).
     pub fn unhold(&mut self, session: SessionId, now_ms: u64) -> bool {
-        match self.sessions.get(&session) {
-            Some(entry) if entry.is_held => self.touch(session, entry.timeout_ms, now_ms),
-            _ => false,
+        let held = self.sessions.get(&session).copied().filter(|entry| entry.is_held);
+        let Some(held) = held else { return false };
+        self.touch(session, held.timeout_ms, now_ms);
+        if let Some(entry) = self.sessions.get_mut(&session) {
+            entry.is_ending = held.ends();
         }
+        true
     }
 
     /// Returns whether a session's end was put off and it has not been heard of since.
@@ -444,6 +448,10 @@ mod tests {
         queue.hold(S1, 60_000);
         assert!(queue.unhold(S1, 2_000) && !queue.is_held(S1) && !queue.unhold(S2, 0));
         assert_eq!(queue.next_deadline(), Some(3_000));
+        // Its hold is over and its end proposed when the note goes: that may come in the log behind it.
+        queue.hold(S1, 5_000);
+        assert_eq!(queue.expired(5_000, 9), [S1]);
+        assert!(queue.unhold(S1, 5_100) && queue.is_closing(S1) && !queue.is_held(S1));
     }
 
     #[test]
