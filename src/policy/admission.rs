@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::index::{Found, Reach};
-use super::rule::{Rule, Rules, What};
+use super::rule::{Rule, Rules, Side, What};
 use super::{Fields, Kind, Mode, Policies, Terms, Wrong};
 use crate::types::AclId;
 
@@ -120,13 +120,6 @@ pub(super) fn check_sense(fields: &mut Fields) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Whether a rule allows or denies.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Allow,
-    Deny,
-}
-
 /// Says why a rule does not fit; `None` when it does.
 type Misfit<'a> = dyn FnMut(&Rule, Side) -> Option<String> + 'a;
 
@@ -200,7 +193,7 @@ pub fn weighed(policies: &Policies, proposed: &Proposed<'_>) -> Verdict {
     let mut misfit = |rule: &Rule, side: Side| {
         let said = read.get_or_insert_with(|| policies.layouts().said(path, data));
         match is_folder && said.addresses.is_empty() {
-            false => rule.misfit(authority, said),
+            false => rule.misfit(side, authority, said),
             true if side == Side::Deny && rule.is_of_registrations() => {
                 Some("a folder registers nobody".to_owned())
             }
@@ -315,6 +308,28 @@ mod tests {
             // What says where it is registers somebody, whatever else it looks like.
             assert!(is_denied(proposed(true, Some(&data[..]))), "{rest}");
         }
+    }
+
+    #[test]
+    fn a_rule_that_denies_hosts_is_not_got_around_by_naming_another_one_too() {
+        let rules = r#""pattern":"/**","deny":[{"id":"lab","who":["anyone"],"host":["10.9.0.0/16"]},
+            {"id":"self","who":["10.8.0.1"],"host":["peer"]}]"#;
+        let policies = policies(&[("all", rules)]);
+        let registers = |data: &str| {
+            let denied = ask(&policies, PATH, data, &[id("ip", "10.8.0.1")]);
+            denied.map(|denial| denial.rule)
+        };
+        let both = |first, second| {
+            format!(
+                r#"{{"serviceEndpoint":{{"host":"{first}","port":1}},
+                    "additionalEndpoints":{{"admin":{{"host":"{second}","port":2}}}},"status":"ALIVE"}}"#
+            )
+        };
+        for data in [both("10.9.0.1", "10.7.0.1"), both("10.7.0.1", "10.9.0.1")] {
+            assert_eq!(registers(&data).as_deref(), Some("all/lab"), "{data}");
+        }
+        assert_eq!(registers(&both("10.7.0.1", "10.8.0.1")).as_deref(), Some("all/self"));
+        assert_eq!(registers(&both("10.7.0.1", "10.7.0.2")), None);
     }
 
     #[test]

@@ -23,9 +23,17 @@ pub(super) struct Rules {
 pub(super) struct Rule {
     pub(super) id: String,
     who: Vec<Who>,
-    /// Every host that is registered must be one of these, if there are any.
+    /// If there are any, every host that is registered must be one of these for a rule that allows, and any of them for one
+    /// that denies: naming another host besides is no way around it.
     hosts: Vec<Host>,
     labels: BTreeMap<String, String>,
+}
+
+/// Whether a rule allows or denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Allow,
+    Deny,
 }
 
 /// What a rule speaks of.
@@ -130,14 +138,22 @@ impl Rule {
         !self.hosts.is_empty() || !self.labels.is_empty()
     }
 
-    /// Returns why what somebody registers does not fit; `None` when it does.
-    pub(super) fn misfit(&self, authority: &[AclId], said: &Claim) -> Option<String> {
+    /// Returns why what somebody registers does not fit a rule of this side; `None` when it does.
+    pub(super) fn misfit(&self, side: Side, authority: &[AclId], said: &Claim) -> Option<String> {
         if !self.hosts.is_empty() {
             if said.addresses.is_empty() {
                 return Some("it registers no host that is understood".to_owned());
             }
-            let fits = |host: &str| self.hosts.iter().any(|rule| rule.fits(host, authority));
-            if let Some((host, _)) = said.addresses.iter().find(|(host, _)| !fits(host)) {
+            let fits = |(host, _): &&(String, Option<u16>)| {
+                self.hosts.iter().any(|rule| rule.fits(host, authority))
+            };
+            let mut hosts = said.addresses.iter();
+            let other = match side {
+                Side::Allow => hosts.find(|host| !fits(host)),
+                Side::Deny if hosts.any(|host| fits(&host)) => None,
+                Side::Deny => said.addresses.first(),
+            };
+            if let Some((host, _)) = other {
                 return Some(format!("it registers the host {host}"));
             }
         }
