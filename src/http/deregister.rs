@@ -154,20 +154,9 @@ struct Wish {
 
 impl Wish {
     fn new(body: DeregisterBody) -> Result<Wish, Failed> {
-        let DeregisterBody {
-            instance,
-            session,
-            ip,
-            selector,
-            services,
-            pattern,
-            block_ms,
-            reason,
-            dry_run,
-            ..
-        } = body;
-        let is_narrowed = services.is_some() || pattern.is_some();
-        let scope = scope(services, pattern)?;
+        let is_narrowed = body.services.is_some() || body.pattern.is_some();
+        let scope = scope(body.services, body.pattern)?;
+        let DeregisterBody { instance, session, ip, selector, block_ms, dry_run, .. } = body;
         let target = if let Some(session) = session {
             if is_narrowed {
                 let why = "a session is closed as a whole: services and pattern do not go with it";
@@ -200,7 +189,7 @@ impl Wish {
                 "block_ms is {ms}: it must be 1 to {BLOCK_MS_MAX}"
             )));
         }
-        let reason = reason.unwrap_or_default();
+        let reason = body.reason.unwrap_or_default();
         Ok(Wish { target, scope, block_ms, reason, dry_run })
     }
 
@@ -349,6 +338,13 @@ async fn by_hand(door: &Door, caller: &Caller, wish: &Wish) -> Result<Response, 
         let candidates = wish.candidates(&view.tree)?;
         let tombstones = wish.tombstones(&candidates)?;
         if wish.dry_run {
+            // The transaction would be refused as a whole.
+            let may = |(path, _): &(ZnodePath, Zxid)| {
+                write::may_delete(&view.tree, &caller.authority, path)
+            };
+            if !candidates.iter().all(may) {
+                return Err(Failed::code(Code::NoAuth).at(at));
+            }
             done.removed = candidates.into_iter().map(|(path, _)| path).collect();
             done.tombstones = tombstones;
             return Ok(done.answer(at));

@@ -14,11 +14,12 @@ use super::body::Json;
 use super::error::Failed;
 use super::extract::{Caller, Params};
 use super::read::{self, Freshness};
+use super::write;
 use super::znodes::NoParams;
 use crate::limits::CONFIRMS_PER_REQUEST_MAX;
 use crate::traffic::{SUSPECTS, Suspect};
-use crate::tree::{Standing, Tree, permits};
-use crate::types::{Code, Op, Perms, SessionId, Silence, ZnodePath};
+use crate::tree::{Standing, Tree};
+use crate::types::{Code, Op, SessionId, Silence, ZnodePath};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -237,8 +238,5 @@ pub(crate) async fn confirm_removal(
 
 /// Returns whether somebody may delete all that a session holds.
 fn may_end(tree: &Tree, session: SessionId, caller: &Caller) -> bool {
-    tree.ephemerals(session).all(|path| {
-        let parent = path.parent_str().and_then(|parent| tree.get(parent));
-        parent.is_some_and(|parent| permits(parent.acl(), &caller.authority, Perms::DELETE))
-    })
+    tree.ephemerals(session).all(|path| write::may_delete(tree, &caller.authority, path))
 }

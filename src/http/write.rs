@@ -1,8 +1,8 @@
 use super::Door;
 use super::error::Failed;
 use super::extract::Caller;
-use crate::tree::Tree;
-use crate::types::{Code, CreateMode, Error, Failure, Op, Reply, ZnodePath, Zxid};
+use crate::tree::{Tree, permits};
+use crate::types::{AclId, Code, CreateMode, Error, Failure, Op, Perms, Reply, ZnodePath, Zxid};
 
 /// How often the door tries again when other clients create or delete the same parents at the same time.
 const ATTEMPTS_MAX: usize = 6;
@@ -101,6 +101,12 @@ pub(crate) fn last(reply: Reply) -> Reply {
 /// Returns the refusal of a request whose idempotency key was first used for a request of another kind.
 pub(crate) fn other_kind(zxid: Zxid) -> Failed {
     Failed::bad_arguments("this Idempotency-Key was used for another kind of request").at(zxid)
+}
+
+/// Returns whether somebody may delete what is at a path, as far as access control lists go.
+pub(crate) fn may_delete(tree: &Tree, authority: &[AclId], path: &ZnodePath) -> bool {
+    let parent = path.parent_str().and_then(|parent| tree.get(parent));
+    parent.is_some_and(|parent| permits(parent.acl(), authority, Perms::DELETE))
 }
 
 #[cfg(test)]

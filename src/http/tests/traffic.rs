@@ -92,6 +92,35 @@ async fn all_registrations_of_a_host_go_with_one_zxid_and_do_not_come_back_while
 }
 
 #[tokio::test]
+async fn a_dry_run_names_nothing_that_the_caller_may_not_take_out() {
+    let bed = Bed::new().await;
+    let (_, token) = bed.session().await;
+    for (service, id) in [("open", "a"), ("shut", "b")] {
+        let meta = json!({"rack": "r1"});
+        assert_eq!(register(&bed, &token, service, id, "10.0.0.5", meta).await.status, 201);
+    }
+    let rules = json!({"acl": [{"perms": "a", "scheme": "world", "id": "anyone"}]}).to_string();
+    let shut = bed.send("PUT /v1/acl/services/shut/providers", &[], rules).await;
+    assert_eq!(shut.status, 200, "{}", shut.json());
+    let dry_run = |ask: Value, dry_run: bool| {
+        let mut ask = ask;
+        ask["dry_run"] = json!(dry_run);
+        ask
+    };
+    for ask in [json!({"ip": "10.0.0.5"}), json!({"selector": {"rack": "r1"}})] {
+        for dry in [true, false] {
+            let refused = deregister(&bed, dry_run(ask.clone(), dry)).await;
+            assert_eq!(refused.error(), (403, "no_auth".to_owned()), "{ask}");
+        }
+    }
+    let ask = json!({"ip": "10.0.0.5", "services": ["open"]});
+    for dry in [true, false] {
+        let done = deregister(&bed, dry_run(ask.clone(), dry)).await;
+        assert_eq!(removed(&done), ["/services/open/providers/a"]);
+    }
+}
+
+#[tokio::test]
 async fn what_registers_while_a_tombstone_is_being_set_goes_too() {
     let bed = Bed::new().await;
     let (session, token) = bed.session().await;
