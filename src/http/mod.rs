@@ -42,6 +42,8 @@ mod dto;
 mod error;
 mod extract;
 mod front;
+#[cfg(test)]
+mod hostile_tests;
 mod metrics;
 mod multi;
 mod namespaces;
@@ -49,7 +51,8 @@ mod openapi;
 mod operation;
 mod overrides;
 mod policies;
-mod policy_test;
+mod policy_effect;
+mod policy_trial;
 mod protection;
 mod read;
 mod register;

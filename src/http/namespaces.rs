@@ -8,11 +8,12 @@ use super::body::Json;
 use super::drain::{self, DrainBody, DrainedBody};
 use super::dto::DoneBody;
 use super::error::Failed;
-use super::extract::{Caller, IfNoneMatch, Params, Segments};
+use super::extract::{Caller, IfNoneMatch, LastEventId, Params, Segments};
 use super::register::{
     self, ConsumerRegistrationBody, DeregisterParams, RegisteredBody, RegistrationBody,
 };
 use super::services::{self, ServiceAnswerBody, ServiceParams, ServicesBody, ServicesParams};
+use super::watch;
 use super::znodes::NoParams;
 use crate::registry::{namespaced, providers_path};
 use crate::types::{PathError, ZnodePath};
@@ -109,6 +110,39 @@ pub(crate) async fn register_consumer_in(
     Json(body): Json<ConsumerRegistrationBody>,
 ) -> Result<Response, Failed> {
     register::consumer(&door, &caller, &namespace, name, id, body).await
+}
+
+/// Takes out the record of a consumer of a namespace.
+#[utoipa::path(delete, path = "/v1/ns/{namespace}/services/{name}/consumers/{id}", tag = "services",
+    params(("namespace" = String, Path, description = "The namespace"),
+        ("name" = String, Path, description = "The service's name"),
+        ("id" = String, Path, description = "The consumer's id"), DeregisterParams),
+    responses((status = 200, description = "It is gone", body = DoneBody)))]
+pub(crate) async fn deregister_consumer_in(
+    State(door): State<Door>,
+    Segments((namespace, name, id)): Segments<(String, String, String)>,
+    Params(params): Params<DeregisterParams>,
+    caller: Caller,
+) -> Result<Response, Failed> {
+    register::deregister_consumer_in(&door, caller, &namespace, &name, &id, &params).await
+}
+
+/// Watches the providers of a service of a namespace and their data.
+#[utoipa::path(get, path = "/v1/ns/{namespace}/services/{name}/subscribe", tag = "services",
+    params(("namespace" = String, Path, description = "The namespace"),
+        ("name" = String, Path, description = "The service's name"),
+        ("since" = Option<u64>, Query, description = "Begin after this zxid instead of with a snapshot"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "As `since`, and before it")),
+    responses((status = 200, description = "Events `snapshot`, `change`, `reset` and `progress`",
+        body = String, content_type = "text/event-stream")))]
+pub(crate) async fn subscribe_service_in(
+    State(door): State<Door>,
+    Segments((namespace, name)): Segments<(String, String)>,
+    Params(query): Params<Vec<(String, String)>>,
+    caller: Caller,
+    LastEventId(seen): LastEventId,
+) -> Result<Response, Failed> {
+    watch::subscribe_to_service(&door, caller, (&namespace, &name), query, seen)
 }
 
 fn provider(namespace: &str, name: &str, id: &str) -> Result<ZnodePath, PathError> {

@@ -309,7 +309,20 @@ pub(crate) async fn deregister_consumer(
     Params(params): Params<DeregisterParams>,
     caller: Caller,
 ) -> Result<Response, Failed> {
-    deregister_one(&door, caller, consumers_path(&name)?.child(&id)?, &params).await
+    deregister_consumer_in(&door, caller, "", &name, &id, &params).await
+}
+
+/// Takes out the record of a consumer of a namespace; the empty one is the default one.
+pub(crate) async fn deregister_consumer_in(
+    door: &Door,
+    caller: Caller,
+    namespace: &str,
+    name: &str,
+    id: &str,
+    params: &DeregisterParams,
+) -> Result<Response, Failed> {
+    let path = namespaced(namespace, &consumers_path(name)?)?.child(id)?;
+    deregister_one(door, caller, path, params).await
 }
 
 async fn deregister_one(

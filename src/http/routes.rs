@@ -10,7 +10,7 @@ use super::front::{Front, front, nowhere};
 use super::openapi;
 use super::{
     audit, cluster, deregister, discovery, drain, multi, namespaces, operation, overrides,
-    policies, policy_test, protection, register, service_metadata, service_stream, services,
+    policies, policy_trial, protection, register, service_metadata, service_stream, services,
     sessions, subscribers, versions, watch, znodes,
 };
 
@@ -46,7 +46,7 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(namespaces::get_service_in))
         .bounded(routes!(namespaces::register_provider_in))
         .bounded(routes!(namespaces::deregister_provider_in))
-        .bounded(routes!(namespaces::register_consumer_in))
+        .bounded(routes!(namespaces::register_consumer_in, namespaces::deregister_consumer_in))
         .bounded(routes!(discovery::prometheus_targets))
         .bounded(routes!(discovery::nginx_upstream))
         .bounded(routes!(register::register_provider))
@@ -63,9 +63,10 @@ fn declare(door: &Door) -> (Router<Door>, OpenApi) {
         .bounded(routes!(protection::confirm_removal))
         .bounded(routes!(policies::list_policies))
         .bounded(routes!(policies::get_policy, policies::set_policy, policies::remove_policy))
-        .bounded(routes!(policy_test::test_policy))
+        .bounded(routes!(policy_trial::test_policy))
         .bounded(routes!(audit::get_audit))
         .free(routes!(watch::subscribe_service))
+        .free(routes!(namespaces::subscribe_service_in))
         .free(routes!(watch::watch, service_stream::watch_services))
         .free(routes!(versions::watch_version))
         .bounded(routes!(versions::get_version))

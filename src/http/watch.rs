@@ -21,7 +21,7 @@ use super::snapshot::{Sending, SnapshotText, TooSlow, kind_name, piece, put};
 use super::stream::{Events, Viewer};
 use crate::limits::{PAGE_BYTES_MAX, POLL_WAIT_MS_MAX, WATCHED_PATHS_MAX};
 use crate::node::{Delivery, Subscription, reach_of};
-use crate::registry::providers_path;
+use crate::registry::{namespaced, providers_path};
 use crate::tree::Tree;
 use crate::types::{Code, Error, ZnodePath, Zxid};
 use crate::watch::{Filter, Message, WatchKind, turn_of};
@@ -214,9 +214,21 @@ pub(crate) async fn subscribe_service(
     caller: Caller,
     LastEventId(seen): LastEventId,
 ) -> Result<Response, Failed> {
+    subscribe_to_service(&door, caller, ("", &name), query, seen)
+}
+
+/// Watches the providers of a service of a namespace; the empty one is the default one.
+pub(crate) fn subscribe_to_service(
+    door: &Door,
+    caller: Caller,
+    (namespace, name): (&str, &str),
+    query: Vec<(String, String)>,
+    seen: Option<u64>,
+) -> Result<Response, Failed> {
     let asked = Asked::parse(query, &["since"])?;
-    let filter = Filter { path: providers_path(&name)?, kind: WatchKind::ChildrenData };
-    stream(&door, caller, vec![filter], seen.or(asked.watches.since))
+    let path = namespaced(namespace, &providers_path(name)?)?;
+    let filter = Filter { path, kind: WatchKind::ChildrenData };
+    stream(door, caller, vec![filter], seen.or(asked.watches.since))
 }
 
 /// One change of one znode, for the document: the stream writes it by hand.

@@ -214,6 +214,9 @@ async fn a_namespace_is_a_registry_of_its_own() {
     let gone = "DELETE /v1/ns/red/services/web/providers/10.0.0.1:80";
     assert_eq!(bed.send(gone, &auth, "").await.status, 200);
     assert_eq!(bed.send(gone, &auth, "").await.status, 404);
+    let gone = "DELETE /v1/ns/red/services/web/consumers/c";
+    assert_eq!(bed.send(gone, &auth, "").await.status, 200);
+    assert_eq!(bed.send(gone, &auth, "").await.status, 404);
 
     // Who may not read a namespace learns nothing of it, not even how much there is.
     let closed = r#"{"acl":[{"perms":"cdrwa","scheme":"digest","id":"u:h"}]}"#;
