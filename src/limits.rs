@@ -48,7 +48,7 @@ pub const PROBE_INTERVAL_MS_MIN: u64 = 200;
 pub const PROBE_INTERVAL_MS_MAX: u64 = 600_000;
 /// Probes in a row that make an instance healthy or unhealthy, at most. Beyond: the policy is refused.
 pub const PROBE_ROW_MAX: u64 = 10;
-/// Instances that the leader asks all the time. Beyond: the others are not asked, and its log says so.
+/// Instances that the leader asks all the time. Beyond: the others are not asked, count as healthy, and its log says so.
 pub const INSTANCES_PROBED_MAX: usize = 20_000;
 /// Znodes that it walks in search of them at one look. Beyond: as with too many instances.
 pub const INSTANCES_SOUGHT_MAX: usize = 200_000;
@@ -127,8 +127,8 @@ pub const FOLLOWERS_MAX: usize = 10_000;
 pub const SUBSCRIBED_LISTS_MAX: usize = 16;
 /// Effects of overrides that the leader brings about or undoes at one look; the rest follow at the next.
 pub const EFFECTS_PER_LOOK_MAX: usize = 256;
-/// Znodes below the pattern of one override that the leader looks at; one beyond has no effect in other layouts.
-pub const OVERRIDDEN_SEEN_MAX: usize = 100_000;
+/// Znodes below the patterns of overrides that the leader looks at, each once; one beyond has no effect on what frameworks read.
+pub const OVERRIDDEN_SEEN_MAX: usize = 500_000;
 /// Instances of which a leader remembers that an override which observes would change them. Beyond: they are not noted.
 pub const OBSERVED_MAX: usize = 10_000;
 /// Lines of the audit that a node keeps in memory, of what was done and of what was denied each; the oldest go first. The file

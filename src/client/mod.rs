@@ -44,7 +44,7 @@ mod znodes;
 #[cfg(test)]
 mod tests;
 
-pub use crate::probe::Probe;
+pub use crate::probe::{Probe, ProbeFailure};
 pub use call::encode_path;
 pub use error::{Error, Refusal};
 pub use request::{Client, jittered};

@@ -24,8 +24,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::configurators::Configurators;
-use crate::limits::{EFFECTS_PER_LOOK_MAX, OBSERVED_MAX, OVERRIDDEN_SEEN_MAX};
-use crate::policy::{Kind, Mode, Overrides, Policy, Target, Terms, path_of};
+use super::overridden::{Meant, claimed, meant, overrides, set_at};
+use crate::limits::{EFFECTS_PER_LOOK_MAX, OBSERVED_MAX};
+use crate::policy::{Kind, Mode, Overrides, Target, path_of};
 use crate::traffic::{DRAINS, Drain, EFFECTS, Effect, means};
 use crate::tree::{Tree, Znode};
 use crate::types::{CreateMode, Data, Op, ZnodePath};
@@ -78,60 +79,25 @@ pub(super) struct Observed {
 
 /// Returns what overrides that observe would change, each by itself. Cost: as of [`plan`].
 pub(super) fn observed(tree: &Tree) -> BTreeSet<Observed> {
-    let mut observed = BTreeSet::new();
-    for (name, policy, overrides) in overrides(tree, Mode::Observe) {
-        let set_at = set_at(tree, name);
-        for (path, znode) in meant(tree, policy) {
-            let mut wanted = Wanted::default();
-            wanted.add(tree, path, znode, overrides, (name, set_at), false);
-            if wanted.patches.is_empty() && wanted.configurators.is_empty() {
-                continue;
-            }
-            let (policy, path) = (name.to_owned(), path.clone());
-            observed.insert(Observed { policy, set_at, path, czxid: znode.stat().czxid.0 });
-            if observed.len() >= OBSERVED_MAX {
-                return observed;
-            }
-        }
-    }
-    observed
-}
-
-/// Yields the znodes that an override's pattern matches.
-fn meant<'a>(
-    tree: &'a Tree,
-    policy: &'a Policy,
-) -> impl Iterator<Item = (&'a ZnodePath, &'a Znode)> {
-    let below = tree.descendants(policy.pattern.prefix()).take(OVERRIDDEN_SEEN_MAX);
-    below
-        .filter(|(path, _)| policy.pattern.matches(path.as_str()))
-        .map(|(path, znode)| (path, &**znode))
-}
-
-/// Returns the overrides in this mode, the more special ones behind the others, of equal ones by name: the later one has the
-/// last word.
-fn overrides(tree: &Tree, mode: Mode) -> Vec<(&str, &Policy, &Overrides)> {
-    let overrides = tree.policies().iter().filter_map(|(_, (name, policy))| match &policy.terms {
-        Terms::Overrides(overrides) if policy.mode == mode => Some((&**name, policy, overrides)),
-        _ => None,
+    let would_change = |meant: &Meant<'_>| {
+        let mut wanted = Wanted::default();
+        wanted.add(meant, false);
+        !wanted.patches.is_empty() || !wanted.configurators.is_empty()
+    };
+    let observed = meant(tree, Mode::Observe).into_iter().filter(would_change);
+    let observed = observed.map(|Meant { by: (policy, set_at), path, znode, .. }| Observed {
+        policy: policy.to_owned(),
+        set_at,
+        path: path.clone(),
+        czxid: znode.stat().czxid.0,
     });
-    let mut overrides: Vec<_> = overrides.collect();
-    overrides.sort_by_key(|(name, policy, _)| (policy.pattern.specificity(), *name));
-    overrides
-}
-
-/// Returns when an override was set last.
-fn set_at(tree: &Tree, name: &str) -> u64 {
-    tree.get(&path_of(Kind::Overrides, name)).map_or(0, |it| it.stat().mzxid.0)
+    observed.take(OBSERVED_MAX).collect()
 }
 
 fn wanted(tree: &Tree) -> Wanted {
     let mut wanted = Wanted::default();
-    for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
-        let set_at = set_at(tree, name);
-        for (path, znode) in meant(tree, policy) {
-            wanted.add(tree, path, znode, overrides, (name, set_at), false);
-        }
+    for meant in meant(tree, Mode::Enforce) {
+        wanted.add(&meant, false);
     }
     for note in tree.get(DRAINS).into_iter().flat_map(|all| all.children()) {
         let drain = tree.get(note.as_str()).and_then(|note| Drain::read(note.data()?));
@@ -143,25 +109,14 @@ fn wanted(tree: &Tree) -> Wanted {
 }
 
 impl Wanted {
-    /// Adds what an override wants of a znode; it has a later word than those before.
-    fn add(
-        &mut self,
-        tree: &Tree,
-        path: &ZnodePath,
-        znode: &Znode,
-        overrides: &Overrides,
-        by: (&str, u64),
-        is_drain: bool,
-    ) {
-        let claimed = tree.layouts().claim(path.as_str(), znode.data().map(|data| &data[..]));
-        let Some(claimed) = claimed.filter(|claim| means(overrides, path.as_str(), claim)) else {
-            return;
-        };
-        self.configurators.add(path, &claimed, overrides, by, is_drain);
+    /// Adds what an override wants of an instance that it means; it has a later word than those before.
+    fn add(&mut self, meant: &Meant<'_>, is_drain: bool) {
+        let Meant { path, znode, claimed, overrides, by } = meant;
+        self.configurators.add(path, claimed, overrides, *by, is_drain);
         if let Some(patch) = patch_of(znode, overrides) {
             let shown = patch.keys().map(|pointer| (pointer.clone(), by.0.to_owned()));
-            self.by.entry(path.clone()).or_default().extend(shown);
-            self.patches.entry(path.clone()).or_default().extend(patch);
+            self.by.entry((*path).clone()).or_default().extend(shown);
+            self.patches.entry((*path).clone()).or_default().extend(patch);
         }
     }
 
@@ -183,7 +138,10 @@ impl Wanted {
             weight: Some(0),
             labels: BTreeMap::new(),
         };
-        self.add(tree, path, znode, &leaving, (&name_of(drain), 0), true);
+        let Some(claimed) = claimed(tree, path, znode) else { return };
+        let name = name_of(drain);
+        let by = (name.as_str(), 0);
+        self.add(&Meant { path, znode, claimed, overrides: &leaving, by }, true);
     }
 }
 
@@ -200,10 +158,12 @@ pub(super) fn of_drain(tree: &Tree, path: &ZnodePath, drain: &Drain) -> Option<V
         return None;
     }
     let mut wanted = Wanted::default();
-    if let Some(znode) = tree.get(path.as_str()) {
+    let instance = tree.get(path.as_str()).and_then(|it| Some((it, claimed(tree, path, it)?)));
+    if let Some((znode, claimed)) = instance {
         for (name, policy, overrides) in overrides(tree, Mode::Enforce) {
-            if policy.pattern.matches(path.as_str()) {
-                wanted.add(tree, path, znode, overrides, (name, set_at(tree, name)), false);
+            if policy.pattern.matches(path.as_str()) && means(overrides, path.as_str(), &claimed) {
+                let (claimed, by) = (claimed.clone(), (name, set_at(tree, name)));
+                wanted.add(&Meant { path, znode, claimed, overrides, by }, false);
             }
         }
     }

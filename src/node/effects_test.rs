@@ -1,7 +1,8 @@
 use percent_encoding::percent_decode_str;
 
 use super::*;
-use crate::types::{AclId, Outcome, Reply, SessionId, Txn, TxnTime};
+use crate::node::testing::{apply, path, put, with_session};
+use crate::types::SessionId;
 
 const PROVIDERS: &str = "/dubbo/com.a.Demo/providers";
 const PROVIDER: &str =
@@ -9,39 +10,6 @@ const PROVIDER: &str =
 const CONFIGURATORS: &str = "/dubbo/com.a.Demo/configurators";
 const SPRING: &str = r#"{"name":"app","id":"i","address":"10.0.0.5","port":8080,"payload":{
     "@class":"org.springframework.cloud.zookeeper.discovery.ZookeeperInstance","metadata":{"zone":"a"}}}"#;
-
-fn apply(tree: &mut Tree, session: SessionId, op: Op) -> Reply {
-    let who = AclId { scheme: "super".to_owned(), id: String::new() };
-    let txn = Txn {
-        origin: Default::default(),
-        session,
-        owner: None,
-        authority: vec![who],
-        idempotency_key: None,
-        op,
-    };
-    match tree.apply(TxnTime::default(), &txn) {
-        Outcome::Applied(applied) => {
-            applied.result.unwrap_or_else(|why| panic!("{why:?}: {:?}", txn.op))
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn path(text: &str) -> ZnodePath {
-    ZnodePath::parse(text).unwrap()
-}
-
-fn put(tree: &mut Tree, session: SessionId, at: &str, data: &str) {
-    let at = path(at);
-    for op in missing(tree, &at) {
-        apply(tree, SessionId::NONE, op);
-    }
-    let mode = if session.is_none() { CreateMode::Persistent } else { CreateMode::Ephemeral };
-    let (parent, name) = (at.parent().unwrap(), at.name().to_owned());
-    let data = Some(Data::new(data.as_bytes()));
-    apply(tree, session, Op::Create { parent, name, data, acl: Vec::new(), mode });
-}
 
 fn delete(tree: &mut Tree, at: &str) {
     apply(tree, SessionId::NONE, Op::Delete { path: path(at), version: None });
@@ -58,13 +26,6 @@ fn settle(tree: &mut Tree) {
         apply(tree, SessionId::NONE, op);
     }
     assert_eq!(plan(tree), [], "one look is enough");
-}
-
-fn with_session() -> (Tree, SessionId) {
-    let mut tree = Tree::new();
-    let open = Op::OpenSession { timeout_ms: 1_000, password: [0; 16], owner: None };
-    let Reply::Session { session, .. } = apply(&mut tree, SessionId::NONE, open) else { panic!() };
-    (tree, session)
 }
 
 fn configured(tree: &Tree) -> Vec<String> {

@@ -23,8 +23,10 @@ use crate::types::{AclId, Op, SessionId, Silence, ZnodePath, Zxid};
 /// Time between two looks at the sessions whose end is put off, ms.
 const SUSPECTS_INTERVAL_MS: u64 = 500;
 
-/// Time between two looks at what overrides have to show elsewhere.
+/// Time between two looks at what overrides have to show elsewhere, at least.
 const EFFECTS_INTERVAL: Duration = Duration::from_millis(500);
+/// So many times as long as a look takes nobody looks again, so that the largest cluster costs a tenth of a core.
+const EFFECTS_REST: u32 = 10;
 
 /// What is observed of overrides, as the audit says it.
 const OVERRIDE: &str = "override";
@@ -165,7 +167,9 @@ pub(super) async fn show_overrides(
 ) {
     let leadership = consensus.leadership();
     let (mut seen, mut observed) = (Zxid(0), BTreeSet::new());
-    while stop.run_until_cancelled(tokio::time::sleep(EFFECTS_INTERVAL)).await.is_some() {
+    let (clock, mut pause) = (node.inner.stage.clock.clone(), EFFECTS_INTERVAL);
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        pause = EFFECTS_INTERVAL;
         let is_heard = consensus.quorum_ack_age_ms().is_some_and(|it| it <= quorum_ack_age_ms_max);
         let term = leading_term(&node, *leadership.borrow()).filter(|_| is_heard);
         let root = node.inner.stage.root();
@@ -173,9 +177,11 @@ pub(super) async fn show_overrides(
             continue;
         }
         seen = root.zxid();
-        let of = root.clone();
+        let (of, begun_us) = (root.clone(), clock.now_micros());
         let looking = blocking::run(move || (effects::observed(&of), effects::plan(&of)));
         let Some(Ok((now_observed, ops))) = stop.run_until_cancelled(looking).await else { return };
+        let took = Duration::from_micros(clock.now_micros().saturating_sub(begun_us));
+        pause = pause.max(took * EFFECTS_REST);
         if leading_term(&node, *leadership.borrow()) != term {
             // Whoever leads now looks for itself.
             continue;

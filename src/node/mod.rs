@@ -50,12 +50,14 @@ mod line;
 mod lines;
 mod liveness;
 mod outbox;
+mod overridden;
 mod pacing;
 mod peers;
 mod probing;
 mod protection;
 mod read;
 mod recent;
+mod rounds;
 mod serve;
 mod spread;
 mod stage;
@@ -218,16 +220,6 @@ impl Node {
     /// Returns the last log index in this node's state. Read it before [`Node::local`], which is then at least as new.
     pub fn applied(&self) -> Option<u64> {
         self.inner.stage.progress().borrow().index
-    }
-
-    /// Returns the wall clock, ms since 1970, for people to read.
-    pub fn wall_ms(&self) -> u64 {
-        self.inner.stage.clock.wall_ms()
-    }
-
-    /// Returns a monotonic time in µs, for measuring.
-    pub fn now_micros(&self) -> u64 {
-        self.inner.stage.clock.now_micros()
     }
 
     /// Returns whose name and password make a client `super`, if anybody's.

@@ -195,9 +195,10 @@ impl Probing {
         };
         tasks.spawn(async move {
             tokio::select! {
-                () = asking => {}
-                () = ended.cancelled() => {}
+                biased;
                 () = stop.cancelled() => {}
+                () = ended.cancelled() => {}
+                () = asking => {}
             }
         });
         true

@@ -1,8 +1,9 @@
-//! What tests of the doors need: a whole node in memory, and rivals that act at the worst moment.
+//! What tests of the doors and of a node's tasks need: a whole node in memory, rivals that act at the worst moment, and trees.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::effects::missing;
 use super::outbox::Waiter;
 use super::{Node, NodeOptions, Request, Storage};
 use crate::clock::Clock;
@@ -12,7 +13,9 @@ use crate::peer::{MemoryLinks, Net, Secret};
 use crate::raft;
 use crate::storage::{MemoryDisk, MemoryDisks};
 use crate::tree::Tree;
-use crate::types::{Member, NodeId, Op, SessionId};
+use crate::types::{
+    AclId, CreateMode, Data, Member, NodeId, Op, Outcome, Reply, SessionId, Txn, TxnTime, ZnodePath,
+};
 use crate::watch::Bounds;
 
 impl Node {
@@ -88,4 +91,47 @@ impl Node {
             self.enqueue(&mut rival, Waiter::Once(nobody)).unwrap();
         }
     }
+}
+
+/// Applies an op for nobody in particular, whatever access control lists say.
+pub(crate) fn apply(tree: &mut Tree, session: SessionId, op: Op) -> Reply {
+    let who = AclId { scheme: "super".to_owned(), id: String::new() };
+    let txn = Txn {
+        origin: Default::default(),
+        session,
+        owner: None,
+        authority: vec![who],
+        idempotency_key: None,
+        op,
+    };
+    match tree.apply(TxnTime::default(), &txn) {
+        Outcome::Applied(applied) => {
+            applied.result.unwrap_or_else(|why| panic!("{why:?}: {:?}", txn.op))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn path(text: &str) -> ZnodePath {
+    ZnodePath::parse(text).unwrap()
+}
+
+/// Creates a znode, ephemeral if it is a session's, and what is missing above it.
+pub(crate) fn put(tree: &mut Tree, session: SessionId, at: &str, data: &str) {
+    let at = path(at);
+    for op in missing(tree, &at) {
+        apply(tree, SessionId::NONE, op);
+    }
+    let mode = if session.is_none() { CreateMode::Persistent } else { CreateMode::Ephemeral };
+    let (parent, name) = (at.parent().unwrap(), at.name().to_owned());
+    let data = Some(Data::new(data.as_bytes()));
+    apply(tree, session, Op::Create { parent, name, data, acl: Vec::new(), mode });
+}
+
+/// Returns a tree with a session.
+pub(crate) fn with_session() -> (Tree, SessionId) {
+    let mut tree = Tree::new();
+    let open = Op::OpenSession { timeout_ms: 1_000, password: [0; 16], owner: None };
+    let Reply::Session { session, .. } = apply(&mut tree, SessionId::NONE, open) else { panic!() };
+    (tree, session)
 }

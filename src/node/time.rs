@@ -1,6 +1,6 @@
-//! The cluster's clock, as the leader continues it.
+//! The clocks: a node's own, and the cluster's, as the leader continues it.
 //!
-//! Every batch carries it. It goes on from where the applied state has it, at the pace of the leader's monotonic clock, so it
+//! Every batch carries the latter. It goes on from where the applied state has it, at the pace of the leader's monotonic clock, so it
 //! never goes back and a wall clock that jumps does not touch it. TTLs are decided by it, so while there are any the leader
 //! writes it every few seconds even when nobody else writes (`expirer`).
 
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::Node;
 use super::stage::Stage;
 use crate::latest;
 use crate::raft::Leadership;
@@ -26,6 +27,18 @@ struct Anchor {
     term: u64,
     cluster_ms: u64,
     now_ms: u64,
+}
+
+impl Node {
+    /// Returns the wall clock, ms since 1970, for people to read.
+    pub fn wall_ms(&self) -> u64 {
+        self.inner.stage.clock.wall_ms()
+    }
+
+    /// Returns a monotonic time in µs, for measuring.
+    pub fn now_micros(&self) -> u64 {
+        self.inner.stage.clock.now_micros()
+    }
 }
 
 impl ClusterTime {

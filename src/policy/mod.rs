@@ -52,7 +52,7 @@ pub use index::Reach;
 pub use layout::Layout;
 pub use notify::{Notify, Urgency};
 pub use overrides::{Overrides, Target};
-pub use pattern::Pattern;
+pub use pattern::{Pattern, tops};
 pub use probe::{Manner, Probing, Rounds};
 pub use removal::Removal;
 pub use set::{Named, Policies, built_in_data};

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,6 +87,16 @@ impl Pattern {
     }
 }
 
+/// Returns the paths at or below which everything is that one of these patterns matches; none of them is below another.
+pub fn tops<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Vec<&'a str> {
+    let prefixes: BTreeSet<&str> = patterns.map(|pattern| &**pattern.prefix()).collect();
+    let is_within = |path: &str| {
+        let mut above = path.match_indices('/').map(|(at, _)| &path[..at.max(1)]);
+        above.any(|above| above != path && prefixes.contains(above))
+    };
+    prefixes.iter().copied().filter(|path| !is_within(path)).collect()
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -94,7 +105,20 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::Pattern;
+    use super::{Pattern, tops};
+
+    #[test]
+    fn tops_hold_all_that_patterns_match_and_no_two_hold_the_same() {
+        let of = |texts: &[&str]| {
+            let patterns: Vec<Pattern> =
+                texts.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+            tops(patterns.iter()).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["/a/**", "/a/x", "/a/*", "/a-b", "/c/*/d"]), ["/a", "/a-b", "/c"]);
+        assert_eq!(of(&["/a/b/c", "/a", "/ab"]), ["/a", "/ab"]);
+        assert_eq!(of(&["/a", "/**"]), ["/"]);
+        assert!(of(&[]).is_empty());
+    }
 
     #[test]
     fn a_star_is_one_element_and_two_are_any_rest() {

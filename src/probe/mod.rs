@@ -9,7 +9,9 @@
 #[cfg(feature = "server")]
 mod prober;
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use tokio::net::TcpStream;
@@ -37,6 +39,33 @@ pub enum Probe {
         /// The service, or nothing.
         service: String,
     },
+}
+
+/// Why a probe found nothing that works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeFailure {
+    /// In words, with the probe.
+    pub why: String,
+    /// The operating system's number of the error, where it was one of its.
+    pub code: Option<i32>,
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl ProbeFailure {
+    fn of(probe: &Probe, err: &(dyn Error + 'static)) -> ProbeFailure {
+        let cause = innermost(err);
+        let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        ProbeFailure { why: format!("{probe}: {cause}"), code }
+    }
+
+    fn said(probe: &Probe, what: &dyn fmt::Display) -> ProbeFailure {
+        ProbeFailure { why: format!("{probe}: {what}"), code: None }
+    }
 }
 
 impl fmt::Display for Probe {
@@ -76,17 +105,17 @@ impl FromStr for Probe {
 
 impl Probe {
     /// Carries it out once. Error: it does not work, and why. Takes as long as the other side makes it: bound it.
-    pub async fn run(&self) -> Result<(), String> {
+    pub async fn run(&self) -> Result<(), ProbeFailure> {
         match self {
             Probe::Tcp { addr } => {
-                TcpStream::connect(addr).await.map(drop).map_err(|err| format!("{self}: {err}"))
+                TcpStream::connect(addr).await.map(drop).map_err(|err| ProbeFailure::of(self, &err))
             }
             Probe::Http { url } => {
-                let response = http(false)?.get(url).send().await;
-                let response = response.map_err(|err| format!("{self}: {}", describe(&err)))?;
+                let request = self.http(false)?.get(url);
+                let response = request.send().await.map_err(|err| ProbeFailure::of(self, &err))?;
                 match response.status() {
                     status if status.is_success() => Ok(()),
-                    status => Err(format!("{self}: {status}")),
+                    status => Err(ProbeFailure::said(self, &status)),
                 }
             }
             Probe::Grpc { addr, service } => self.grpc(addr, service).await,
@@ -94,46 +123,52 @@ impl Probe {
     }
 
     /// Calls `grpc.health.v1.Health/Check`. The messages are so small that they are written and read by hand.
-    async fn grpc(&self, addr: &str, service: &str) -> Result<(), String> {
-        let failed = |why: &dyn fmt::Display| format!("{self}: {why}");
+    async fn grpc(&self, addr: &str, service: &str) -> Result<(), ProbeFailure> {
         let url = format!("http://{addr}/grpc.health.v1.Health/Check");
-        let request = http(true)?
+        let request = self
+            .http(true)?
             .post(url)
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(health_request(service));
-        let mut response = request.send().await.map_err(|err| failed(&describe(&err)))?;
+        let mut response = request.send().await.map_err(|err| ProbeFailure::of(self, &err))?;
         if let Some(code) = response.headers().get("grpc-status").filter(|code| *code != "0") {
-            return Err(failed(&format!("gRPC status {}", code.to_str().unwrap_or("?"))));
+            let what = format!("gRPC status {}", code.to_str().unwrap_or("?"));
+            return Err(ProbeFailure::said(self, &what));
         }
         // No more is read than it takes, whatever the other side sends.
         let mut body = Vec::new();
         while body.len() < SERVING_BYTES {
-            match response.chunk().await.map_err(|err| failed(&describe(&err)))? {
+            match response.chunk().await.map_err(|err| ProbeFailure::of(self, &err))? {
                 Some(chunk) => body.extend(chunk.into_iter().take(SERVING_BYTES)),
                 None => break,
             }
         }
         match is_serving(&body) {
             true => Ok(()),
-            false => Err(failed(&"it does not say SERVING")),
+            false => Err(ProbeFailure::said(self, &"it does not say SERVING")),
         }
+    }
+
+    fn http(&self, is_http2: bool) -> Result<reqwest::Client, ProbeFailure> {
+        let builder =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let builder = if is_http2 { builder.http2_prior_knowledge() } else { builder };
+        builder.build().map_err(|err| ProbeFailure::of(self, &err))
     }
 }
 
-/// Returns the innermost cause: the outer layers repeat the URL.
+/// Returns the innermost cause in words: the outer layers repeat the URL.
 pub(crate) fn describe(err: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = err;
+    innermost(err).to_string()
+}
+
+fn innermost<'a>(err: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut cause = err;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
-}
-
-fn http(is_http2: bool) -> Result<reqwest::Client, String> {
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    let builder = if is_http2 { builder.http2_prior_knowledge() } else { builder };
-    builder.build().map_err(|err| describe(&err))
+    cause
 }
 
 /// Returns a frame with a `HealthCheckRequest`: field 1 is the service.

@@ -1,9 +1,9 @@
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use nix::errno::Errno;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -17,8 +17,10 @@ pub enum Found {
     Answers,
     /// Nothing listens there: its host says so.
     Refuses,
-    /// Nothing was learnt: no answer in time, or one that says that it does not work.
+    /// It does not work: no answer in time, or one that says so.
     Silent,
+    /// Nothing was learnt: this node itself was not able to ask.
+    Unasked,
 }
 
 /// Probes on a node's behalf.
@@ -62,14 +64,40 @@ impl Prober for NetProber {
         let asking = async move {
             match TcpStream::connect(at).await {
                 Ok(stream) => drop(stream),
-                Err(err) if err.kind() == ErrorKind::ConnectionRefused => return Found::Refuses,
-                Err(_) => return Found::Silent,
+                Err(err) => return found_by(err.raw_os_error()),
             }
             // That something listens is all that the simplest kind asks.
-            let works = matches!(probe, Probe::Tcp { .. }) || probe.run().await.is_ok();
-            if works { Found::Answers } else { Found::Silent }
+            if matches!(probe, Probe::Tcp { .. }) {
+                return Found::Answers;
+            }
+            match probe.run().await {
+                Ok(()) => Found::Answers,
+                Err(failure) => match found_by(failure.code) {
+                    // It listened a moment ago.
+                    Found::Refuses => Found::Silent,
+                    found => found,
+                },
+            }
         };
         timeout(within, asking).map(|found| found.unwrap_or(Found::Silent)).boxed()
+    }
+}
+
+/// Returns what an error of this number, if it has one, tells of who was asked.
+fn found_by(code: Option<i32>) -> Found {
+    match code.map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => Found::Refuses,
+        // Of files, ports, memory this node has none left: that says nothing about anybody else.
+        Some(
+            Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOBUFS
+            | Errno::ENOMEM
+            | Errno::EAGAIN
+            | Errno::EADDRNOTAVAIL
+            | Errno::ENETDOWN,
+        ) => Found::Unasked,
+        _ => Found::Silent,
     }
 }
 
@@ -111,5 +139,30 @@ mod tests {
         answering.await.unwrap();
         assert_eq!(prober.probe(at, tcp, PATIENCE).await, Found::Refuses);
         assert!(NetProber::new(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_node_that_is_not_able_to_ask_has_learnt_nothing() {
+        for (code, found) in [
+            (Errno::EMFILE, Found::Unasked),
+            (Errno::ENFILE, Found::Unasked),
+            (Errno::ENOBUFS, Found::Unasked),
+            (Errno::EADDRNOTAVAIL, Found::Unasked),
+            (Errno::ECONNREFUSED, Found::Refuses),
+            (Errno::EHOSTUNREACH, Found::Silent),
+            (Errno::ECONNRESET, Found::Silent),
+        ] {
+            assert_eq!(found_by(Some(code as i32)), found, "{code}");
+        }
+        assert_eq!(found_by(None), Found::Silent);
+    }
+
+    #[tokio::test]
+    async fn what_the_operating_system_says_is_known_through_all_layers() {
+        let at = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        for probe in [format!("tcp://{at}"), format!("http://{at}/"), format!("grpc://{at}")] {
+            let failure = probe.parse::<Probe>().unwrap().run().await.unwrap_err();
+            assert_eq!(failure.code, Some(Errno::ECONNREFUSED as i32), "{probe}: {failure}");
+        }
     }
 }

@@ -87,9 +87,7 @@ impl Tree {
 
     /// Returns the same, computed from all records. Cost: O(state). For tests of the former.
     pub fn recomputed_digest(&self) -> Digest {
-        let root = ZnodePath::root();
-        let root = self.nodes.get_key_value(root.as_str());
-        let znodes = root.into_iter().chain(self.descendants("/"));
+        let znodes = self.subtree("/");
         let sum = znodes
             .map(|(path, znode)| of_content(path, znode.data()).wrapping_add(of_meta(path, znode)))
             .chain(self.sessions.iter().map(|(id, session)| of_session(*id, session)))

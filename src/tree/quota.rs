@@ -202,8 +202,7 @@ impl Tree {
 
     /// Returns what is at a path and below, without limits. Cost: O(result).
     fn usage(&self, top: &str) -> Quota {
-        let own = self.get(top).into_iter();
-        let all = own.chain(self.descendants(top).map(|(_, znode)| znode));
+        let all = self.subtree(top).map(|(_, znode)| znode);
         all.fold(Quota::default(), |quota, znode| Quota {
             znodes: quota.znodes + 1,
             bytes: quota.bytes + znode.data().map_or(0, |data| data.len()) as u64,

@@ -69,6 +69,11 @@ impl Tree {
         })
     }
 
+    /// As [`Tree::descendants`], and the znode itself before them.
+    pub fn subtree(&self, path: &str) -> impl Iterator<Item = (&ZnodePath, &Arc<Znode>)> {
+        self.nodes.get_key_value(path).into_iter().chain(self.descendants(path))
+    }
+
     /// Returns what follows a znode when those below `top` are walked parents first. The znode is `top` or
     /// below it.
     pub(super) fn next_in_preorder(

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures::TryFutureExt;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -43,7 +44,10 @@ impl Check {
     /// Carries it out once. Error: it failed, and why.
     async fn run(&self, within: Duration) -> Result<(), String> {
         let outcome = match self {
-            Check::Probe(probe) => timeout(within, probe.run()).await,
+            Check::Probe(probe) => {
+                let asking = probe.run().map_err(|failure| failure.why);
+                timeout(within, asking).await
+            }
             Check::Command(command) => timeout(within, execute(command)).await,
         };
         outcome.unwrap_or_else(|_| Err(format!("no answer within {} ms", within.as_millis())))
