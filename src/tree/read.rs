@@ -10,6 +10,8 @@ use crate::types::{
 impl Tree {
     /// Returns the znode at a path. A text that is no valid path has none.
     pub fn get(&self, path: &str) -> Option<&Arc<Znode>> {
+        #[cfg(test)]
+        looked_up::count();
         self.nodes.get(path)
     }
 
@@ -150,5 +152,26 @@ impl Tree {
     /// Returns the incarnation of an origin and the last seq of it that was taken up.
     pub fn origin_last(&self, node: NodeId) -> Option<(u64, u64)> {
         self.origins.get(&node).copied()
+    }
+}
+
+/// Counts how often znodes are looked up by their path, for tests that have to know how much a question costs.
+#[cfg(test)]
+pub(crate) mod looked_up {
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    /// Returns what some work gives, and how many times it has looked up a znode.
+    pub(crate) fn during<T>(work: impl FnOnce() -> T) -> (T, u64) {
+        let before = COUNT.get();
+        let done = work();
+        (done, COUNT.get() - before)
     }
 }
