@@ -294,7 +294,7 @@ impl Wish {
                 }
                 let (parent, name) = (parent.clone(), path.name().to_owned());
                 let (data, mode) = (Some(data.clone()), CreateMode::Ttl(block_ms));
-                ops.push(Op::Create { parent, name, data, acl: Vec::new(), mode });
+                ops.push(Op::Create { acl: tree.rules_below(&parent), parent, name, data, mode });
             }
         }
         ops.push(Op::Deregister { candidates });
@@ -349,6 +349,7 @@ async fn by_hand(door: &Door, caller: &Caller, wish: &Wish) -> Result<Response, 
         let candidates = wish.candidates(&view.tree)?;
         let tombstones = wish.tombstones(&candidates)?;
         if wish.dry_run {
+            write::check_deletable(&view.tree, caller, candidates.iter().map(|(path, _)| path))?;
             done.removed = candidates.into_iter().map(|(path, _)| path).collect();
             done.tombstones = tombstones;
             return Ok(done.answer(at));

@@ -23,6 +23,13 @@ impl Tree {
         if permits(&znode.acl, authority, Perms::READ) { Ok(znode) } else { Err(Code::NoAuth) }
     }
 
+    /// Returns whether somebody with this authority would find a path by going down the tree from its root: whatever there is
+    /// above it may be listed. Cost: O(depth).
+    pub fn is_found(&self, path: &ZnodePath, authority: &[AclId]) -> bool {
+        let mut above = path.self_and_ancestors().skip(1).filter_map(|above| self.get(above));
+        above.all(|znode| permits(&znode.acl, authority, Perms::READ))
+    }
+
     /// Returns the znode at a path, and its access control list as somebody with this authority may see it:
     /// without the permission ADMIN the hashes of passwords are shown as `x`. Empty means open to everyone.
     /// Errors: `NoNode`, and `NoAuth` with neither READ nor ADMIN.
@@ -134,9 +141,25 @@ impl Tree {
         self.data_bytes
     }
 
-    /// Returns the number of znodes below a path. Cost: O(result).
-    pub fn subtree_count(&self, path: &str) -> usize {
-        self.descendants(path).count()
+    /// Returns the access control list for what is made below a path in nobody's name: open to everyone, but where what lies
+    /// above may not be read by everyone, that one's. So whoever closes a subtree closes what comes to be there later.
+    pub fn rules_below(&self, parent: &ZnodePath) -> Vec<Acl> {
+        let above = parent.self_and_ancestors().find_map(|path| self.get(path));
+        let closed = above.filter(|znode| !permits(&znode.acl, &[], Perms::READ));
+        closed.map_or_else(Vec::new, |znode| znode.acl.to_vec())
+    }
+
+    /// Returns the number of znodes that somebody with this authority finds below a path: what is below one that may not be
+    /// read counts nothing. Cost: O(result).
+    pub fn found_count(&self, path: &str, authority: &[AclId]) -> usize {
+        let (mut count, mut open) = (0, vec![path]);
+        while let Some(znode) = open.pop().and_then(|at| self.readable(at, authority).ok()) {
+            count += znode.num_children();
+            open.extend(znode.children().map(ZnodePath::as_str).filter(|child| {
+                self.readable(child, authority).is_ok_and(|child| child.num_children() > 0)
+            }));
+        }
+        count
     }
 
     /// Returns what the first transaction of this session with this idempotency key came to, and its zxid, as long as that

@@ -9,6 +9,7 @@ mod identity;
 mod increments;
 mod layouts;
 mod metadata;
+mod namespaces;
 mod node;
 mod policies;
 mod protection;
