@@ -20,6 +20,7 @@ use crate::node::{AuditFile, Node, NodeOptions, Storage};
 use crate::peer::{Net, Secret, TcpNet};
 use crate::probe::{NetProber, Prober};
 use crate::raft;
+use crate::types::AclId;
 use crate::zk;
 
 /// How long open HTTP requests may take to finish when the node stops.
@@ -104,8 +105,8 @@ impl Annex for ZkAnnex {
         self.0.gauges()
     }
 
-    fn command(&self, name: &str) -> serde_json::Value {
-        self.0.command(name)
+    fn command(&self, name: &str, authority: &[AclId]) -> serde_json::Value {
+        self.0.command(name, authority)
     }
 }
 

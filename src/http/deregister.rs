@@ -283,7 +283,7 @@ impl Wish {
                 }
                 let (parent, name) = (parent.clone(), path.name().to_owned());
                 let (data, mode) = (Some(data.clone()), CreateMode::Ttl(block_ms));
-                ops.push(Op::Create { parent, name, data, acl: Vec::new(), mode });
+                ops.push(Op::Create { acl: tree.rules_below(&parent), parent, name, data, mode });
             }
         }
         ops.push(Op::Deregister { candidates });
@@ -338,13 +338,7 @@ async fn by_hand(door: &Door, caller: &Caller, wish: &Wish) -> Result<Response, 
         let candidates = wish.candidates(&view.tree)?;
         let tombstones = wish.tombstones(&candidates)?;
         if wish.dry_run {
-            // The transaction would be refused as a whole.
-            let may = |(path, _): &(ZnodePath, Zxid)| {
-                write::may_delete(&view.tree, &caller.authority, path)
-            };
-            if !candidates.iter().all(may) {
-                return Err(Failed::code(Code::NoAuth).at(at));
-            }
+            write::check_deletable(&view.tree, caller, candidates.iter().map(|(path, _)| path))?;
             done.removed = candidates.into_iter().map(|(path, _)| path).collect();
             done.tombstones = tombstones;
             return Ok(done.answer(at));

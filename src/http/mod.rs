@@ -86,6 +86,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{HTTP_BODIES_BYTES_MAX, HTTP_REQUESTS_MAX};
 use crate::node::Node;
+use crate::types::AclId;
 use metrics::Meters;
 
 pub use routes::router;
@@ -95,8 +96,9 @@ pub use serve::serve;
 pub trait Annex: Send + Sync {
     /// Returns what it measures: name, what it means, value.
     fn gauges(&self) -> Vec<(&'static str, &'static str, f64)>;
-    /// Returns the answer to a command of its operators as JSON; for the empty name, the names of all commands.
-    fn command(&self, name: &str) -> serde_json::Value;
+    /// Returns the answer to a command of its operators as JSON; for the empty name, the names of all commands. Of znodes that
+    /// somebody with this authority could not find it says nothing.
+    fn command(&self, name: &str, authority: &[AclId]) -> serde_json::Value;
 }
 
 /// Where there is no other door.
@@ -107,7 +109,7 @@ impl Annex for NoAnnex {
         Vec::new()
     }
 
-    fn command(&self, _: &str) -> serde_json::Value {
+    fn command(&self, _: &str, _: &[AclId]) -> serde_json::Value {
         serde_json::json!({ "command": null, "error": "this node has no ZooKeeper door" })
     }
 }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::Door;
 use super::answer;
 use super::error::Failed;
-use super::extract::{Params, Segments};
+use super::extract::{Caller, Params, Segments};
 use super::znodes::NoParams;
 use crate::types::Error;
 
@@ -99,7 +99,7 @@ pub(crate) async fn commands(
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Failed> {
     let zxid = door.node().local().zxid();
-    Ok(answer::json_at(StatusCode::OK, zxid, &door.annex().command("")))
+    Ok(answer::json_at(StatusCode::OK, zxid, &door.annex().command("", &[])))
 }
 
 /// Answers a command of ZooKeeper's AdminServer, by its name or the four-letter word for it.
@@ -110,9 +110,10 @@ pub(crate) async fn command(
     State(door): State<Door>,
     Segments(name): Segments<String>,
     Params(NoParams {}): Params<NoParams>,
+    caller: Caller,
 ) -> Result<Response, Failed> {
     let zxid = door.node().local().zxid();
-    Ok(answer::json_at(StatusCode::OK, zxid, &door.annex().command(&name)))
+    Ok(answer::json_at(StatusCode::OK, zxid, &door.annex().command(&name, &caller.authority)))
 }
 
 /// Gives this description of the API.

@@ -233,7 +233,8 @@ pub(crate) async fn set_policy(
         }
         // A znode cannot change how long it lives: another takes its place, under the same rules.
         let mode = ttl_ms.map_or(CreateMode::Persistent, CreateMode::Ttl);
-        let acl = present.map(|znode| znode.acl().to_vec()).unwrap_or_default();
+        let above = || tree.rules_below(&parent);
+        let acl = present.map_or_else(above, |znode| znode.acl().to_vec());
         ops.extend(present.map(|_| Op::Delete { path: path.clone(), version: None }));
         ops.push(Op::Create { parent: parent.clone(), name: name.clone(), data, acl, mode });
         Ok(write::together(ops))

@@ -57,7 +57,8 @@ pub(crate) struct SuspectBody {
     since_ms: u64,
     /// For how long at most it will be, ms.
     left_ms: u64,
-    /// The services that would lose a provider too many, each as the path whose children its providers are.
+    /// The services that would lose a provider too many, each as the path whose children its providers are; those that the
+    /// caller may read.
     services: Vec<String>,
     /// The policy of removal that holds for the first of them.
     policy: String,
@@ -117,7 +118,10 @@ pub(crate) async fn get_protection(
         tree.readable(note.as_str(), &caller.authority).ok()?;
         Some((session, tree.suspect(session)?))
     });
-    let (suspects, more) = read::page(found, limit, |(session, suspect)| {
+    // Whoever may not read a service does not learn of it here.
+    let is_shown = |service: &str| tree.readable(service, &caller.authority).is_ok();
+    let (suspects, more) = read::page(found, limit, |(session, mut suspect)| {
+        suspect.services.retain(|service| is_shown(service));
         services.extend(suspect.services.iter().cloned());
         let body = SuspectBody {
             session: session.to_string(),
@@ -130,12 +134,10 @@ pub(crate) async fn get_protection(
         (body, 0)
     });
     services.extend(tree.services_with_losses().map(|service| service.to_string()));
-    let standing = |service: &String| {
-        // Whoever may not read a service does not learn of it here.
-        tree.readable(service, &caller.authority).ok()?;
-        Some(StandingBody::new(service, &tree.standing(service, now_ms)?))
-    };
-    let services = services.iter().filter_map(standing).collect();
+    let standing =
+        |service: &String| Some(StandingBody::new(service, &tree.standing(service, now_ms)?));
+    let services = services.iter().filter(|service| is_shown(service)).filter_map(standing);
+    let services = services.collect();
     let next = suspects.last().filter(|_| more).map(|last: &SuspectBody| last.session.clone());
     let body = ProtectionBody { suspects, services, next, zxid: tree.zxid().0 };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, tree.zxid(), &body)))
@@ -238,5 +240,5 @@ pub(crate) async fn confirm_removal(
 
 /// Returns whether somebody may delete all that a session holds.
 fn may_end(tree: &Tree, session: SessionId, caller: &Caller) -> bool {
-    tree.ephemerals(session).all(|path| write::may_delete(tree, &caller.authority, path))
+    write::check_deletable(tree, caller, tree.ephemerals(session)).is_ok()
 }

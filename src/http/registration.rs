@@ -86,7 +86,7 @@ impl Entry {
             parent: self.parent.clone(),
             name: self.id.clone(),
             data,
-            acl: Vec::new(),
+            acl: tree.rules_below(&self.parent),
             mode: CreateMode::Ephemeral,
         };
         let present = tree.get(self.path.as_str());

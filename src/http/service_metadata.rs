@@ -99,7 +99,7 @@ pub(crate) async fn put_metadata(
                 parent: parent.clone(),
                 name: revision.clone(),
                 data: Some(data.clone()),
-                acl: Vec::new(),
+                acl: tree.rules_below(&parent),
                 mode: CreateMode::Persistent,
             });
             Ok(write::together(ops))

@@ -17,7 +17,7 @@ use super::read::{self, Freshness};
 use super::write;
 use super::znodes::{NoParams, ReadParams};
 use crate::session::{MISSES_DEFAULT, MISSES_MAX, MISSES_MIN, next_renew_ms};
-use crate::types::{Code, Op, Reply, SessionId};
+use crate::types::{Code, Op, Reply, SessionId, ZnodePath};
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = OpenSession)]
@@ -250,7 +250,7 @@ pub(crate) async fn list_sessions(
 pub(crate) struct SessionBody<'a> {
     session: String,
     timeout_ms: u32,
-    /// The paths of the ephemeral znodes that it owns, sorted.
+    /// The paths of the ephemeral znodes that it owns, sorted: all to itself, else those that the caller could find in the tree.
     ephemerals: Vec<&'a str>,
     zxid: u64,
 }
@@ -263,17 +263,19 @@ pub(crate) async fn get_session(
     State(door): State<Door>,
     Segments(session): Segments<String>,
     Params(params): Params<ReadParams>,
-    _caller: Caller,
+    caller: Caller,
 ) -> Result<Response, Failed> {
     let id = SessionId::from_str(&session).map_err(Failed::bad_arguments)?;
     let view = read::view(&door, params.consistency, params.min_zxid).await?;
     let zxid = view.tree.zxid();
     let session = view.tree.session(id);
     let session = session.ok_or_else(|| Failed::code(Code::SessionExpired).at(zxid))?;
+    let is_shown =
+        |path: &&ZnodePath| caller.session == id || view.tree.is_found(path, &caller.authority);
     let body = SessionBody {
         session: id.to_string(),
         timeout_ms: session.timeout_ms(),
-        ephemerals: session.ephemerals().map(|path| path.as_str()).collect(),
+        ephemerals: session.ephemerals().filter(is_shown).map(ZnodePath::as_str).collect(),
         zxid: zxid.0,
     };
     Ok(read::aged(&view, answer::json_at(StatusCode::OK, zxid, &body)))

@@ -2,7 +2,7 @@ use super::Door;
 use super::error::Failed;
 use super::extract::Caller;
 use crate::tree::{Tree, permits};
-use crate::types::{AclId, Code, CreateMode, Error, Failure, Op, Perms, Reply, ZnodePath, Zxid};
+use crate::types::{Code, CreateMode, Error, Failure, Op, Perms, Reply, ZnodePath, Zxid};
 
 /// How often the door tries again when other clients create or delete the same parents at the same time.
 const ATTEMPTS_MAX: usize = 6;
@@ -48,6 +48,22 @@ pub(crate) async fn submit_planned(
     Err(Error::Busy { what, retry_after_ms: RETRY_AFTER_MS }.into())
 }
 
+/// Checks that somebody may delete all of these, as the tree will. Errors: `no_auth`.
+pub(crate) fn check_deletable<'a>(
+    tree: &Tree,
+    caller: &Caller,
+    mut paths: impl Iterator<Item = &'a ZnodePath>,
+) -> Result<(), Failed> {
+    let may_delete = |path: &ZnodePath| {
+        let parent = path.parent_str().and_then(|parent| tree.get(parent));
+        parent.is_some_and(|parent| permits(parent.acl(), &caller.authority, Perms::DELETE))
+    };
+    match paths.all(may_delete) {
+        true => Ok(()),
+        false => Err(Failed::code(Code::NoAuth).at(tree.zxid())),
+    }
+}
+
 /// Settles the refusal of a create with its missing parents. A parent that has appeared or gone meanwhile
 /// needs a new plan; a create alone that meets its own znode is final.
 pub(crate) fn settle_create(failure: &Failure) -> Option<Failed> {
@@ -60,7 +76,7 @@ pub(crate) fn settle_create(failure: &Failure) -> Option<Failed> {
 }
 
 /// Returns the ops that create those of `parents` and of their ancestors that do not exist, parents first,
-/// persistent and open to everyone.
+/// persistent, with the list that [`Tree::rules_below`] gives them.
 pub(crate) fn missing<'a>(
     tree: &Tree,
     parents: impl IntoIterator<Item = &'a ZnodePath>,
@@ -74,7 +90,8 @@ pub(crate) fn missing<'a>(
     let create = |path: String| {
         let path = ZnodePath::parse(&path).ok()?;
         let (parent, name) = (path.parent()?, path.name().to_owned());
-        Some(Op::Create { parent, name, data: None, acl: Vec::new(), mode: CreateMode::Persistent })
+        let acl = tree.rules_below(&parent);
+        Some(Op::Create { parent, name, data: None, acl, mode: CreateMode::Persistent })
     };
     paths.into_iter().filter_map(create).collect()
 }
@@ -101,12 +118,6 @@ pub(crate) fn last(reply: Reply) -> Reply {
 /// Returns the refusal of a request whose idempotency key was first used for a request of another kind.
 pub(crate) fn other_kind(zxid: Zxid) -> Failed {
     Failed::bad_arguments("this Idempotency-Key was used for another kind of request").at(zxid)
-}
-
-/// Returns whether somebody may delete what is at a path, as far as access control lists go.
-pub(crate) fn may_delete(tree: &Tree, authority: &[AclId], path: &ZnodePath) -> bool {
-    let parent = path.parent_str().and_then(|parent| tree.get(parent));
-    parent.is_some_and(|parent| permits(parent.acl(), authority, Perms::DELETE))
 }
 
 #[cfg(test)]

@@ -18,8 +18,7 @@ use super::extract::{At, Caller, IfMatch, Params, Rest, WantsBytes};
 use super::read::{self, Freshness};
 use super::write;
 use crate::policy::Reach;
-use crate::tree::permits;
-use crate::types::{Op, Perms, Reply, ZnodePath};
+use crate::types::{Op, Reply, ZnodePath};
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -274,7 +273,7 @@ pub(crate) struct ChildBody<'a> {
     data: Option<Option<Cow<'a, str>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<Encoding>,
-    /// With `stats`.
+    /// With `stats`. Left out for a child that the caller may not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     stat: Option<StatBody>,
 }
@@ -308,11 +307,10 @@ pub(crate) async fn get_children(
     let reach = if params.values { Reach::Entries } else { Reach::Children };
     read::admit(&door, &caller, path.as_str(), reach)?;
     let child_body = |child: &'_ ZnodePath| {
-        let found = view.tree.get(child.as_str());
-        let open = found
-            .filter(|child| params.values && permits(child.acl(), &caller.authority, Perms::READ));
+        let readable = view.tree.readable(child.as_str(), &caller.authority).ok();
+        let open = readable.filter(|_| params.values);
         let (data, encoding) = open.map_or((None, None), |child| data_out(child.data()));
-        let stat = found.filter(|_| params.stats).map(|child| StatBody::from(&child.stat()));
+        let stat = readable.filter(|_| params.stats).map(|child| StatBody::from(&child.stat()));
         let bytes = data.as_ref().map_or(0, |data| data.len());
         (stat, open.is_some(), data, encoding, bytes)
     };

@@ -292,11 +292,12 @@ fn plan(tree: &Tree, leaving: &Leaving, wall_ms: u64) -> Result<(Draining, Op), 
     // A TTL is for life: one that was set before gives way to this one.
     let before = tree.get(note.as_str()).map(|_| Op::Delete { path: note.clone(), version: None });
     ops.extend(before);
+    let parent = ZnodePath::parse(DRAINS).map_err(|_| Code::BadArguments)?;
     ops.push(Op::Create {
-        parent: ZnodePath::parse(DRAINS).map_err(|_| Code::BadArguments)?,
+        acl: tree.rules_below(&parent),
+        parent,
         name: note.name().to_owned(),
         data: Some(Data::new(&drain.to_data())),
-        acl: Vec::new(),
         mode: CreateMode::Ttl(leaving.deadline_ms),
     });
     ops.extend(effects::of_drain(tree, path, &drain).ok_or(Code::Unimplemented)?);

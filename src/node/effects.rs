@@ -267,7 +267,7 @@ fn patch_op(
         (true, false) => ops.push(set(&note, &effect.to_data(), None)),
         (false, false) => {
             ops.extend(missing(tree, &note));
-            ops.push(create(&note, Some(Data::new(&effect.to_data())))?);
+            ops.push(create(tree, &note, Some(Data::new(&effect.to_data())))?);
         }
     }
     if json != unchanged {
@@ -287,10 +287,10 @@ fn make_op(tree: &Tree, target: &ZnodePath, by: &(String, u64)) -> Option<Op> {
     let mut ops = missing(tree, &note);
     ops.push(match tree.get(note.as_str()) {
         Some(_) => set(&note, &data, None),
-        None => create(&note, Some(Data::new(&data)))?,
+        None => create(tree, &note, Some(Data::new(&data)))?,
     });
     ops.extend(missing(tree, target));
-    ops.push(create(target, None)?);
+    ops.push(create(tree, target, None)?);
     Some(Op::Multi(ops))
 }
 
@@ -330,15 +330,16 @@ fn set(path: &ZnodePath, data: &[u8], version: Option<i32>) -> Op {
     Op::SetData { path: path.clone(), data: Some(Data::new(data)), version }
 }
 
-fn create(path: &ZnodePath, data: Option<Data>) -> Option<Op> {
+fn create(tree: &Tree, path: &ZnodePath, data: Option<Data>) -> Option<Op> {
     let (parent, name) = (path.parent()?, path.name().to_owned());
-    Some(Op::Create { parent, name, data, acl: Vec::new(), mode: CreateMode::Persistent })
+    let acl = tree.rules_below(&parent);
+    Some(Op::Create { parent, name, data, acl, mode: CreateMode::Persistent })
 }
 
 /// Returns the ops that create what is missing of a path's ancestors, the highest first.
 pub(super) fn missing(tree: &Tree, path: &ZnodePath) -> Vec<Op> {
     let absent = path.self_and_ancestors().skip(1).take_while(|path| tree.get(path).is_none());
-    let ops = absent.filter_map(|path| create(&ZnodePath::parse(path).ok()?, None));
+    let ops = absent.filter_map(|path| create(tree, &ZnodePath::parse(path).ok()?, None));
     let mut ops: Vec<Op> = ops.collect();
     ops.reverse();
     ops

@@ -89,7 +89,7 @@ pub struct NodeOptions {
     pub audit: Option<AuditFile>,
     /// How far apart one listener is told things, ms, whatever the load: for tests. `None` goes by the load.
     pub window_ms: Option<u64>,
-    /// The empty state that it begins with, where another bound than the product's is to be met.
+    /// The state that it begins with: another bound than the product's is to be met, or much is to be there already.
     #[cfg(test)]
     pub(crate) tree: Tree,
 }

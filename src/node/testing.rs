@@ -68,7 +68,11 @@ impl Node {
 
     /// As [`Node::in_memory`], of a cluster that may have so many sessions.
     pub(crate) async fn with_room_for(sessions_max: usize) -> Node {
-        let tree = Tree::with_room_for(sessions_max);
+        Node::holding(Tree::with_room_for(sessions_max)).await
+    }
+
+    /// As [`Node::in_memory`], of a cluster whose first state is this.
+    pub(crate) async fn holding(tree: Tree) -> Node {
         let node = Node::lone_with(&MemoryLinks::default(), 1, tree).await;
         let member =
             Member { node: 1, peer_addr: "1:1".into(), http_addr: "1:2".into(), zk_addr: None };

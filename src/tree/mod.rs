@@ -74,6 +74,8 @@ pub use crate::registry::{Health, is_health_note, noted_at};
 pub use load::Loader;
 pub use protect::{Fate, Standing};
 pub use quota::{Quota, QuotaLimits};
+#[cfg(test)]
+pub(crate) use read::looked_up;
 pub use services::{ListState, Lists, Services};
 pub use sessions::Session;
 pub use snapshot::SnapshotWriter;

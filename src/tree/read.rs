@@ -10,6 +10,8 @@ use crate::types::{
 impl Tree {
     /// Returns the znode at a path. A text that is no valid path has none.
     pub fn get(&self, path: &str) -> Option<&Arc<Znode>> {
+        #[cfg(test)]
+        looked_up::count();
         self.nodes.get(path)
     }
 
@@ -19,6 +21,13 @@ impl Tree {
     pub fn readable(&self, path: &str, authority: &[AclId]) -> Result<&Arc<Znode>, Code> {
         let znode = self.get(path).ok_or(Code::NoNode)?;
         if permits(&znode.acl, authority, Perms::READ) { Ok(znode) } else { Err(Code::NoAuth) }
+    }
+
+    /// Returns whether somebody with this authority would find a path by going down the tree from its root: whatever there is
+    /// above it may be listed. Cost: O(depth).
+    pub fn is_found(&self, path: &ZnodePath, authority: &[AclId]) -> bool {
+        let mut above = path.self_and_ancestors().skip(1).filter_map(|above| self.get(above));
+        above.all(|znode| permits(&znode.acl, authority, Perms::READ))
     }
 
     /// Returns the znode at a path, and its access control list as somebody with this authority may see it:
@@ -137,9 +146,25 @@ impl Tree {
         self.data_bytes
     }
 
-    /// Returns the number of znodes below a path. Cost: O(result).
-    pub fn subtree_count(&self, path: &str) -> usize {
-        self.descendants(path).count()
+    /// Returns the access control list for what is made below a path in nobody's name: open to everyone, but where what lies
+    /// above may not be read by everyone, that one's. So whoever closes a subtree closes what comes to be there later.
+    pub fn rules_below(&self, parent: &ZnodePath) -> Vec<Acl> {
+        let above = parent.self_and_ancestors().find_map(|path| self.get(path));
+        let closed = above.filter(|znode| !permits(&znode.acl, &[], Perms::READ));
+        closed.map_or_else(Vec::new, |znode| znode.acl.to_vec())
+    }
+
+    /// Returns the number of znodes that somebody with this authority finds below a path: what is below one that may not be
+    /// read counts nothing. Cost: O(result).
+    pub fn found_count(&self, path: &str, authority: &[AclId]) -> usize {
+        let (mut count, mut open) = (0, vec![path]);
+        while let Some(znode) = open.pop().and_then(|at| self.readable(at, authority).ok()) {
+            count += znode.num_children();
+            open.extend(znode.children().map(ZnodePath::as_str).filter(|child| {
+                self.readable(child, authority).is_ok_and(|child| child.num_children() > 0)
+            }));
+        }
+        count
     }
 
     /// Returns what the first transaction of this session with this idempotency key came to, and its zxid, as long as that
@@ -155,5 +180,26 @@ impl Tree {
     /// Returns the incarnation of an origin and the last seq of it that was taken up.
     pub fn origin_last(&self, node: NodeId) -> Option<(u64, u64)> {
         self.origins.get(&node).copied()
+    }
+}
+
+/// Counts how often znodes are looked up by their path, for tests that have to know how much a question costs.
+#[cfg(test)]
+pub(crate) mod looked_up {
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    /// Returns what some work gives, and how many times it has looked up a znode.
+    pub(crate) fn during<T>(work: impl FnOnce() -> T) -> (T, u64) {
+        let before = COUNT.get();
+        let done = work();
+        (done, COUNT.get() - before)
     }
 }

@@ -11,7 +11,8 @@ use super::Door;
 use super::measures;
 use super::meters::Tally;
 use super::report;
-use crate::types::{MemberStatus, SessionId};
+use crate::tree::Tree;
+use crate::types::{AclId, MemberStatus, SessionId, ZnodePath};
 
 /// The commands that are answered, each with its other names.
 pub(super) const COMMANDS: [&[&str]; 23] = [
@@ -40,10 +41,11 @@ pub(super) const COMMANDS: [&[&str]; 23] = [
     &["zabstate"],
 ];
 
-/// Returns the answer to a command, by any of its names. An unknown one is an answer too, as in ZooKeeper.
-pub(super) fn answer(door: &Door, name: &str) -> Value {
+/// Returns the answer to a command, by any of its names, for somebody with this authority. An unknown one is an answer too, as
+/// in ZooKeeper.
+pub(super) fn answer(door: &Door, name: &str, authority: &[AclId]) -> Value {
     let command = COMMANDS.iter().find(|names| names.contains(&name)).map(|names| names[0]);
-    let mut answer = match command.map(|command| fields(door, command)) {
+    let mut answer = match command.map(|command| fields(door, command, authority)) {
         Some(Value::Object(fields)) => fields,
         _ => Map::new(),
     };
@@ -53,7 +55,7 @@ pub(super) fn answer(door: &Door, name: &str) -> Value {
     Value::Object(answer)
 }
 
-fn fields(door: &Door, command: &str) -> Value {
+fn fields(door: &Door, command: &str, authority: &[AclId]) -> Value {
     match command {
         "configuration" => configuration(door),
         "initial_configuration" => json!({ "initial_configuration": report::settings(door) }),
@@ -85,7 +87,7 @@ fn fields(door: &Door, command: &str) -> Value {
             let (snapshots, log) = report::dir_bytes(door);
             json!({ "datadir_size": snapshots, "logdir_size": log })
         }
-        "dump" => dump(door),
+        "dump" => dump(door, authority),
         "hash" => {
             let tree = door.node().local();
             json!({ "digests": [{ "zxid": tree.zxid().0, "digest": tree.digest().0 }] })
@@ -110,15 +112,20 @@ fn fields(door: &Door, command: &str) -> Value {
             })
         }
         "watches" => {
-            let watched = door.node().watched_paths();
-            let by_session = watched.into_iter().filter(|(_, paths)| !paths.is_empty());
+            let tree = door.node().local();
+            let shown = door.node().watched_paths().into_iter().map(|(session, mut paths)| {
+                paths.retain(|path| is_found(&tree, path, authority));
+                (session.0.to_string(), paths)
+            });
             let by_session: BTreeMap<String, Vec<String>> =
-                by_session.map(|(session, paths)| (session.0.to_string(), paths)).collect();
+                shown.filter(|(_, paths)| !paths.is_empty()).collect();
             json!({ "session_id_to_watched_paths": by_session })
         }
         "watches_by_path" => {
+            let tree = door.node().local();
             let by_path: BTreeMap<String, Vec<u64>> = report::watchers(door)
                 .into_iter()
+                .filter(|(path, _)| is_found(&tree, path, authority))
                 .map(|(path, sessions)| (path, numbers(&sessions)))
                 .collect();
             json!({ "path_to_session_ids": by_path })
@@ -126,6 +133,11 @@ fn fields(door: &Door, command: &str) -> Value {
         "zabstate" => zabstate(door),
         _ => json!({}),
     }
+}
+
+/// Returns whether somebody could find what is watched, or the place where it is awaited.
+fn is_found(tree: &Tree, path: &str, authority: &[AclId]) -> bool {
+    ZnodePath::parse(path).is_ok_and(|path| tree.is_found(&path, authority))
 }
 
 fn numbers(sessions: &[SessionId]) -> Vec<u64> {
@@ -234,14 +246,14 @@ fn server_stats(door: &Door) -> Value {
     stats
 }
 
-fn dump(door: &Door) -> Value {
+fn dump(door: &Door, authority: &[AclId]) -> Value {
     let tree = door.node().local();
-    let with_ephemerals = tree.sessions().filter(|(_, session)| session.num_ephemerals() > 0);
-    let paths: BTreeMap<String, Vec<String>> = with_ephemerals
-        .map(|(id, session)| {
-            (id.0.to_string(), session.ephemerals().map(ToString::to_string).collect())
-        })
-        .collect();
+    let shown = tree.sessions().map(|(id, session)| {
+        let paths = session.ephemerals().filter(|path| tree.is_found(path, authority));
+        (id.0.to_string(), paths.map(ToString::to_string).collect::<Vec<String>>())
+    });
+    let paths: BTreeMap<String, Vec<String>> =
+        shown.filter(|(_, paths)| !paths.is_empty()).collect();
     let deadlines: BTreeMap<String, Vec<u64>> = door
         .node()
         .deadlines()

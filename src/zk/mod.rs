@@ -63,6 +63,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::node::Node;
+use crate::types::AclId;
 use meters::Meters;
 
 pub use serve::serve;
@@ -126,11 +127,12 @@ impl Door {
         measures::for_prometheus(self)
     }
 
-    /// Returns the answer to a command of ZooKeeper's AdminServer, by any of its names; for the empty name, all names.
-    pub fn command(&self, name: &str) -> serde_json::Value {
+    /// Returns the answer to a command of ZooKeeper's AdminServer, by any of its names; for the empty name, all names. It has the
+    /// paths that somebody with this authority could find in the tree.
+    pub fn command(&self, name: &str, authority: &[AclId]) -> serde_json::Value {
         match name {
             "" => serde_json::json!({ "commands": admin::COMMANDS.map(|names| names[0]) }),
-            name => admin::answer(self, name),
+            name => admin::answer(self, name, authority),
         }
     }
 

@@ -87,8 +87,9 @@ pub(super) fn answer<'a>(
         }
         Request::GetAllChildrenNumber(path) => {
             tree.readable(path, asker.authority).map_err(Code::number)?;
-            // As ZooKeeper, the root's number does not count the root; all others count what is below them.
-            Response::Number(i32::try_from(tree.subtree_count(path)).unwrap_or(i32::MAX))
+            // Unlike ZooKeeper's number, this one does not say how much there is where the client may not look.
+            let count = tree.found_count(path, asker.authority);
+            Response::Number(i32::try_from(count).unwrap_or(i32::MAX))
         }
         Request::WhoAmI => Response::Identities(asker.authority.iter().map(shown).collect()),
         _ => return Err(errors::SYSTEM_ERROR),

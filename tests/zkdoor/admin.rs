@@ -102,7 +102,7 @@ async fn every_command_is_answered_by_each_of_its_names_with_the_fields_of_zooke
     let (_, door) = open_door(&cluster, leader, Options { words: vec![], ..options() }).await;
     for (names, fields) in COMMANDS {
         for name in names {
-            let answer = door.command(name);
+            let answer = door.command(name, &[]);
             assert_eq!((&answer["command"], &answer["error"]), (&json!(names[0]), &Value::Null));
             if names[0] != "monitor" {
                 let expected = fields.iter().copied().chain(["command", "error"]).collect();
@@ -110,14 +110,14 @@ async fn every_command_is_answered_by_each_of_its_names_with_the_fields_of_zooke
             }
         }
     }
-    let all = door.command("");
+    let all = door.command("", &[]);
     let named: BTreeSet<&str> =
         all["commands"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(named, COMMANDS.iter().map(|(names, _)| names[0]).collect());
     for unknown in ["nonsense", "CONF", "gtmk"] {
         let expected =
             json!({ "command": unknown, "error": format!("Unknown command: {unknown}") });
-        assert_eq!(door.command(unknown), expected);
+        assert_eq!(door.command(unknown, &[]), expected);
     }
 }
 
@@ -132,50 +132,50 @@ async fn the_answers_tell_what_is_there() {
     client.ask(children("/", true)).await.unwrap();
     let session = client.session.0;
 
-    assert_eq!(door.command("conf")["client_port"], address.port());
-    let icfg = door.command("icfg");
+    assert_eq!(door.command("conf", &[])["client_port"], address.port());
+    let icfg = door.command("icfg", &[]);
     let text = icfg["initial_configuration"].as_str().unwrap();
     assert!(text.contains(&format!("clientPort={}\n", address.port())), "{text}");
 
-    let connections = door.command("cons");
+    let connections = door.command("cons", &[]);
     let one = &connections["connections"][0];
     assert_eq!((&one["session_id"], &one["last_operation"]), (&json!(session), &json!("GETC")));
     assert_eq!((&one["last_cxid"], &one["packets_received"]), (&json!(3), &json!(3)));
     assert_eq!(one["last_zxid"], json!(cluster.node(leader).local().zxid().0));
     assert_eq!(one["session_timeout"], json!(client.timeout_ms));
 
-    let dump = door.command("dump");
+    let dump = door.command("dump", &[]);
     assert_eq!(dump["session_id_to_ephemeral_paths"], json!({ session.to_string(): ["/w"] }));
     let due: Vec<&Value> =
         dump["expiry_time_to_session_ids"].as_object().unwrap().values().collect();
     assert_eq!(due, [&json!([session])]);
 
-    let watches = door.command("wchc");
+    let watches = door.command("wchc", &[]);
     assert_eq!(watches["session_id_to_watched_paths"], json!({ session.to_string(): ["/", "/w"] }));
-    let watches = door.command("wchp");
+    let watches = door.command("wchp", &[]);
     assert_eq!(watches["path_to_session_ids"], json!({ "/": [session], "/w": [session] }));
-    assert_eq!(door.command("wchs")["num_total_watches"], 2);
+    assert_eq!(door.command("wchs", &[])["num_total_watches"], 2);
 
-    let stats = door.command("srvr");
+    let stats = door.command("srvr", &[]);
     assert_eq!(stats["server_stats"]["server_state"], "leader");
     assert!(stats["client_response"]["max_buffer_size"].as_i64() > Some(16), "{stats}");
     assert!(stats["proposal_stats"]["last_buffer_size"].as_i64() > Some(0), "{stats}");
-    let view = door.command("voting_view");
+    let view = door.command("voting_view", &[]);
     assert_eq!(keys(&view["current_config"]), BTreeSet::from(["1", "2", "3"]));
-    let state = door.command("zabstate");
+    let state = door.command("zabstate", &[]);
     assert_eq!((&state["zabstate"], &state["is_leader"]), (&json!("broadcast"), &json!(true)));
-    assert_eq!(door.command("lead")["leader_id"], leader);
-    assert_eq!(door.command("mntr")["znode_count"], door.command("srvr")["node_count"]);
+    assert_eq!(door.command("lead", &[])["leader_id"], leader);
+    assert_eq!(door.command("mntr", &[])["znode_count"], door.command("srvr", &[])["node_count"]);
     let none_yet = json!({ "zxid": "ffffffffffffffff", "timestamp": -1 });
-    assert_eq!(door.command("lsnp")["zxid"], none_yet["zxid"]);
+    assert_eq!(door.command("lsnp", &[])["zxid"], none_yet["zxid"]);
 
-    door.command("crst");
-    assert_eq!(door.command("cons")["connections"][0]["packets_received"], 0);
-    assert!(door.command("srvr")["server_stats"]["packets_received"].as_u64() >= Some(3));
+    door.command("crst", &[]);
+    assert_eq!(door.command("cons", &[])["connections"][0]["packets_received"], 0);
+    assert!(door.command("srvr", &[])["server_stats"]["packets_received"].as_u64() >= Some(3));
     client.ask(set("/w", "x")).await.unwrap();
-    door.command("srst");
-    assert_eq!(door.command("srvr")["server_stats"]["packets_received"], 0);
-    assert_eq!(door.command("cons")["connections"][0]["packets_received"], 1);
+    door.command("srst", &[]);
+    assert_eq!(door.command("srvr", &[])["server_stats"]["packets_received"], 0);
+    assert_eq!(door.command("cons", &[])["connections"][0]["packets_received"], 1);
     client.ask(Request::CloseSession).await.unwrap();
 }
 

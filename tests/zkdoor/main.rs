@@ -11,6 +11,7 @@ mod admission;
 mod client;
 mod disconnect;
 mod limits;
+mod namespaces;
 mod ops;
 mod order;
 mod pacing;

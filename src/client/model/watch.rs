@@ -94,6 +94,6 @@ pub enum ChangeKind {
 pub struct Reset {
     /// The state that the following snapshot is at or after.
     pub zxid: u64,
-    /// `too_old`, `overflow` or `snapshot_installed`.
+    /// `too_old`, `not_reached` or `skipped`.
     pub reason: String,
 }

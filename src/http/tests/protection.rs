@@ -5,7 +5,7 @@ use super::{Bed, Got, pass_until};
 const WEB: &str = "/services/web/providers";
 
 /// A bed with this many providers of one service, which are silent from now on.
-async fn silent(many: u16) -> Bed {
+pub(super) async fn silent(many: u16) -> Bed {
     let bed = Bed::new().await;
     for port in 1..=many {
         let (_, token) = bed.session().await;
@@ -16,7 +16,7 @@ async fn silent(many: u16) -> Bed {
     bed
 }
 
-async fn suspects(bed: &Bed, many: usize) {
+pub(super) async fn suspects(bed: &Bed, many: usize) {
     let is_so = || bed.node.local().suspect_count() == many;
     pass_until(&bed.node, "they are held", is_so).await;
 }
