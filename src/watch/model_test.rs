@@ -29,6 +29,14 @@ const BOUNDS: Bounds = Bounds {
     watches_per_line_max: 0,
 };
 
+/// The waves in which some of the changes are told.
+const WAVES: Waves = Waves { count: 3, interval_ms: 10 };
+
+/// Returns whether the event of this index is told in waves, in a transaction that is applied with this window.
+fn is_spread(window_ms: u64, event: usize) -> bool {
+    window_ms == 5 && event % 2 == 0
+}
+
 /// Data by path.
 type State = BTreeMap<ZnodePath, Option<Data>>;
 
@@ -135,6 +143,12 @@ struct Client {
     is_lost: bool,
 }
 
+impl Client {
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Default)]
 struct World {
     state: State,
@@ -224,14 +238,26 @@ impl World {
     }
 
     fn apply_next(&mut self, node: usize, window_ms: u64) {
-        let waves = Waves { count: 3, interval_ms: 10 };
-        let waves = (0..4).map(|event| (event % 2 == 0).then_some(waves)).collect::<Vec<_>>();
+        let waves = (0..4).map(|event| is_spread(window_ms, event).then_some(WAVES));
+        let waves: Vec<_> = waves.collect();
         let pace =
             Pace { at: self.at(), window_ms, waves: if window_ms == 5 { &waves } else { &[] } };
-        let node = &mut self.nodes[node];
-        if let Some((events, _)) = self.history.get(node.applied) {
-            node.applied += 1;
-            node.hub.publish(zxid(node.applied), events.clone(), &pace);
+        let told = &mut self.nodes[node];
+        let Some((events, _)) = self.history.get(told.applied) else { return };
+        told.applied += 1;
+        let asleep: Vec<bool> =
+            self.clients.iter().map(|it| it.as_ref().is_some_and(|it| !it.is_woken())).collect();
+        told.hub.publish(zxid(told.applied), events.clone(), &pace);
+        // Whom this has woken did not have to wait for its wave: however much waits for it, and though it is lost.
+        let wave = self.now_ms / WAVES.interval_ms % WAVES.count;
+        for (index, client) in self.clients.iter().enumerate() {
+            let Some(client) = client.as_ref().filter(|it| asleep[index] && it.is_woken()) else {
+                continue;
+            };
+            let sees = |event: &Event| client.filters.iter().any(|filter| sees(filter, event));
+            let mut seen = (0..).zip(events).filter(|(_, event)| sees(event));
+            let is_urgent = seen.any(|(at, _)| !is_spread(window_ms, at));
+            assert!(is_urgent || index as u64 % WAVES.count == wave, "{index} out of turn");
         }
     }
 
@@ -329,8 +355,7 @@ impl World {
     fn check_wakers(&mut self) {
         let misses = |world: &World, client: &&Client| {
             let last = world.nodes[client.node].hub.last_zxid();
-            !client.woken.load(Ordering::Relaxed)
-                && !world.expected(&client.filters, client.upto, last).is_empty()
+            !client.is_woken() && !world.expected(&client.filters, client.upto, last).is_empty()
         };
         for (at, node) in self.nodes.iter().enumerate() {
             let own = self.clients.iter().flatten().filter(|client| client.node == at);
