@@ -34,7 +34,7 @@ const WAVES: Waves = Waves { count: 3, interval_ms: 10 };
 
 /// Returns whether the event of this index is told in waves, in a transaction that is applied with this window.
 fn is_spread(window_ms: u64, event: usize) -> bool {
-    window_ms == 5 && event % 2 == 0
+    window_ms == 5 && event.is_multiple_of(2)
 }
 
 /// Data by path.
