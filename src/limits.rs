@@ -181,7 +181,8 @@ pub const PEER_BACKOFF_MS_MAX: u64 = 500;
 pub const RING_TXNS_MAX: usize = 65_536;
 /// Their bytes.
 pub const RING_BYTES_MAX: usize = 32 << 20;
-/// Messages waiting for one slow subscriber. Beyond: they are dropped and the subscriber gets a `reset`.
+/// Messages waiting for one subscriber that is slow or waits for its wave. Beyond: they are dropped and the subscriber gets a
+/// `reset`, in its wave if it waits for that.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// Messages waiting in all mailboxes of one node, about 24 bytes each. Beyond: mailboxes that hold more than their fair
 /// share of it overflow as if they were full.

@@ -306,8 +306,9 @@ impl Hub {
     }
 
     /// Puts the newest change, of so many events, into a subscriber's mailbox. A full one overflows, and so does
-    /// one whose oldest message the ring has dropped: it could not be taken any more. Before it gets full it is
-    /// held back no longer. One that resumes and is held back finds the change in the ring.
+    /// one whose oldest message the ring has dropped: it could not be taken any more. Before it gets full no window
+    /// holds it back any longer. Its wave does, full or not: what it is told then is the latest state. One that resumes
+    /// and is held back finds the change in the ring.
     fn deliver(
         &mut self,
         id: SubscriberId,
@@ -321,14 +322,18 @@ impl Hub {
         if zxid <= subscriber.told {
             return;
         }
-        let mut due_ms = pace.due_of(&subscriber.hold, subscriber.turn, &which, events);
+        let waiting = subscriber.pending();
+        let outlived = subscriber.oldest().is_some_and(|oldest| oldest <= self.ring.floor());
+        let overflows = outlived || waiting >= limit;
+        let fills_up = overflows || (waiting + 1) * 2 > limit;
+        let window_ms = if fills_up { 0 } else { pace.window_ms };
+        let pace = Pace { window_ms, ..*pace };
+        let due_ms = pace.due_of(&subscriber.hold, subscriber.turn, &which, events);
         if let State::Live(mailbox) = &mut subscriber.state {
-            let outlived = mailbox.front().is_some_and(|(oldest, _)| *oldest <= self.ring.floor());
-            if outlived || mailbox.len() >= limit {
+            if overflows {
                 self.counters.pending -= mailbox.len();
                 self.counters.overflows += 1;
                 mutant!(M25, (), subscriber.state = State::Lost);
-                due_ms = pace.at.now_ms;
             } else {
                 let is_told_twice: bool = mutant!(M26, true, false);
                 if is_told_twice {
@@ -336,9 +341,6 @@ impl Hub {
                 }
                 mailbox.push_back((zxid, which));
                 self.counters.pending += 1;
-                if mailbox.len() * 2 > limit {
-                    due_ms = pace.at.now_ms;
-                }
             }
         }
         let is_woken = subscriber.signalled;
@@ -630,6 +632,39 @@ pub(super) mod tests {
     const SPREAD: Pace<'_> = Pace { waves: &[Some(Waves { count: 6, interval_ms: 10 })], ..NOW };
     /// Of who comes back to that.
     const WAIT: Wait = Wait { turn_ms: 50, round_ms: 60 };
+
+    #[test]
+    fn who_waits_for_its_wave_does_so_though_its_mailbox_overflows_unless_something_is_urgent() {
+        let mut hub = Hub::new(Zxid(0), SMALL);
+        let (wake, calls) = waker();
+        let filters = vec![filter(WatchKind::Data, "/a")];
+        let (id, _) = hub.subscribe(filters, Since::After(Zxid(0)), 5, wake).unwrap();
+        let woken = || calls.load(Ordering::Relaxed);
+        let change = |hub: &mut Hub, zxid, pace: &Pace<'_>| {
+            hub.publish(Zxid(zxid), vec![event(DataChanged, "/a")], pace);
+            (woken(), hub.next_due_ms(), hub.counters().overflows)
+        };
+        let windowed = Pace { window_ms: 1_000, ..SPREAD };
+        for zxid in 1..=20 {
+            // More of them than the ring keeps, too.
+            let overflows = u64::from(zxid > 3);
+            assert_eq!(change(&mut hub, zxid, &windowed), (0, Some(50), overflows), "{zxid}");
+        }
+        assert_eq!((hub.counters().held, hub.counters().pending), (1, 0));
+        assert_eq!(hub.tell_upto(id), Some(Zxid(0)), "what it has lost is not told");
+        hub.release_until(50, Moment { now_ms: 50, cluster_ms: 50 });
+        assert_eq!((woken(), take(&mut hub, id, 9)), (1, (vec![], true, false, 0)));
+        assert_eq!(hub.restart(id, Zxid(20)), Some(Start::Resumed));
+        // Once in a round: its wave runs, and it has been told.
+        let at = Moment { now_ms: 52, cluster_ms: 52 };
+        let (next, urgent) = (Pace { at, ..SPREAD }, Pace { at, ..NOW });
+        for zxid in 21..=24 {
+            assert_eq!(change(&mut hub, zxid, &next).0, 1);
+        }
+        assert_eq!((hub.counters().overflows, hub.counters().held), (2, 1));
+        assert_eq!(change(&mut hub, 25, &urgent), (2, None, 2), "told at once that it is lost");
+        assert_eq!(take(&mut hub, id, 9), (vec![], true, false, 20));
+    }
 
     #[test]
     fn who_resumes_may_be_held_back_unless_it_missed_something_that_is_not_told_in_waves() {

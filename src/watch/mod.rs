@@ -20,7 +20,8 @@
 //!    when the ring no longer reaches back to where it stands, and when the node installs a snapshot of the
 //!    state ([`Hub::reset_all`]).
 //! 3. It is woken at most once until it has taken everything, and at least once if there is anything to take: at
-//!    once, or after a while during which more comes together ([`Pace`]). Held back it keeps what waits for it.
+//!    once, or after a while during which more comes together ([`Pace`]). Held back it keeps what waits for it, as far
+//!    as its mailbox does: one that is told in waves ([`Waves`]) and gets lost learns that when it is its turn.
 //!
 //! How a door serves one stream:
 //!
