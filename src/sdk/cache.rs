@@ -32,7 +32,8 @@ pub struct Cached {
 }
 
 /// Lists on the local disk, one file each, for a start without a registry. A file is replaced whole: it is written beside
-/// the old one, synced and renamed, so whoever reads finds one of the two.
+/// the old one, synced and renamed, so whoever reads finds one of the two. Several subscriptions, of one program or of
+/// many, may share a directory.
 #[derive(Clone, Debug)]
 pub struct DiskCache {
     dir: PathBuf,
@@ -64,12 +65,9 @@ impl DiskCache {
         };
         let text = serde_json::to_vec(&cached)?;
         let path = self.path(registry, service);
-        // Two programs may share the directory; each has its own file to write to.
-        let beside = path.with_extension(format!("{}.new", std::process::id()));
-        let mut file = File::create(&beside)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)
+        let mut beside = Beside::create(&path)?;
+        beside.file.write_all(&text)?;
+        beside.replace(&path)
     }
 
     /// Returns the list of a service. `None` when there is none, and when what there is cannot be trusted: it is of another
@@ -97,6 +95,40 @@ impl DiskCache {
     }
 }
 
+/// A file that is written beside the one that it will replace. Nobody else writes to it; dropped before that it is removed.
+struct Beside {
+    path: PathBuf,
+    file: File,
+}
+
+impl Beside {
+    /// Returns an empty file with a name that no other has.
+    fn create(path: &Path) -> io::Result<Beside> {
+        loop {
+            // By chance, since those who share a directory may share neither memory nor numbers of processes.
+            let beside = path.with_extension(format!("{:016x}.new", rand::random::<u64>()));
+            match File::create_new(&beside) {
+                Ok(file) => return Ok(Beside { path: beside, file }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Puts it in the place of the other file, once what was written is on the disk.
+    fn replace(self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, path)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Once it has been renamed there is none of this name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 fn check(instances: &[Instance]) -> String {
     let text = serde_json::to_vec(instances).expect("texts and numbers always encode");
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&text))
@@ -104,8 +136,10 @@ fn check(instances: &[Instance]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::super::instance::tests::instance;
-    use super::{DiskCache, fs};
+    use super::{Beside, DiskCache, fs};
 
     #[test]
     fn a_list_is_read_back_and_anything_else_is_not_believed() {
@@ -137,5 +171,32 @@ mod tests {
         assert!(cache.load("r", "a/b").is_none());
         let names = fs::read_dir(dir.path().join("deep/er")).unwrap();
         assert_eq!(names.count(), 2, "nothing is left beside the lists");
+    }
+
+    #[test]
+    fn of_two_who_write_one_list_at_the_same_time_neither_touches_what_the_other_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::open(dir.path()).unwrap();
+        let path = cache.path("r", "web");
+        let mut slow = Beside::create(&path).unwrap();
+        slow.file.write_all(b"half of").unwrap();
+        cache.store("r", "web", 7, vec![instance("x", 7)]).unwrap();
+        assert_eq!(cache.load("r", "web").unwrap().zxid, 7);
+        slow.file.write_all(b" a list").unwrap();
+        assert_eq!(fs::read_to_string(&slow.path).unwrap(), "half of a list");
+        assert_eq!(cache.load("r", "web").unwrap().zxid, 7, "the other's is whole");
+        slow.replace(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "half of a list");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whoever_fails_to_write_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::open(dir.path()).unwrap();
+        // No file takes the place of a directory.
+        fs::create_dir(cache.path("r", "web")).unwrap();
+        assert!(cache.store("r", "web", 7, vec![instance("x", 7)]).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
