@@ -1,5 +1,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::instance::Instance;
@@ -12,24 +13,38 @@ pub enum MergeRule {
     /// All instances of all registries. Of one that is in several, told by its address, the first registry's word counts.
     #[default]
     Union,
-    /// The list of the first registry in which somebody wants traffic; if there is none, as `Union`. For a room that uses
-    /// another's providers only while it has none of its own.
+    /// The list of the first registry in which somebody wants traffic, as it says now; where none says so, of the first in
+    /// which somebody did when it was last known: those of a list from the disk, and those who all fell silent. If there is
+    /// nobody at all, as `Union`. For a room that uses another's providers only while it has none of its own.
     FirstWithTraffic,
+}
+
+/// Returns which of these lists the one list is made of.
+pub(super) fn sources(lists: &[&ServiceList], rule: MergeRule) -> Range<usize> {
+    let has_traffic = |list: &ServiceList| list.shown().any(|member| member.wants_traffic());
+    let one = match rule {
+        MergeRule::Union => None,
+        MergeRule::FirstWithTraffic => lists
+            .iter()
+            .position(|list| is_heard(list) && has_traffic(list))
+            .or_else(|| lists.iter().position(|list| has_traffic(list))),
+    };
+    one.map_or(0..lists.len(), |at| at..at + 1)
+}
+
+/// Returns whether a list is what its registry says, and not what it said before, or what it does not believe itself. A
+/// registry that cannot be reached for a while leaves its list as it is.
+fn is_heard(list: &ServiceList) -> bool {
+    !list.is_guarded() && list.origin() == Origin::Registry
 }
 
 /// Returns the one list of these, by id and address.
 pub fn merged(lists: &[&ServiceList], rule: MergeRule) -> Vec<Arc<Instance>> {
-    if rule == MergeRule::FirstWithTraffic {
-        let wanted = |list: &&&ServiceList| list.shown().any(|member| member.wants_traffic());
-        if let Some(list) = lists.iter().find(wanted) {
-            return merged(&[list], MergeRule::Union);
-        }
-    }
+    let lists = &lists[sources(lists, rule)];
     let mut by_address: BTreeMap<(&str, u16), (usize, &Arc<Instance>)> = BTreeMap::new();
     // A registry that can be heard knows better than what another one said before it fell silent.
-    let heard = lists.iter().filter(|list| !list.is_guarded() && list.origin() == Origin::Registry);
-    let unheard =
-        lists.iter().filter(|list| list.is_guarded() || list.origin() != Origin::Registry);
+    let heard = lists.iter().filter(|list| is_heard(list));
+    let unheard = lists.iter().filter(|list| !is_heard(list));
     for (at, list) in heard.chain(unheard).enumerate() {
         for member in list.shown() {
             let known = by_address.entry((&member.host, member.port)).or_insert((at, member));
@@ -129,5 +144,26 @@ mod tests {
         let far = list(vec![instance("a", 9)]);
         assert_eq!(weights(&merged(&[&near, &far], MergeRule::Union)), [("a", 100)]);
         assert_eq!(weights(&merged(&[&near], MergeRule::Union)), [("a", 7)]);
+    }
+
+    #[test]
+    fn one_that_is_there_is_called_before_all_who_were_there_once_in_whichever_registry() {
+        let alone = |weight, id: &str| list(vec![Instance { weight, ..instance(id, 1) }]);
+        let mut silent = alone(7, "a");
+        silent.change(2, Entries::default(), &["a".to_owned()], 0);
+        let mut cached = ServiceList::default();
+        cached.restore(1, vec![Instance { weight: 8, ..instance("a", 1) }]);
+        let (live, idle) = (alone(9, "b"), alone(0, "b"));
+        let first = |lists: &[&ServiceList]| merged(lists, MergeRule::FirstWithTraffic)[0].weight;
+        for once in [&silent, &cached] {
+            assert_eq!(first(&[once, &live]), 9);
+            assert_eq!(first(&[&live, once]), 9);
+            assert_eq!(first(&[once, &idle, &live]), 9);
+        }
+        // Nobody is there to be called.
+        assert_eq!((first(&[&silent, &idle]), first(&[&idle, &cached])), (7, 8));
+        assert_eq!((first(&[&silent, &cached]), first(&[&cached, &silent])), (7, 8));
+        silent.change(3, vec![Instance { weight: 6, ..instance("a", 3) }], &[], 0);
+        assert_eq!(first(&[&silent, &live]), 6, "it is there again");
     }
 }

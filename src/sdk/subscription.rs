@@ -13,7 +13,7 @@ use super::follow;
 use super::instance::Instance;
 use super::list::{Origin, ServiceList};
 use super::lookup::{LookupError, NotReady};
-use super::merge::{MergeRule, merged};
+use super::merge::{MergeRule, merged, sources};
 use super::registry::Registry;
 use crate::client::Error;
 use crate::limits::SERVICES_PER_REQUEST_MAX;
@@ -65,7 +65,7 @@ impl Default for SubscriptionOptions {
 pub struct Providers {
     /// Sorted by id. Those who want no traffic are among them.
     pub instances: Vec<Arc<Instance>>,
-    /// Whether no registry confirms the list at present: it is from the disk, or the connection is broken.
+    /// Whether no registry of whose lists it is made confirms it at present: it is from the disk, or the connection is broken.
     pub is_stale: bool,
     /// Whether it is of those who all fell silent at once.
     pub is_guarded: bool,
@@ -358,12 +358,14 @@ impl Lists {
         let links = &self.links;
         let Some((all, providers)) = self.services.get_mut(service) else { return };
         let lists: Vec<&ServiceList> = all.iter().collect();
+        let sources = sources(&lists, rule);
         let confirmed =
-            |(list, link): (&ServiceList, &Link)| link.is_up && list.origin() == Origin::Registry;
+            |(list, link): (&&ServiceList, &Link)| link.is_up && list.origin() == Origin::Registry;
+        let (lists, links) = (&lists[sources.clone()], &links[sources]);
         let next = Providers {
-            instances: merged(&lists, rule),
-            is_stale: !all.iter().zip(links).any(confirmed),
-            is_guarded: all.iter().any(ServiceList::is_guarded),
+            instances: merged(lists, MergeRule::Union),
+            is_stale: !lists.iter().zip(links).any(confirmed),
+            is_guarded: lists.iter().any(|list| list.is_guarded()),
             revision: providers.revision,
         };
         if next != **providers {

@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 
 use super::keeper::Keeper;
 use super::{
-    AccrualOptions, Discovery, Incarnations, Instance, LookupError, PoolOptions, Providers,
-    Registrar, RegistrarOptions, RegistrationState, Registry, Service, ServicePool, Subscription,
-    SubscriptionOptions, sign,
+    AccrualOptions, Discovery, Incarnations, Instance, LookupError, MergeRule, PoolOptions,
+    Providers, Registrar, RegistrarOptions, RegistrationState, Registry, Service, ServicePool,
+    Subscription, SubscriptionOptions, sign,
 };
 use crate::client::model::Registration;
 
@@ -499,4 +499,36 @@ async fn changes_that_have_not_been_told_yet_are_no_reason_to_ask_for_a_list_ane
         registered.asked()[1..],
         [serde_json::json!({"services": [{"name": "api"}, {"name": "web", "since": 5}]})]
     );
+}
+
+#[tokio::test]
+async fn of_two_registries_the_one_in_which_somebody_is_there_is_asked_before_one_that_remembers_all()
+ {
+    let (a, b) =
+        (super::instance::tests::instance("a", 1), super::instance::tests::instance("b", 2));
+    let none = serde_json::json!({"versions": {}, "zxid": 6});
+    let snapshot = |service: &str, zxid, all: &[&Instance]| {
+        told("snapshot", Some(zxid), service, zxid, all, 0)
+    };
+    // All of both have fallen silent.
+    let silent = ["api", "web"]
+        .map(|service| snapshot(service, 5, &[&a]) + &snapshot(service, 6, &[]))
+        .concat();
+    let near = Registered::start([silent], none.clone()).await;
+    let far = Registered::start([snapshot("api", 5, &[]) + &snapshot("web", 5, &[&b])], none).await;
+    let registries = [registry(&near.endpoint), registry(&far.endpoint)];
+    let services = ["api".to_owned(), "web".to_owned()];
+    let merge = MergeRule::FirstWithTraffic;
+    let compare = Duration::from_secs(3_600);
+    let options = SubscriptionOptions { merge, compare, ..SubscriptionOptions::default() };
+    let subscription = Subscription::start(&registries, &services, options).await.unwrap();
+    let is = |it: &Providers, id: &str, is_guarded: bool| {
+        it.instances.len() == 1
+            && it.instances[0].id == id
+            && (it.is_guarded, it.is_stale) == (is_guarded, false)
+    };
+    // Only the far one has nothing of `api`, once it has spoken of `web`, and the near one has lost both.
+    until(&subscription, "api", |it| is(it, "a", true)).await;
+    until(&subscription, "web", |it| is(it, "b", false)).await;
+    assert!(is(&subscription.providers("api").unwrap(), "a", true));
 }
