@@ -1,15 +1,17 @@
 //! Providers and consumers that use the SDK, against real nodes that are killed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use roost::client::model::{ChangeKind, Create, Registration, WatchEvent};
-use roost::client::{WatchFilter, WatchKind};
+use roost::client::model::{ChangeKind, Create, Mode, Registration, WatchEvent};
+use roost::client::{Client, WatchFilter, WatchKind};
 use roost::sdk::{
-    Discovery, DiskCache, LookupError, PoolOptions, Registrar, RegistrarOptions, RegistrationState,
-    Registry, Service, ServicePool, SessionStore, ShutdownOptions, Subscription,
-    SubscriptionOptions,
+    Discovery, DiskCache, Instance, LookupError, PoolOptions, Registrar, RegistrarOptions,
+    RegistrationState, Registry, Service, ServicePool, SessionStore, ShutdownOptions, Subscription,
+    SubscriptionOptions, sign,
 };
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Cluster, Process, eventually, log_in};
@@ -399,4 +401,115 @@ async fn with_two_registries_a_provider_is_found_while_either_lives_and_counts_o
         (ids(&subscription, "web") == ["127.0.0.1:9001"]).then_some(())
     })
     .await;
+}
+
+/// The service of the test below.
+const PAY: &str = "com.a.Pay";
+
+/// Registers a provider as Dubbo does, which knows nothing of this registry. Returns its session.
+async fn register_dubbo(client: &Client, port: u16) -> String {
+    let session = client.open_session(600_000).await.unwrap().token;
+    let url = format!("dubbo%3A%2F%2F10.0.0.5%3A{port}%2F{PAY}%3Fside%3Dprovider%26zone%3Da");
+    let path = format!("/dubbo/{PAY}/providers/{url}");
+    let create = Create { path, mode: Mode::Ephemeral, parents: true, ..Create::default() };
+    client.with_session(&session).create(&create).await.unwrap();
+    session
+}
+
+/// Who calls a service, by the SDK alone.
+struct Consumer {
+    client: Client,
+    subscription: Subscription,
+    pool: ServicePool,
+}
+
+impl Consumer {
+    fn at(&self, port: u16) -> Option<Arc<Instance>> {
+        let found = self.subscription.providers(PAY).ok()?;
+        found.instances.iter().find(|one| one.port == port).cloned()
+    }
+
+    /// Sets the override of this name, or another in its place.
+    async fn override_(&self, mut says: Value) {
+        says["reason"] = json!("a test");
+        says["pattern"] = json!(format!("/dubbo/{PAY}/providers/*"));
+        self.client.set_policy("overrides", "o", &says).await.unwrap();
+    }
+
+    /// Waits until the instance at this port is listed so, and these are the ones that are called. The list is then what the
+    /// registry says that it is.
+    async fn sees(&self, what: &str, port: u16, is: impl Fn(&Instance) -> bool, called: &[u16]) {
+        eventually(what, async || self.at(port).filter(|one| is(one))).await;
+        let picks = || (0..20).map(|_| self.pool.pick().map(|picked| picked.instance.port));
+        match picks().collect::<Result<BTreeSet<u16>, _>>() {
+            Ok(ports) => assert_eq!(ports, called.iter().copied().collect(), "{what}"),
+            Err(LookupError::NoneWanted { .. }) => assert!(called.is_empty(), "{what}"),
+            Err(other) => panic!("{what}: {other}"),
+        }
+        eventually("the same sign", async || {
+            let versions = self.client.versions(&[PAY.to_owned()]).await.unwrap().versions;
+            let found = self.subscription.providers(PAY).unwrap();
+            let sign = sign(found.instances.iter().map(|one| &**one));
+            (versions[PAY].sign == format!("{sign:016x}")).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overridden_provider_of_dubbo_is_called_as_the_override_says_and_then_as_it_says_itself()
+{
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client_from(0);
+    let session = register_dubbo(&client, 1).await;
+    register_dubbo(&client, 2).await;
+    let options = SubscriptionOptions {
+        discovery: Discovery::Eager { wait: PATIENCE, fail_fast: true },
+        ..SubscriptionOptions::default()
+    };
+    let services = [PAY.to_owned()];
+    let subscription =
+        Subscription::start(&[registry("a", &cluster)], &services, options).await.unwrap();
+    let pool = ServicePool::new(&subscription, PAY, PoolOptions::default());
+    let consumer = Consumer { client: client.clone(), subscription, pool };
+    let zone = |one: &Instance| one.metadata.get("zone").cloned().unwrap_or_default();
+    let is_as_it_says =
+        |one: &Instance| (one.weight, one.status.as_str(), zone(one).as_str()) == (100, "up", "a");
+    consumer.sees("both", 2, is_as_it_says, &[1, 2]).await;
+    consumer.sees("both", 1, is_as_it_says, &[1, 2]).await;
+
+    consumer.override_(json!({"instance": "10.0.0.5:1", "weight": 0})).await;
+    consumer.sees("no weight", 1, |one| one.weight == 0, &[2]).await;
+    // It comes back, and with it what holds of it: no list has it as it says itself.
+    let before = consumer.at(1).unwrap().incarnation;
+    let mut changes = consumer.subscription.changes();
+    client.close_session(&session).await.unwrap();
+    let session = register_dubbo(&client, 1).await;
+    loop {
+        changes.changed().await.unwrap();
+        let Some(one) = consumer.at(1) else { continue };
+        assert_eq!(one.weight, 0, "{one:?}");
+        if one.incarnation != before {
+            break;
+        }
+    }
+    consumer.sees("no weight after a restart", 1, |one| one.weight == 0, &[2]).await;
+
+    consumer.override_(json!({"status": "out_of_service"})).await;
+    let is_out = |one: &Instance| (one.weight, one.status.as_str()) == (100, "out_of_service");
+    eventually("the other one", async || consumer.at(2).filter(|one| is_out(one))).await;
+    consumer.sees("both are out", 1, is_out, &[]).await;
+
+    consumer.override_(json!({"ip": "10.0.0.5:1", "labels": {"zone": "b"}})).await;
+    eventually("the other one", async || consumer.at(2).filter(|one| is_as_it_says(one))).await;
+    let is_labelled = |one: &Instance| zone(one) == "b" && one.status == "up";
+    consumer.sees("a label", 1, is_labelled, &[1, 2]).await;
+
+    client.remove_policy("overrides", "o", None).await.unwrap();
+    consumer.sees("its own word", 1, is_as_it_says, &[1, 2]).await;
+    let before = consumer.at(1).unwrap().incarnation;
+    client.close_session(&session).await.unwrap();
+    register_dubbo(&client, 1).await;
+    let is_new = |one: &Instance| one.incarnation != before && is_as_it_says(one);
+    consumer.sees("its own word after a restart", 1, is_new, &[1, 2]).await;
 }
