@@ -60,6 +60,14 @@ impl Error {
         }
     }
 
+    /// Returns how long the cluster advises to wait before another attempt, ms; 0 when it does not.
+    pub fn retry_after_ms(&self) -> u64 {
+        match self {
+            Error::Refused(refusal) => refusal.retry_after_ms.unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Returns the reason for a person, without the code.
     pub fn message(&self) -> &str {
         match self {

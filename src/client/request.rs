@@ -46,10 +46,10 @@ enum Attempt {
     Answer(Vec<u8>),
     /// No other attempt would be better, or safe.
     Final(Error),
-    /// Another may be tried, after this many ms if the endpoint gave advice.
+    /// Another may be tried, after as many ms as the endpoint advised.
     Again {
         error: Error,
-        after_ms: Option<u64>,
+        after_ms: u64,
     },
 }
 
@@ -221,7 +221,7 @@ impl Client {
                 }
             }
             round += 1;
-            let wait = jittered(round).max(Duration::from_millis(attempts.after_ms));
+            let wait = wait_after(round, attempts.after_ms);
             if self.is_impatient || attempts.is_hopeless(round) || Instant::now() + wait >= deadline
             {
                 return Err(attempts.into_error());
@@ -289,9 +289,9 @@ struct Round {
 }
 
 impl Round {
-    fn note(&mut self, error: Error, after_ms: Option<u64>) {
+    fn note(&mut self, error: Error, after_ms: u64) {
         self.attempts += 1;
-        self.after_ms = self.after_ms.max(after_ms.unwrap_or(0));
+        self.after_ms = self.after_ms.max(after_ms);
         let unconnected = matches!(error, Error::Unreachable(_));
         self.unconnected += u32::from(unconnected);
         self.uninitialized += u32::from(error.is("not_initialized"));
@@ -318,10 +318,7 @@ fn classify(endpoint: &str, repeat: Repeat, status: StatusCode, body: &[u8]) -> 
         return Attempt::Answer(body.to_vec());
     }
     let error = refusal(endpoint, status, body);
-    let after_ms = match &error {
-        Error::Refused(refusal) => refusal.retry_after_ms,
-        _ => None,
-    };
+    let after_ms = error.retry_after_ms();
     match status.as_u16() {
         503 => Attempt::Again { error, after_ms },
         429 if error.is("busy") => Attempt::Again { error, after_ms },
@@ -335,7 +332,7 @@ fn classify(endpoint: &str, repeat: Repeat, status: StatusCode, body: &[u8]) -> 
 fn unanswered(endpoint: &str, repeat: Repeat, err: &reqwest::Error) -> Attempt {
     if err.is_connect() {
         let error = Error::Unreachable(format!("cannot connect to {endpoint}: {}", describe(err)));
-        return Attempt::Again { error, after_ms: None };
+        return Attempt::Again { error, after_ms: 0 };
     }
     if err.is_builder() {
         return Attempt::Final(Error::Invalid(describe(err)));
@@ -347,7 +344,7 @@ fn unanswered(endpoint: &str, repeat: Repeat, err: &reqwest::Error) -> Attempt {
 fn again_unless_never(repeat: Repeat, error: Error) -> Attempt {
     match repeat {
         Repeat::Never => Attempt::Final(error),
-        Repeat::Read | Repeat::KeyedWrite => Attempt::Again { error, after_ms: None },
+        Repeat::Read | Repeat::KeyedWrite => Attempt::Again { error, after_ms: 0 },
     }
 }
 
@@ -393,4 +390,25 @@ pub fn jittered(failures: u32) -> Duration {
     let shift = failures.saturating_sub(1).min(10);
     let ms = (BACKOFF_MS_FIRST << shift).min(BACKOFF_MS_MAX);
     Duration::from_millis(rand::rng().random_range(ms / 2..=ms))
+}
+
+/// Returns how long to wait before the attempt after this many failed ones, where it was advised to wait so many ms: never
+/// less, and up to half as long again, so that those who were told so together do not return together.
+pub(super) fn wait_after(failures: u32, advised_ms: u64) -> Duration {
+    let spread_ms = rand::rng().random_range(0..=advised_ms / 2);
+    jittered(failures).max(Duration::from_millis(advised_ms.saturating_add(spread_ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wait_after;
+
+    #[test]
+    fn those_who_are_told_when_to_come_back_do_so_later_than_that_and_not_together() {
+        let waits: Vec<u128> = (0..500).map(|_| wait_after(1, 1_000).as_millis()).collect();
+        assert!(waits.iter().all(|ms| (1_000..=1_500).contains(ms)), "{waits:?}");
+        let near = |from: u128| waits.iter().filter(|ms| (from..from + 50).contains(ms)).count();
+        assert!((1_000..1_500).step_by(50).all(|from| near(from) > 10), "{waits:?}");
+        assert!((0..500).all(|_| (500..=1_000).contains(&wait_after(9, 0).as_millis())));
+    }
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::error::Error;
-use super::request::{Client, jittered, refusal_of};
+use super::request::{Client, refusal_of, wait_after};
 use super::sse::{SseMessage, SseParser};
 use crate::probe::describe;
 
@@ -119,7 +119,7 @@ impl<E> Stream<E> {
         self.failures += 1;
         self.not_before = match self.client.is_impatient() {
             true => None,
-            false => Some(Instant::now() + jittered(self.failures)),
+            false => Some(Instant::now() + wait_after(self.failures, error.retry_after_ms())),
         };
         let has_tried_all = self.client.is_impatient()
             && (self.failures as usize).is_multiple_of(self.client.endpoints().len());
@@ -182,4 +182,28 @@ pub(super) fn parse<T: DeserializeOwned>(message: &SseMessage) -> Result<T, Erro
 pub(super) fn progress(message: &SseMessage) -> Result<u64, Error> {
     let id = message.id.as_deref().and_then(|id| id.parse().ok());
     id.ok_or_else(|| Error::BadAnswer("progress without a zxid".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Refusal;
+
+    #[test]
+    fn who_is_told_when_to_come_back_does_not_come_earlier() {
+        let client = Client::new(vec!["a:1".to_owned(), "b:1".to_owned()]).unwrap();
+        let mut stream: Stream<()> =
+            Stream::new(&client, "/v1/watch".to_owned(), None, None, |_| Ok(None));
+        let hour = Duration::from_secs(3_600);
+        let busy = |retry_after_ms| {
+            let code = "busy".to_owned();
+            Error::Refused(Refusal { status: 429, code, retry_after_ms, ..Refusal::default() })
+        };
+        let deadline = Instant::now() + 2 * hour;
+        let now = Instant::now();
+        assert_eq!(stream.fail(busy(Some(3_600_000)), deadline), Ok(()));
+        assert!(stream.not_before >= Some(now + hour));
+        assert_eq!(stream.fail(busy(None), deadline), Ok(()));
+        assert!(stream.not_before < Some(now + hour));
+    }
 }

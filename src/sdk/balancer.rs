@@ -49,6 +49,11 @@ impl Balancer {
                 same.map_or_else(Default::default, |known| (known.accrual, known.credit));
             self.targets.insert(addr, Target { instance: instance.clone(), accrual, credit });
         }
+        // Credit of greater weights is worth a round at most: or one would be called, or passed over, as often as it had weight.
+        let total: i64 = self.targets.values().map(Target::weight).sum();
+        for target in self.targets.values_mut() {
+            target.credit = target.credit.clamp(-total, total);
+        }
     }
 
     /// Returns the next by smooth weighted round robin: each gets its share, and the turns of a heavy one are spread among
@@ -90,10 +95,13 @@ impl Balancer {
         None
     }
 
-    /// Notes how a call ended. Returns whether this took the instance out of the choice or brought it back.
-    pub fn report(&mut self, addr: &str, is_ok: bool, now_ms: u64) -> bool {
+    /// Notes how a call of this instance ended. Returns whether this took it out of the choice or brought it back. A call that
+    /// another process at the same address had answers for, which has gone, says nothing.
+    pub fn report(&mut self, called: &Instance, is_ok: bool, now_ms: u64) -> bool {
         let options = self.options;
-        self.targets.get_mut(addr).is_some_and(|target| match is_ok {
+        let target = self.targets.get_mut(&called.addr());
+        let target = target.filter(|target| target.instance.incarnation == called.incarnation);
+        target.is_some_and(|target| match is_ok {
             true => target.accrual.succeeded(),
             false => target.accrual.failed(options, now_ms),
         })
@@ -197,14 +205,14 @@ mod tests {
         assert_eq!(picks(&mut balancer), "bcbc");
         balancer.update(&[bad.clone(), suspect]);
         assert_eq!(picks(&mut balancer), "bbbb", "whoever else is suspect too");
-        balancer.update(&[bad.clone(), fine]);
+        balancer.update(&[bad.clone(), fine.clone()]);
         assert_eq!(picks(&mut balancer), "cccc");
         assert_eq!(balancer.pick_random(0).unwrap().id, "c");
         assert!(balancer.pick_except(&["host-c:80".to_owned()]).unwrap().id != "c");
         // Whose calls fail is worse than who is said to be ill.
-        balancer.report("host-c:80", false, 0);
+        balancer.report(&fine, false, 0);
         assert!(!picks(&mut balancer).contains('c'));
-        balancer.report("host-c:80", true, 0);
+        balancer.report(&fine, true, 0);
         assert_eq!(picks(&mut balancer), "cccc");
         balancer.update(&[bad, worse]);
         assert_eq!(picks(&mut balancer).matches('a').count(), 2, "all are unhealthy, so none is");
@@ -218,14 +226,15 @@ mod tests {
             let picked = balancer.pick().unwrap();
             let is_ok = picked.id != "b";
             errors += u32::from(!is_ok);
-            balancer.report(&picked.addr(), is_ok, now_ms);
+            balancer.report(&picked, is_ok, now_ms);
         }
         assert_eq!((errors, balancer.unavailable()), (3, vec!["host-b:80".to_owned()]));
         let at = balancer.next_probe_ms().unwrap();
         assert!(balancer.due(at - 1).is_empty());
-        assert_eq!(balancer.due(at)[0].id, "b");
+        let due = balancer.due(at);
+        assert_eq!(due[0].id, "b");
         assert_eq!(balancer.next_probe_ms(), Some(at + 5_000), "a probe that fails is repeated");
-        assert!(balancer.report("host-b:80", true, at + 1));
+        assert!(balancer.report(&due[0], true, at + 1));
         assert!(balancer.unavailable().is_empty() && balancer.next_probe_ms().is_none());
         let back = (0..3).filter(|_| balancer.pick().unwrap().id == "b").count();
         assert_eq!(back, 1);
@@ -241,15 +250,43 @@ mod tests {
     }
 
     #[test]
-    fn another_process_at_the_same_address_has_a_clean_record() {
+    fn another_process_at_the_same_address_has_a_clean_record_and_no_share_in_the_calls_of_the_first()
+     {
         let mut balancer = balancer(&[("a", 1)]);
+        let first = instance("a", 1);
         for _ in 0..3 {
-            balancer.report("host-a:80", false, 0);
+            balancer.report(&first, false, 0);
         }
         balancer.update(&weighted(&[("a", 1)]));
         assert_eq!(balancer.unavailable().len(), 1);
-        balancer.update(&[Arc::new(Instance { incarnation: 2, ..instance("a", 5) })]);
+        let second = Instance { incarnation: 2, ..instance("a", 5) };
+        balancer.update(&[Arc::new(second.clone())]);
         assert!(balancer.unavailable().is_empty());
+        for now_ms in 0..9 {
+            assert!(
+                !balancer.report(&first, false, now_ms),
+                "that call was on its way to the first"
+            );
+        }
+        assert!(!balancer.report(&second, false, 9) && !balancer.report(&second, false, 10));
+        balancer.report(&first, true, 11);
+        assert!(balancer.report(&second, false, 12));
+    }
+
+    #[test]
+    fn after_weights_have_become_small_the_turns_are_shared_by_them_at_once() {
+        let mut balancer = balancer(&[("a", 10_000), ("b", 10_000)]);
+        assert_eq!(balancer.pick().unwrap().id, "a");
+        balancer.update(&weighted(&[("a", 1), ("b", 1)]));
+        let turns: String = (0..6).map(|_| balancer.pick().unwrap().id.clone()).collect();
+        assert_eq!(turns, "bbabab");
+        // Of those that went, too.
+        let mut balancer = Balancer::default();
+        balancer.update(&weighted(&[("a", 3), ("b", 3), ("c", 10_000)]));
+        (0..1_500).for_each(|_| drop(balancer.pick()));
+        balancer.update(&weighted(&[("a", 3), ("b", 3)]));
+        let turns: String = (0..6).map(|_| balancer.pick().unwrap().id.clone()).collect();
+        assert!(turns.matches('a').count() >= 2 && turns.matches('b').count() >= 2, "{turns}");
     }
 
     proptest! {
@@ -289,7 +326,7 @@ mod tests {
                     true => { record.succeeded(); }
                     false => { record.failed(failing.options, now_ms); }
                 }
-                failing.report(&picked.addr(), is_ok, now_ms);
+                failing.report(&picked, is_ok, now_ms);
             }
         }
     }

@@ -93,8 +93,9 @@ impl Follower {
                         if error.is("no_auth") && self.leave_out_refused(services).await {
                             feed = self.open(services, &feed.standing());
                         } else {
+                            let wait = reopen_after(&error, &mut self.backoff, rand::random());
                             self.shared.lose(self.index, error);
-                            reopen_at = Some(Instant::now() + self.backoff.failed(rand::random()));
+                            reopen_at = Some(Instant::now() + wait);
                         }
                     }
                 },
@@ -269,7 +270,29 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
+/// Returns how long after a failure the stream is opened again: a random time beyond what was advised, so that those who were
+/// told so together do not return together.
+fn reopen_after(error: &Error, backoff: &mut Backoff, random: u64) -> Duration {
+    Duration::from_millis(error.retry_after_ms()) + backoff.failed(random)
+}
+
 fn compare_after(shared: &Shared) -> Duration {
     let ms = u64::try_from(shared.options.compare.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(ms - rand::random_range(0..=ms * 2 / 5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backoff, Duration, Error, reopen_after};
+    use crate::client::Refusal;
+
+    #[test]
+    fn who_is_told_when_to_come_back_comes_a_random_time_after_that() {
+        let mut backoff = Backoff::default();
+        let busy = Refusal { retry_after_ms: Some(1_000), ..Refusal::default() };
+        let wait = reopen_after(&Error::Refused(busy), &mut backoff, 70);
+        assert_eq!(wait, Duration::from_millis(1_070));
+        let gone = Error::Unreachable("gone".to_owned());
+        assert_eq!(reopen_after(&gone, &mut backoff, 150), Duration::from_millis(150));
+    }
 }

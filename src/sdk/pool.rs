@@ -88,12 +88,12 @@ impl Picked {
 
     /// Notes that the call succeeded: the instance works.
     pub fn succeeded(&self) {
-        self.inner.report(&self.addr(), true);
+        self.inner.report(&self.instance, true);
     }
 
     /// Notes that the call failed for a reason that lies with the instance: it cannot be reached, or does not answer.
     pub fn failed(&self) {
-        self.inner.report(&self.addr(), false);
+        self.inner.report(&self.instance, false);
     }
 }
 
@@ -229,14 +229,19 @@ impl Inner {
                 state.balancer.update(&providers.instances);
             }
             Ok(_) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Whatever list there is next is taken, be it one that came in between.
+                state.revision = 0;
+                state.balancer.update(&[]);
+                return Err(error);
+            }
         }
         Ok(ask(&mut state.balancer))
     }
 
-    fn report(&self, addr: &str, is_ok: bool) {
+    fn report(&self, called: &Instance, is_ok: bool) {
         let now_ms = self.now_ms();
-        if self.state.lock().balancer.report(addr, is_ok, now_ms) && !is_ok {
+        if self.state.lock().balancer.report(called, is_ok, now_ms) && !is_ok {
             self.failed.notify_one();
         }
     }
@@ -248,7 +253,8 @@ async fn probe_failing(inner: Weak<Inner>, failed: Arc<Notify>) {
         let next = {
             let Some(pool) = inner.upgrade() else { return };
             let now_ms = pool.now_ms();
-            let due = pool.state.lock().balancer.due(now_ms);
+            // Of the list as it is: whoever has gone is not looked after, also when nobody picks.
+            let due = pool.with_balancer(|balancer| balancer.due(now_ms)).unwrap_or_default();
             probe_all(&pool, due).await;
             let next_ms = pool.state.lock().balancer.next_probe_ms();
             next_ms.map(|at_ms| pool.began + Duration::from_millis(at_ms))
@@ -271,10 +277,9 @@ async fn probe_all(pool: &Arc<Inner>, due: Vec<Arc<Instance>>) {
         }
         let pool = pool.clone();
         probes.spawn(async move {
-            let addr = instance.addr();
-            let probe = Probe::Tcp { addr: addr.clone() };
+            let probe = Probe::Tcp { addr: instance.addr() };
             if let Ok(Ok(())) = timeout(pool.options.probe_timeout, probe.run()).await {
-                pool.report(&addr, true);
+                pool.report(&instance, true);
             }
         });
     }

@@ -67,16 +67,17 @@ impl SessionStore {
         self.change(registry, |tokens| tokens.retain(|noted| noted == token));
     }
 
+    /// Changes what is noted. Those who share it do so one after the other, here and on the disk.
     fn change(&self, registry: &str, change: impl FnOnce(&mut Vec<String>)) {
-        let before = self.tokens(registry);
-        let mut tokens = before.clone();
-        change(&mut tokens);
-        if tokens == before {
-            return;
+        let mut noted = self.noted.lock();
+        let load = || self.load(registry).unwrap_or_default();
+        let tokens = noted.entry(registry.to_owned()).or_insert_with(load);
+        let before = tokens.clone();
+        change(tokens);
+        if *tokens != before {
+            // What could not be written costs the next run a wait until the session has expired; there is nobody to tell.
+            let _ = self.write(registry, tokens.clone());
         }
-        self.noted.lock().insert(registry.to_owned(), tokens.clone());
-        // What could not be written costs the next run a wait until the session has expired; there is nobody to tell.
-        let _ = self.write(registry, tokens);
     }
 
     /// Replaces the file whole. Not synced: when the machine goes down, it is away for longer than a session lives.
@@ -156,5 +157,17 @@ mod tests {
         store.add("a", "1");
         assert_eq!(store.clone().tokens("a"), ["1"]);
         assert!(SessionStore::default().tokens("a").is_empty());
+    }
+
+    #[test]
+    fn nobody_notes_anything_while_another_does() {
+        let store = SessionStore::default();
+        let mut is_alone = false;
+        store.change("a", |tokens| {
+            tokens.push("1".to_owned());
+            is_alone = store.noted.is_locked();
+        });
+        assert!(is_alone && !store.noted.is_locked());
+        assert_eq!(store.tokens("a"), ["1"]);
     }
 }

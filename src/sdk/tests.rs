@@ -532,3 +532,30 @@ async fn of_two_registries_the_one_in_which_somebody_is_there_is_asked_before_on
     until(&subscription, "web", |it| is(it, "b", false)).await;
     assert!(is(&subscription.providers("api").unwrap(), "a", true));
 }
+
+#[tokio::test]
+async fn who_is_not_listed_any_more_is_not_looked_after_though_nobody_picks() {
+    let gone = Instance { incarnation: 1, modified: 1, ..Instance::fixed("127.255.255.254", 1) };
+    let stays = super::instance::tests::instance("b", 1);
+    let (one, both) = (sign([&stays]), sign([&gone, &stays]));
+    let first = told("snapshot", Some(5), "web", 5, &[&gone, &stays], both);
+    let second = told("snapshot", Some(6), "web", 6, &[&stays], one);
+    let versions = serde_json::json!({"versions": {"web": version(5, both)}, "zxid": 5});
+    let registered = Registered::start([first, second], versions).await;
+    let subscription = registered.follow(&["web"], Duration::from_millis(10)).await;
+    until(&subscription, "web", |it| it.instances.len() == 2).await;
+    let accrual = AccrualOptions { failures: 1, probe_interval_ms: 5 };
+    let options = PoolOptions { accrual, ..PoolOptions::default() };
+    let pool = ServicePool::new(&subscription, "web", options);
+    pool.pick_except(&[stays.addr()]).unwrap().failed();
+    assert_eq!(pool.unavailable(), [gone.addr()]);
+    *registered.registry.versions.lock() =
+        serde_json::json!({"versions": {"web": version(5, one)}, "zxid": 6});
+    until(&subscription, "web", |it| it.instances.len() == 1).await;
+    let forgotten = async {
+        while !pool.unavailable().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, forgotten).await.expect("there is nobody to look after");
+}

@@ -322,15 +322,10 @@ impl Hub {
         if zxid <= subscriber.told {
             return;
         }
-        let (overflows, fills_up) = match &subscriber.state {
-            State::Live(mailbox) => {
-                let outlived =
-                    mailbox.front().is_some_and(|(oldest, _)| *oldest <= self.ring.floor());
-                let overflows = outlived || mailbox.len() >= limit;
-                (overflows, overflows || (mailbox.len() + 1) * 2 > limit)
-            }
-            State::Behind | State::Lost => (false, false),
-        };
+        let waiting = subscriber.pending();
+        let outlived = subscriber.oldest().is_some_and(|oldest| oldest <= self.ring.floor());
+        let overflows = outlived || waiting >= limit;
+        let fills_up = overflows || (waiting + 1) * 2 > limit;
         let window_ms = if fills_up { 0 } else { pace.window_ms };
         let pace = Pace { window_ms, ..*pace };
         let due_ms = pace.due_of(&subscriber.hold, subscriber.turn, &which, events);

@@ -19,7 +19,7 @@ const KINDS: [WatchKind; 4] =
 const BOUNDS: Bounds = Bounds {
     ring_txns_max: 6,
     ring_bytes_max: usize::MAX,
-    mailbox_messages_max: 3,
+    mailbox_messages_max: 2,
     mailbox_messages_total_max: 5,
     filters_per_subscription_max: 3,
     filters_max: 100,
@@ -34,7 +34,7 @@ const WAVES: Waves = Waves { count: 3, interval_ms: 10 };
 
 /// Returns whether the event of this index is told in waves, in a transaction that is applied with this window.
 fn is_spread(window_ms: u64, event: usize) -> bool {
-    window_ms == 5 && event.is_multiple_of(2)
+    window_ms == 5 && event != 1
 }
 
 /// Data by path.
@@ -74,7 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
     let filters = prop::collection::vec(filter, 1..4);
     prop_oneof![
         8 => prop::collection::vec((kind, path), 0..4).prop_map(Step::Commit),
-        8 => (node.clone(), 1..4usize, prop::sample::select(vec![0, 0, 5, 50]))
+        8 => (node.clone(), 1..4usize, prop::sample::select(vec![0, 5, 5, 5, 50]))
             .prop_map(|(n, count, window_ms)| Step::Apply(n, count, window_ms)),
         4 => (0..20u64).prop_map(Step::Wait),
         1 => (node.clone(), 1..4usize).prop_map(|(n, count)| Step::Install(n, count)),
@@ -297,6 +297,8 @@ impl World {
         client.is_lost = taken.lost;
         if taken.lost {
             assert!(taken.messages.is_empty() && taken.upto <= last);
+            // It knows now, though it may have looked while it was held back: nobody wakes it for that again.
+            client.woken.store(true, Ordering::Relaxed);
         } else {
             assert!(taken.messages.len() <= max && taken.upto >= client.upto);
             assert!(taken.more || taken.upto == last.max(client.upto), "drained, so told all");

@@ -78,6 +78,14 @@ impl Subscriber {
         }
     }
 
+    /// Returns the transaction of the oldest message in the mailbox.
+    pub(super) fn oldest(&self) -> Option<Zxid> {
+        match &self.state {
+            State::Live(mailbox) => mailbox.front().map(|(zxid, _)| *zxid),
+            State::Behind | State::Lost => None,
+        }
+    }
+
     /// Wakes it unless it has been woken and has not taken everything since.
     pub(super) fn wake(&mut self) {
         if !self.signalled {
