@@ -3,26 +3,13 @@ use std::path::{Path, PathBuf};
 use super::super::audit_file::{AuditFile, Writer};
 use super::{Audit, Denied};
 use crate::limits::{AUDIT_DENIALS_PER_S_MAX, AUDIT_LINES_MAX};
+use crate::node::testing::create;
 use crate::peer;
 use crate::tree::Tree;
-use crate::types::{
-    AclId, ClusterId, CreateMode, Data, Op, Origin, Outcome, SessionId, Txn, TxnTime, ZnodePath,
-    Zxid,
-};
+use crate::types::{AclId, ClusterId, Op, Origin, Outcome, SessionId, Txn, TxnTime, Zxid};
 
 fn id(scheme: &str, id: &str) -> AclId {
     AclId { scheme: scheme.to_owned(), id: id.to_owned() }
-}
-
-fn create(path: &str, data: &str) -> Op {
-    let path = ZnodePath::parse(path).unwrap();
-    Op::Create {
-        parent: path.parent().unwrap(),
-        name: path.name().to_owned(),
-        data: Some(Data::new(data.as_bytes())),
-        acl: Vec::new(),
-        mode: CreateMode::Persistent,
-    }
 }
 
 /// A tree whose transactions an audit hears of.

@@ -346,20 +346,11 @@ pub(super) fn ends(tree: &Tree, due: Vec<ZnodePath>) -> (Vec<Op>, Vec<ZnodePath>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::testing::{create, path};
     use crate::raft::ApplySink;
     use crate::types::{Failure, Outcome, Reply, Txn, TxnTime};
 
     const INSTANCE: &str = r#"{"host":"10.0.0.5","port":80,"weight":3,"status":"up"}"#;
-
-    fn path(text: &str) -> ZnodePath {
-        ZnodePath::parse(text).unwrap()
-    }
-
-    fn create(at: &str, data: &str) -> Op {
-        let (parent, name) = (path(at).parent().unwrap(), path(at).name().to_owned());
-        let (data, mode) = (Some(Data::new(data.as_bytes())), CreateMode::Persistent);
-        Op::Create { parent, name, data, acl: Vec::new(), mode }
-    }
 
     fn leaving(deadline_ms: u64) -> Leaving {
         Leaving {

@@ -241,25 +241,15 @@ fn propose_as(node: &Node, authority: Vec<AclId>, op: Op) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::testing::create;
     use crate::policy::{Kind, path_of};
-    use crate::types::{CreateMode, Data, Reply};
+    use crate::types::Reply;
 
     async fn done(node: &Node, op: Op) -> Reply {
         let authority = vec![AclId { scheme: "super".to_owned(), id: String::new() }];
         let request =
             Request { session: SessionId::NONE, owner: None, authority, idempotency_key: None, op };
         node.submit(request).await.unwrap().result.unwrap()
-    }
-
-    fn create(path: &str, data: &str) -> Op {
-        let path = ZnodePath::parse(path).unwrap();
-        Op::Create {
-            parent: path.parent().unwrap(),
-            name: path.name().to_owned(),
-            data: Some(Data::new(data.as_bytes())),
-            acl: Vec::new(),
-            mode: CreateMode::Persistent,
-        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

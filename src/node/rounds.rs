@@ -112,10 +112,7 @@ fn phase(path: &ZnodePath) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn path(text: &str) -> ZnodePath {
-        ZnodePath::parse(text).unwrap()
-    }
+    use crate::node::testing::path;
 
     fn asking(czxid: u64) -> Asking {
         let rounds = Rounds { interval_ms: 1_000, rise: 2, fall: 3 };

@@ -120,6 +120,18 @@ pub(crate) fn path(text: &str) -> ZnodePath {
     ZnodePath::parse(text).unwrap()
 }
 
+/// Returns the op that creates a persistent znode.
+pub(crate) fn create(path: &str, data: &str) -> Op {
+    let path = ZnodePath::parse(path).unwrap();
+    Op::Create {
+        parent: path.parent().unwrap(),
+        name: path.name().to_owned(),
+        data: Some(Data::new(data.as_bytes())),
+        acl: Vec::new(),
+        mode: CreateMode::Persistent,
+    }
+}
+
 /// Creates a znode, ephemeral if it is a session's, and what is missing above it.
 pub(crate) fn put(tree: &mut Tree, session: SessionId, at: &str, data: &str) {
     let at = path(at);
